@@ -1,0 +1,46 @@
+# rtvc: `make demo` and `make test` do all set-up by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo test check lint types imports fmt serve clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## make the virtual environment (quick when it is already there)
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rtvc needs Python 3.11 or newer; set PYTHON=python3.11")'
+	@echo "setting up .venv (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## three simulated speakers talk to the server for 20 s; verdict and report
+	@$(BIN)/rtvc demo
+
+serve: setup ## the reference server on the self-test model
+	@$(BIN)/rtvc serve --model selftest
+
+test: setup ## all tests
+	@$(BIN)/python -m pytest
+
+check: lint types imports test ## lint, types, import layers, tests
+
+lint: setup ## ruff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup ## mypy, strict
+	@$(BIN)/mypy
+
+imports: setup ## the layers of docs/architecture.md
+	@$(BIN)/lint-imports
+
+fmt: setup ## format
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format --quiet .
+
+clean: ## remove what set-up and builds left
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

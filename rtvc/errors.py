@@ -1,0 +1,87 @@
+"""Every error rtvc raises on purpose.
+
+RtvcError
+├── UsageError           a flag, setting or file given by the user is wrong      (exit 2)
+├── AudioError           audio that cannot be read or has the wrong shape        (exit 2)
+├── ProtocolError        a message that does not keep to its protocol
+├── AdmissionRefused     one caller too many; says why and when to try again
+├── TranscriberError     speech-to-text failed
+│   ├── ModelError       a model that cannot be found or loaded                  (exit 2)
+│   └── EngineDied       the engine's process ended; its jobs may be retried
+├── ReplyError           the language model or the synthesizer failed
+├── RecordError          a run directory that cannot be read or written          (exit 2)
+└── RunVoid              a measurement that proves nothing                       (exit 3)
+"""
+
+
+class RtvcError(Exception):
+    """Root of all; its message is one line for a person."""
+
+    exit_code = 1
+
+
+class UsageError(RtvcError):
+    """A flag, setting or file given by the user is wrong."""
+
+    exit_code = 2
+
+
+class AudioError(RtvcError):
+    """Audio that cannot be read or has the wrong shape."""
+
+    exit_code = 2
+
+
+class ProtocolError(RtvcError):
+    """A message that does not keep to its protocol."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "invalid_value",
+        param: str | None = None,
+        event_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+        self.event_id = event_id
+
+
+class AdmissionRefused(RtvcError):
+    """One caller too many."""
+
+    def __init__(self, reason: str, *, retry_after_s: float) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class TranscriberError(RtvcError):
+    """Speech-to-text failed."""
+
+
+class ModelError(TranscriberError):
+    """A model that cannot be found or loaded."""
+
+    exit_code = 2
+
+
+class EngineDied(TranscriberError):
+    """The engine's process ended; its jobs may be retried."""
+
+
+class ReplyError(RtvcError):
+    """The language model or the synthesizer failed."""
+
+
+class RecordError(RtvcError):
+    """A run directory that cannot be read or written."""
+
+    exit_code = 2
+
+
+class RunVoid(RtvcError):
+    """A measurement that proves nothing, such as one by a saturated generator."""
+
+    exit_code = 3

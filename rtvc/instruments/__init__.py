@@ -1,0 +1,1 @@
+"""Measuring instruments, cheap enough to leave on."""

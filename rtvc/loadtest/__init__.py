@@ -1,0 +1,1 @@
+"""Simulated speakers against any voice server."""

@@ -1,0 +1,1 @@
+"""Wire protocols: codecs used by server and load test alike."""

@@ -1,0 +1,1 @@
+"""A run directory in, one HTML file out."""

@@ -1,0 +1,1 @@
+"""Synthetic speech, corpora and simulated speakers."""

@@ -1,0 +1,1 @@
+"""The voice session: VAD, endpointing, partials, barge-in."""
