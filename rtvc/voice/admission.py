@@ -1,0 +1,43 @@
+"""May one more session start? Decided at once, with a reason and a time to try again."""
+
+from rtvc.errors import AdmissionRefused
+
+
+class Admission:
+    """Slots for sessions; a slot is taken before the session is built, so a burst can't overshoot.
+
+    >>> admission = Admission(max_sessions=1)
+    >>> admission.enter()
+    >>> admission.sessions
+    1
+    """
+
+    def __init__(self, max_sessions: int, *, retry_after_s: float = 5.0) -> None:
+        self.max_sessions = max_sessions
+        self.retry_after_s = retry_after_s
+        self.sessions = 0
+        """Sessions inside."""
+        self.refused = 0
+        """Sessions refused since the start."""
+
+    @property
+    def full(self) -> bool:
+        return self.sessions >= self.max_sessions
+
+    def enter(self) -> None:
+        """Take a slot.
+
+        Raises:
+            AdmissionRefused: all slots are taken.
+        """
+        if self.full:
+            self.refused += 1
+            raise AdmissionRefused(
+                f"the server is full: {self.sessions} of {self.max_sessions} sessions",
+                retry_after_s=self.retry_after_s,
+            )
+        self.sessions += 1
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self.sessions -= 1

@@ -1,0 +1,164 @@
+"""Deciding that an utterance has begun and that it is over: VAD judgements in, decisions out.
+
+    prob   ______/‾‾‾‾‾‾‾‾\\__/‾‾‾‾‾‾\\__________________
+                 | onset    | pause | last speech frame
+                 SpeechBegan| Resumed| Paused ... Ended
+                                     |<- silence ->|
+
+Pure: it sees samples counted from the start of the session, never a clock.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+SAMPLE_RATE_HZ = 16_000
+
+_UNFINISHED_ENDINGS = ("...", "…", "-")
+_FINISHED_ENDINGS = (".", "?", "!", "。", "？", "！")
+_HYSTERESIS = 0.15
+"""Speech goes on while the probability stays above threshold − 0.15 (as Silero's own iterator)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointingSettings:
+    """When speech counts as begun, and as over."""
+
+    threshold: float = 0.5
+    """Probability from which a frame is speech."""
+    silence_s: float | None = None
+    """Silence that ends an utterance; None: 0.25 s, longer when the text says it goes on."""
+    onset_s: float = 0.096
+    """Speech that begins an utterance."""
+    interruption_onset_s: float = 0.192
+    """Speech that begins an utterance while a reply plays."""
+    speculative_s: float = 0.064
+    """Silence after which the final is already tried."""
+    unset_silence_s: float = 0.25
+    """What None in `silence_s` starts from."""
+    unmarked_silence_s: float = 0.38
+    """With `silence_s` None: silence when the text bears no final mark."""
+    unfinished_silence_s: float = 0.6
+    """With `silence_s` None: silence when the text ends in a comma or dots."""
+    max_utterance_s: float = 28.0
+    """Longer speech is cut into a final and goes on as the next utterance."""
+
+
+class Decision(Enum):
+    """What a frame decided."""
+
+    BEGAN = auto()
+    """Enough speech in a row: an utterance has begun."""
+    PAUSED = auto()
+    """Silence long enough to try the final."""
+    RESUMED = auto()
+    """Speech again: what was tried is void."""
+    ENDED = auto()
+    """The utterance is over."""
+
+
+class _State(Enum):
+    IDLE = auto()
+    SPEAKING = auto()
+    PAUSED = auto()
+
+
+class Endpointer:
+    """Judges one session's frames in order."""
+
+    def __init__(self, settings: EndpointingSettings) -> None:
+        self.settings = settings
+        self._state = _State.IDLE
+        self._onset_samples = 0
+        self.speech_start_sample = 0
+        """First sample of the utterance's speech."""
+        self.speech_end_sample = 0
+        """One past the last sample judged speech."""
+        self.silence_start_sample: int | None = None
+        """First sample judged silent after the last speech; None while speaking."""
+        self._text: str | None = None
+        self._text_pending = False
+
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance has begun and is not over."""
+        return self._state is not _State.IDLE
+
+    def reset(self) -> None:
+        """Forget the utterance; the next speech begins a new one."""
+        self._state = _State.IDLE
+        self._onset_samples = 0
+        self.silence_start_sample = None
+        self._text, self._text_pending = None, False
+
+    def expect_text(self) -> None:
+        """A hypothesis for the pause is on its way; an adaptive silence waits for it."""
+        self._text, self._text_pending = None, True
+
+    def text(self, text: str | None) -> None:
+        """The hypothesis for the pause, or None if none will come."""
+        self._text, self._text_pending = text, False
+
+    def frame(
+        self, probability: float, start: int, end: int, *, reply_playing: bool = False
+    ) -> Decision | None:
+        """Judge the frame of samples [start, end)."""
+        if self._state is _State.IDLE:
+            return self._wait_for_onset(probability, start, end, reply_playing)
+        if probability >= self.settings.threshold - _HYSTERESIS:
+            return self._speech(end)
+        return self._silence(start, end)
+
+    def _wait_for_onset(
+        self, probability: float, start: int, end: int, reply_playing: bool
+    ) -> Decision | None:
+        if probability < self.settings.threshold:
+            self._onset_samples = 0
+            return None
+        self._onset_samples += end - start
+        needed_s = self.settings.interruption_onset_s if reply_playing else self.settings.onset_s
+        if self._onset_samples < round(needed_s * SAMPLE_RATE_HZ):
+            return None
+        self._state = _State.SPEAKING
+        self.silence_start_sample = None
+        self._text, self._text_pending = None, False
+        self.speech_start_sample = end - self._onset_samples
+        self.speech_end_sample = end
+        self._onset_samples = 0
+        return Decision.BEGAN
+
+    def _speech(self, end: int) -> Decision | None:
+        resumed = self._state is _State.PAUSED
+        self._state = _State.SPEAKING
+        self.speech_end_sample = end
+        self.silence_start_sample = None
+        self._text, self._text_pending = None, False
+        if end - self.speech_start_sample >= self.settings.max_utterance_s * SAMPLE_RATE_HZ:
+            self._state = _State.IDLE
+            return Decision.ENDED
+        return Decision.RESUMED if resumed else None
+
+    def _silence(self, start: int, end: int) -> Decision | None:
+        if self.silence_start_sample is None:
+            self.silence_start_sample = start
+        silence_s = (end - self.speech_end_sample) / SAMPLE_RATE_HZ
+        if silence_s >= self.required_silence_s():
+            self._state = _State.IDLE
+            return Decision.ENDED
+        if self._state is _State.SPEAKING and silence_s >= self.settings.speculative_s:
+            self._state = _State.PAUSED
+            return Decision.PAUSED
+        return None
+
+    def required_silence_s(self) -> float:
+        """Silence that ends the utterance, given what is known of its text."""
+        settings = self.settings
+        if settings.silence_s is not None:
+            return settings.silence_s
+        if self._text_pending:
+            return settings.unmarked_silence_s
+        text = (self._text or "").rstrip()
+        if not text or (text.endswith(_FINISHED_ENDINGS) and not text.endswith("...")):
+            return settings.unset_silence_s
+        if text.endswith((",", *_UNFINISHED_ENDINGS)):
+            return settings.unfinished_silence_s
+        return settings.unmarked_silence_s
