@@ -43,10 +43,10 @@ _SAME_WORD = {
 }
 _FUNCTION_WORDS = frozenset(
     _listed(
-        "a an the this that these those of to in on at for from by with and or but if so as than then "
-        "i i'm you he she it it's we they me my your his her its our their is am are was were be been "
-        "do does did don't not no yes will would can could should have has had there here what which "
-        "who when where why how up down off out some any very too please"
+        "a an the this that these those of to in on at for from by with and or but if so as than "
+        "then i i'm you he she it it's we they me my your his her its our their is am are was were "
+        "be been do does did don't not no yes will would can could should have has had there here "
+        "what which who when where why how up down off out some any very too please"
     )
 )
 
@@ -78,7 +78,7 @@ def _ordinal(number: int) -> str:
     else:
         spoken = f"{last[:-1]}ie" if last.endswith("y") else last
         spoken += "th"
-    return " ".join([*head, spoken.replace("tth", "th")])
+    return " ".join([*head, spoken])
 
 
 def _digits(digits: str) -> str:
