@@ -5,9 +5,54 @@
 
 Instants (`*_at_s`) are seconds since the run's start on the load generator's clock, except in
 `server_turns.csv`, where they are durations only. `None` (an empty cell) is absent, never 0.
+
+In the CSV files text is always quoted and nothing else is: an empty cell is None, a quoted
+empty cell is empty text. Each row is flushed as it is written, so a run that is cut off keeps
+all that it measured; a reader leaves out the row that was being written.
 """
 
-from dataclasses import dataclass
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import NoneType, TracebackType
+from typing import Any, TextIO, TypeVar, get_args, get_type_hints
+
+import psutil
+from pydantic import TypeAdapter, ValidationError
+
+from rtvc import __version__
+from rtvc.clock import Clock, SystemClock
+from rtvc.errors import RecordError
+
+SCHEMA_VERSION = 1
+"""Raised when a reader of older files would misread newer ones."""
+
+MANIFEST_FILE = "run.json"
+
+PACKAGES = (
+    "ctranslate2",
+    "espeakng-loader",
+    "fastapi",
+    "faster-whisper",
+    "gevent",
+    "jiwer",
+    "locust",
+    "numpy",
+    "onnxruntime",
+    "pocketsphinx",
+    "torch",
+    "uvicorn",
+    "websocket-client",
+    "websockets",
+)
+"""Packages whose version can change a figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +203,487 @@ class GeneratorRow:
     """CPU seconds per second of this process; None if unknown."""
     loop_lag_max_s: float | None
     """Largest oversleep of a 50 ms probe."""
+
+
+Row = ConnectionRow | TurnRow | ServerTurnRow | SampleRow | GeneratorRow
+RowT = TypeVar("RowT", ConnectionRow, TurnRow, ServerTurnRow, SampleRow, GeneratorRow)
+
+FILES: dict[type[Row], str] = {
+    ConnectionRow: "connections.csv",
+    TurnRow: "turns.csv",
+    ServerTurnRow: "server_turns.csv",
+    SampleRow: "samples.csv",
+    GeneratorRow: "generator.csv",
+}
+"""Where rows of each kind live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine a run was made on."""
+
+    cpu: str
+    """Model name of the processor."""
+    cores: int
+    """Logical cores this process may use."""
+    memory_bytes: int
+    """Physical memory."""
+    platform: str
+    """Operating system and kernel."""
+    python: str
+    """Version of Python."""
+    gpus: tuple[str, ...] = ()
+    """Names of GPUs; empty if there are none or none were looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What was run, where and when; written at the start, completed at the end."""
+
+    schema_version: int
+    """Version of the files in this directory."""
+    rtvc_version: str
+    """Version of rtvc that wrote it."""
+    command: str
+    """As typed, secrets hidden."""
+    started_at: str
+    """UTC, ISO 8601: the only wall time of a run."""
+    machine: Machine
+    """Where the load generator ran."""
+    commit: str | None = None
+    """Git commit of rtvc's source tree, with "-dirty" if changed; None if not run from one."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Every setting of the run, secrets hidden."""
+    packages: dict[str, str] = field(default_factory=dict)
+    """Versions of the installed packages that can change a figure."""
+    url: str | None = None
+    """The server under test; None if there was none."""
+    protocol: str | None = None
+    """Wire protocol spoken."""
+    model: str | None = None
+    """Speech-to-text model as the server named it; None if it did not say."""
+    model_kind: str | None = None
+    """"self-test model", "whisper", …; None if the server did not say."""
+    server: dict[str, Any] = field(default_factory=dict)
+    """What the server said of itself."""
+    corpus: str | None = None
+    """"synthetic" (texts are ours and may be shown) or "recordings" (they may not)."""
+    corpus_hash: str | None = None
+    """Identifies the clips spoken."""
+    targets: tuple[str, ...] = ()
+    """Objectives the run is judged by; empty means the default ones."""
+    colocated: bool | None = None
+    """Whether server and generator shared a machine; None if unknown."""
+    duration_s: float | None = None
+    """Length of the run; None if it was cut off before it could say."""
+
+    @property
+    def is_self_test(self) -> bool:
+        return self.model_kind == "self-test model" or self.model == "selftest"
+
+
+def new_manifest(command: Sequence[str], clock: Clock, **more: Any) -> Manifest:
+    """A manifest of this machine and moment; `more` are further fields of Manifest."""
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        rtvc_version=__version__,
+        command=_command_line(command),
+        started_at=clock.utc().isoformat(timespec="seconds"),
+        machine=more.pop("machine", None) or this_machine(),
+        commit=_git_commit(),
+        settings=without_secrets(more.pop("settings", {})),
+        server=without_secrets(more.pop("server", {})),
+        packages=_package_versions(),
+        targets=tuple(more.pop("targets", ())),
+        **more,
+    )
+
+
+def this_machine(gpus: Iterable[str] = ()) -> Machine:
+    return Machine(
+        cpu=_cpu_model(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else _all_cores(),
+        memory_bytes=psutil.virtual_memory().total,
+        platform=platform.platform(),
+        python=platform.python_version(),
+        gpus=tuple(gpus),
+    )
+
+
+def _all_cores() -> int:
+    return psutil.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:
+        cpuinfo = ""
+    named = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def _package_versions() -> dict[str, str]:
+    installed = {}
+    for name in PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def _git_commit() -> str | None:
+    """Of the tree this file belongs to: an installed copy inside another's tree has none."""
+    tree = Path(__file__).resolve().parents[1]
+    if not (tree / ".git").exists():
+        return None
+    command = ["git", "-C", str(tree), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            [*command, "--abbrev=40"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+HIDDEN = "(hidden)"
+_SECRET_WORDS = {"key", "token", "secret", "password", "passwd", "authorization", "credentials"}
+_SECRET_IN_TEXT = re.compile(
+    r"(?i)((?:api[_-]?key|token|secret|password|authorization)=)[^\s&]+|(?<=://)[^/@\s]+@"
+)
+
+
+def is_secret_name(name: str) -> bool:
+    """
+    >>> is_secret_name("openai_api_key"), is_secret_name("max_tokens")
+    (True, False)
+    """
+    return not _SECRET_WORDS.isdisjoint(re.split(r"[^a-z0-9]+", name.lower()))
+
+
+def without_secrets(value: Any) -> Any:
+    """The same settings, what is named like a secret or looks like one in a URL hidden.
+
+    >>> without_secrets({"api_key": "k", "url": "ws://me:pw@box/?token=t", "n": 1})
+    {'api_key': '(hidden)', 'url': 'ws://box/?token=(hidden)', 'n': 1}
+    """
+    if isinstance(value, dict):
+        return {name: _unless_secret(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(inner) for inner in value]
+    return _hide_in_text(value) if isinstance(value, str) else value
+
+
+def _unless_secret(name: str, value: Any) -> Any:
+    hide = is_secret_name(name) and value is not None
+    return HIDDEN if hide else without_secrets(value)
+
+
+def _hide_in_text(text: str) -> str:
+    return _SECRET_IN_TEXT.sub(lambda found: found[1] + HIDDEN if found[1] else "", text)
+
+
+def _command_line(command: Sequence[str]) -> str:
+    """Arguments joined; the value after a flag named like a secret is hidden."""
+    shown = []
+    previous = ""
+    for argument in command:
+        follows_secret = previous.startswith("-") and is_secret_name(previous)
+        shown.append(HIDDEN if follows_secret else _hide_in_text(argument))
+        previous = argument
+    return " ".join(shown)
+
+
+class RunWriter:
+    """The one writer of a run directory; safe to use from several threads."""
+
+    def __init__(self, folder: Path, manifest: Manifest, clock: Clock | None = None) -> None:
+        self.folder = Path(folder)
+        self.manifest = manifest
+        self._clock = clock or SystemClock()
+        self._started_s = self._clock.now()
+        self._lock = threading.Lock()
+        self._files: dict[type[Row], TextIO] = {}
+        self._closed = False
+        self._create()
+
+    def _create(self) -> None:
+        if (self.folder / MANIFEST_FILE).exists():
+            raise RecordError(f"expected a new folder, but {self.folder} already holds a run")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write_manifest()
+        except OSError as error:
+            raise RecordError(f"cannot write to {self.folder}: {error.strerror}") from error
+
+    def update(self, **changes: Any) -> None:
+        """Complete the manifest with what became known only after the start."""
+        for name in ("settings", "server"):
+            if name in changes:
+                changes[name] = without_secrets(changes[name])
+        with self._lock:
+            self.manifest = replace(self.manifest, **changes)
+            self._write_manifest()
+
+    def append(self, *rows: Row) -> None:
+        """Write rows and flush them."""
+        with self._lock:
+            if self._closed:
+                raise RecordError(f"expected an open run, but {self.folder} is closed")
+            touched = {type(row) for row in rows}
+            for row in rows:
+                self._file(type(row)).write(_line(row))
+            for kind in touched:
+                self._files[kind].flush()
+
+    def close(self) -> None:
+        """Close the files and note the run's length; a second call does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for file in self._files.values():
+                file.close()
+            length_s = self.manifest.duration_s or self._clock.now() - self._started_s
+            self.manifest = replace(self.manifest, duration_s=length_s)
+            self._write_manifest()
+
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _file(self, kind: type[Row]) -> TextIO:
+        if kind not in self._files:
+            path = self.folder / FILES[kind]
+            # A lone surrogate in a transcript must not end the run.
+            file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+            file.write(",".join(_COLUMNS[kind]) + "\n")
+            self._files[kind] = file
+        return self._files[kind]
+
+    def _write_manifest(self) -> None:
+        _write_json(self.folder / MANIFEST_FILE, asdict(self.manifest))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all: a reader never meets half a file."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(json.dumps(content, indent=2, default=str) + "\n", "utf-8")
+    draft.replace(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """How one field becomes a cell and back."""
+
+    name: str
+    type: type
+    """bool, int, float or str."""
+    optional: bool
+    """Whether the cell may be empty."""
+
+    def encode(self, value: Any) -> str:
+        if value is None:
+            return ""
+        if self.type is str:
+            return '"' + str(value).replace('"', '""') + '"'
+        if self.type is float:
+            return repr(float(value))
+        return str(int(value))
+
+    def decode(self, cell: str | None) -> Any:
+        if cell is None:
+            if self.optional:
+                return None
+            raise ValueError(f"column {self.name} expects a value, but the cell is empty")
+        return bool(int(cell)) if self.type is bool else self.type(cell)
+
+
+def _column(name: str, hint: Any) -> _Column:
+    choices = get_args(hint) or (hint,)
+    (plain,) = [choice for choice in choices if choice is not NoneType]
+    return _Column(name, plain, NoneType in choices)
+
+
+_COLUMNS = {
+    kind: {name: _column(name, hint) for name, hint in get_type_hints(kind).items()}
+    for kind in FILES
+}
+
+
+def _line(row: Row) -> str:
+    columns = _COLUMNS[type(row)].values()
+    return ",".join(column.encode(getattr(row, column.name)) for column in columns) + "\n"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, read."""
+
+    folder: Path
+    """Where it lies."""
+    manifest: Manifest
+    """What, where, when."""
+    connections: list[ConnectionRow]
+    """Attempts to connect."""
+    turns: list[TurnRow]
+    """Utterances as the client saw them."""
+    server_turns: list[ServerTurnRow]
+    """Segments of turns as the server timed them; empty if it sends none."""
+    samples: list[SampleRow]
+    """Gauges over time."""
+    generator: list[GeneratorRow]
+    """The load generator watching itself."""
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the run ended before it was closed."""
+        return self.manifest.duration_s is None
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run directory, also one that was cut off; RecordError if it cannot be."""
+    folder = Path(folder)
+    return Run(
+        folder=folder,
+        manifest=load_manifest(folder),
+        connections=_load(folder, ConnectionRow),
+        turns=_load(folder, TurnRow),
+        server_turns=_load(folder, ServerTurnRow),
+        samples=_load(folder, SampleRow),
+        generator=_load(folder, GeneratorRow),
+    )
+
+
+def load_manifest(folder: Path) -> Manifest:
+    path = Path(folder) / MANIFEST_FILE
+    content = read_json(path)
+    check_version(path, content.get("schema_version"), SCHEMA_VERSION)
+    try:
+        return TypeAdapter(Manifest).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: {where}: {first['msg']}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"expected a run directory, but cannot read {path}") from error
+    except ValueError as error:
+        raise RecordError(f"{path}: expected JSON, but {error}") from error
+    if not isinstance(content, dict):
+        raise RecordError(f"{path}: expected a JSON object, but got {type(content).__name__}")
+    return content
+
+
+def check_version(path: Path, found: object, known: int) -> None:
+    if found != known:
+        raise RecordError(f"{path}: expected schema version {known}, but got {found!r}")
+
+
+def _load(folder: Path, kind: type[RowT]) -> list[RowT]:
+    path = folder / FILES[kind]
+    try:
+        # Bytes that are no UTF-8 can only be half a character in the row being written.
+        text = path.read_bytes().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    rows = _cells(text, path)
+    header = next(rows, None)
+    return [] if header is None else list(_decoded(kind, header[1], rows, path))
+
+
+def _decoded(
+    kind: type[RowT],
+    header: list[str | None],
+    rows: Iterator[tuple[int, list[str | None]]],
+    path: Path,
+) -> Iterator[RowT]:
+    decoders = _decoders(kind, header, path)
+    for line, cells in rows:
+        if len(cells) != len(header):
+            raise RecordError(f"{path}:{line}: expected {len(header)} cells, but got {len(cells)}")
+        try:
+            yield kind(**{name: decode(cells[at]) for name, at, decode in decoders})
+        except ValueError as error:
+            raise RecordError(f"{path}:{line}: {error}") from error
+
+
+def _decoders(
+    kind: type[Row], header: list[str | None], path: Path
+) -> list[tuple[str, int, Callable[[str | None], Any]]]:
+    """Columns that are unknown are left out; those that may be empty may be missing."""
+    decoders: list[tuple[str, int, Callable[[str | None], Any]]] = []
+    for name, column in _COLUMNS[kind].items():
+        if name in header:
+            decoders.append((name, header.index(name), column.decode))
+        elif not column.optional:
+            raise RecordError(f"{path}: expected a column {name}, but there is none")
+    return decoders
+
+
+_CELL = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n)')
+_CUT_OFF = re.compile(r'(?:"(?:[^"]|"")*"?|[^",\r\n]*)\r?\Z')
+
+
+def _cells(text: str, path: Path) -> Iterator[tuple[int, list[str | None]]]:
+    """(line, cells) of every complete row; a row without its line end is left out."""
+    at, start, line, cells = 0, 0, 1, list[str | None]()
+    while at < len(text):
+        found = _CELL.match(text, at)
+        if found is None:
+            if _CUT_OFF.match(text, at):
+                return
+            raise RecordError(f"{path}:{line}: expected a cell, but got {text[at : at + 20]!r}")
+        quoted, bare, end = found.groups()
+        cells.append(bare or None if quoted is None else quoted.replace('""', '"'))
+        at = found.end()
+        if end != ",":
+            yield line, cells
+            line += text.count("\n", start, at)
+            start, cells = at, []
+
+
+def write_parquet(folder: Path) -> list[Path]:
+    """A typed Parquet copy beside each CSV file; returns the files written."""
+    run = load_run(folder)
+    tables: list[tuple[type[Row], Sequence[Row]]] = [
+        (ConnectionRow, run.connections),
+        (TurnRow, run.turns),
+        (ServerTurnRow, run.server_turns),
+        (SampleRow, run.samples),
+        (GeneratorRow, run.generator),
+    ]
+    return [_write_table(run.folder, kind, rows) for kind, rows in tables if rows]
+
+
+def _write_table(folder: Path, kind: type[Row], rows: Sequence[Row]) -> Path:
+    # Loaded here: reading and writing CSV must not cost the import of pyarrow.
+    import pyarrow
+    import pyarrow.parquet
+
+    arrow = {str: pyarrow.string(), float: pyarrow.float64(), int: pyarrow.int64()}
+    arrow[bool] = pyarrow.bool_()
+    columns = _COLUMNS[kind]
+    # Types come from the fields, so that a column of only None keeps its type.
+    table = pyarrow.table(
+        {name: [getattr(row, name) for row in rows] for name in columns},
+        pyarrow.schema([(name, arrow[column.type]) for name, column in columns.items()]),
+    )
+    path = (folder / FILES[kind]).with_suffix(".parquet")
+    pyarrow.parquet.write_table(table, path)
+    return path
