@@ -1,6 +1,6 @@
 """The contract of speech-to-text: a `Job` in, a `Hypothesis` out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -108,7 +108,35 @@ class EngineStatus:
     restarts: int = 0
     """Times the engine's process was replaced."""
     counters: dict[str, int] = field(default_factory=dict)
-    """Jobs by outcome: done, superseded, cancelled, failed, retried, …"""
+    """Jobs by outcome: submitted, done, superseded, cancelled, failed; retried beside them."""
+    notice: str | None = None
+    """What the user must know about the model chosen for them; None: nothing."""
+
+
+ReportProgress = Callable[[float, str], None]
+"""Takes progress (0 to 1) and one line for a person; may be called from any thread."""
+
+
+class Transcriber(Protocol):
+    """A model inside the engine's process; `transcribe` is called from several threads."""
+
+    device: str
+    """"cpu" or "cuda"; "auto" until loaded."""
+    compute_type: str | None
+    """As loaded; None where it has no meaning."""
+
+    def load(self) -> None:
+        """Load the weights.
+
+        Raises:
+            ModelError: they cannot be loaded, or not with these settings.
+        """
+
+    def warm_up(self, report: ReportProgress) -> None:
+        """Run once what the first caller would otherwise wait for."""
+
+    def transcribe(self, jobs: Sequence[Job]) -> list[Hypothesis]:
+        """One hypothesis a job, in order; `queue_wait_s` is left at 0 for the engine to fill."""
 
 
 class Engine(Protocol):

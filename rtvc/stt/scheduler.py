@@ -1,0 +1,368 @@
+"""Which jobs run next, in which batch: pure, without a clock, a thread or a model.
+
+Finals go first over all sessions, then speculative finals, then partials. A partial that has
+starved leads a batch now and then. A session has at most one partial running and one waiting:
+a newer one takes over the place, and the age, of the one it replaces.
+"""
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from rtvc.errors import TranscriberError
+from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
+
+_RANK = {JobKind.FINAL: 0, JobKind.SPECULATIVE: 1, JobKind.PARTIAL: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the scheduler keeps to."""
+
+    max_batch: int = 4
+    """Jobs in one inference at most."""
+    mix_kinds: bool = False
+    """Whether partials may fill the batch of a final; right where a batch costs little more."""
+    starvation_s: float = 1.0
+    """Seconds a session's partial may wait before it may lead a batch ahead of finals."""
+    starved_every: int = 4
+    """Of so many batches in a row, at most one is led by a starved partial."""
+    buckets_s: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 30.0)
+    """Seconds of audio: upper edges of the lengths that may share a batch."""
+    max_waiting: int = 1024
+    """Jobs let in to wait at most; when full, a final pushes out a partial, all else is refused."""
+    max_attempts: int = 2
+    """Times a job is tried before it fails."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket:
+    """One job in the scheduler's hands."""
+
+    ticket_id: int
+    """Counts up; the order of arrival."""
+    job: Job
+    """What was asked."""
+    since_s: float
+    """Instant since which this job, or a partial it replaced, has waited."""
+    attempt: int = 0
+    """Failed attempts so far; a job tried before runs alone."""
+
+    @property
+    def audio_s(self) -> float:
+        return len(self.job.audio) / SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Jobs that share one inference."""
+
+    batch_id: int
+    """Counts up."""
+    tickets: tuple[Ticket, ...]
+    """Most urgent first."""
+    taken_at_s: float
+    """Instant at which a worker took it."""
+
+    @property
+    def audio_s(self) -> float:
+        return sum(ticket.audio_s for ticket in self.tickets)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Jobs by what became of them; each job submitted is in exactly one of the rest."""
+
+    submitted: int = 0
+    done: int = 0
+    superseded: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    retried: int = 0
+    """Second attempts; beside the sum, not in it."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One session's jobs."""
+
+    waiting: dict[int, Ticket] = field(default_factory=dict)
+    running: dict[int, Ticket] = field(default_factory=dict)
+    partials_running: int = 0
+    """Of this session in a worker's hands, cancelled ones too."""
+
+
+class Scheduler:
+    """Feed it with `submit`, drain it with `next_batch`, tell it how each batch ended."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.limits = limits or Limits()
+        self.counts = Counts()
+        self._ticket_ids = count()
+        self._batch_ids = count()
+        self._lanes: dict[str, _Lane] = {}
+        self._finals: dict[int, Ticket] = {}
+        self._speculatives: dict[int, Ticket] = {}
+        # Keyed by session: a newer partial takes the place of the older one in the row.
+        self._partials: dict[str, Ticket] = {}
+        self._batches: dict[int, Batch] = {}
+        self._cancelled: set[int] = set()
+        self._batches_since_starved = self.limits.starved_every
+
+    @property
+    def waiting(self) -> int:
+        """Jobs waiting."""
+        return len(self._finals) + len(self._speculatives) + len(self._partials)
+
+    @property
+    def running(self) -> int:
+        """Jobs running whose answers still count."""
+        held = sum(len(batch.tickets) for batch in self._batches.values())
+        return held - len(self._cancelled)
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio waiting."""
+        return sum(ticket.audio_s for ticket in self._by_urgency())
+
+    def submit(self, job: Job, now_s: float) -> tuple[Ticket, list[Ticket]]:
+        """Take a job in. Returns its ticket and those that will never run because of it.
+
+        A stale job is among the latter itself.
+
+        Raises:
+            TranscriberError: too many jobs are waiting.
+        """
+        pushed_out = self._make_room(job)
+        self.counts.submitted += 1
+        ticket = Ticket(next(self._ticket_ids), job, now_s)
+        dropped = [*pushed_out, *self._place(ticket)]
+        self.counts.superseded += len(dropped)
+        return ticket, dropped
+
+    def next_batch(self, now_s: float) -> Batch | None:
+        """What an idle worker should do now; None: nothing."""
+        lead = self._lead(now_s)
+        if lead is None:
+            return None
+        tickets = (lead, *self._company(lead))
+        batch = Batch(next(self._batch_ids), tickets, now_s)
+        self._batches[batch.batch_id] = batch
+        for ticket in tickets:
+            self._start(ticket)
+        return batch
+
+    def finish(self, batch_id: int) -> list[Ticket]:
+        """A batch was answered. Returns the tickets whose answers still count."""
+        answered = self._end(batch_id)
+        self.counts.done += len(answered)
+        return answered
+
+    def retry(self, batch_id: int) -> tuple[list[Ticket], list[Ticket]]:
+        """A batch was lost. Returns the tickets given up as failed, and as superseded."""
+        failed: list[Ticket] = []
+        superseded: list[Ticket] = []
+        # Each is put in front of its row, so the last goes first.
+        for ticket in reversed(self._end(batch_id)):
+            again = replace(ticket, attempt=ticket.attempt + 1)
+            if again.attempt >= self.limits.max_attempts:
+                failed.append(ticket)
+            else:
+                self.counts.retried += 1
+                superseded += self._place(again, in_front=True)
+        self.counts.failed += len(failed)
+        self.counts.superseded += len(superseded)
+        return failed, superseded
+
+    def cancel_session(self, session_id: str) -> list[Ticket]:
+        """Drop all jobs of a session, running ones too. Returns their tickets."""
+        lane = self._lanes.get(session_id)
+        if lane is None:
+            return []
+        tickets = [*lane.waiting.values(), *lane.running.values()]
+        return [ticket for ticket in tickets if self.cancel(ticket)]
+
+    def cancel(self, ticket: Ticket) -> bool:
+        """Drop one job. False if it had ended before."""
+        lane = self._lanes.get(ticket.job.session_id)
+        if lane is None:
+            return False
+        if ticket.ticket_id in lane.waiting:
+            self._remove(lane.waiting[ticket.ticket_id])
+        elif ticket.ticket_id in lane.running and ticket.ticket_id not in self._cancelled:
+            self._cancelled.add(ticket.ticket_id)
+        else:
+            return False
+        self.counts.cancelled += 1
+        return True
+
+    def drain(self) -> list[Ticket]:
+        """Cancel everything. Returns the tickets."""
+        return [
+            ticket for session_id in [*self._lanes] for ticket in self.cancel_session(session_id)
+        ]
+
+    def _make_room(self, job: Job) -> list[Ticket]:
+        limit = self.limits.max_waiting
+        if self.waiting < limit or self._replaces_partial(job):
+            return []
+        if job.kind is not JobKind.FINAL or not self._partials:
+            raise TranscriberError(
+                f"expected at most {limit} jobs waiting for speech-to-text, all are taken"
+            )
+        oldest = next(iter(self._partials.values()))
+        self._remove(oldest)
+        return [oldest]
+
+    def _replaces_partial(self, job: Job) -> bool:
+        return job.session_id in self._partials and job.kind is not JobKind.SPECULATIVE
+
+    def _place(self, ticket: Ticket, *, in_front: bool = False) -> list[Ticket]:
+        lane = self._lanes.setdefault(ticket.job.session_id, _Lane())
+        others = [*lane.waiting.values(), *lane.running.values()]
+        if any(_makes_stale(other, ticket) for other in others):
+            self._forget_if_empty(ticket.job.session_id)
+            return [ticket]
+        dropped = [other for other in lane.waiting.values() if _supersedes(ticket, other)]
+        self._enqueue(ticket, in_front=in_front)
+        for other in dropped:
+            self._remove(other)
+        return dropped
+
+    def _enqueue(self, ticket: Ticket, *, in_front: bool) -> None:
+        self._lanes[ticket.job.session_id].waiting[ticket.ticket_id] = ticket
+        if ticket.job.kind is JobKind.PARTIAL:
+            self._enqueue_partial(ticket, in_front=in_front)
+            return
+        row = self._row(ticket)
+        if in_front:
+            later = dict(row)
+            row.clear()
+            row[ticket.ticket_id] = ticket
+            row.update(later)
+        else:
+            row[ticket.ticket_id] = ticket
+
+    def _enqueue_partial(self, ticket: Ticket, *, in_front: bool) -> None:
+        session_id = ticket.job.session_id
+        older = self._partials.get(session_id)
+        if older is not None:
+            ticket = replace(ticket, since_s=min(older.since_s, ticket.since_s))
+            self._lanes[session_id].waiting[ticket.ticket_id] = ticket
+        if in_front:
+            self._partials = {session_id: ticket, **self._partials}
+        self._partials[session_id] = ticket
+
+    def _row(self, ticket: Ticket) -> dict[int, Ticket]:
+        return self._finals if ticket.job.kind is JobKind.FINAL else self._speculatives
+
+    def _remove(self, ticket: Ticket) -> None:
+        """Take a waiting ticket out of its row and lane."""
+        session_id = ticket.job.session_id
+        del self._lanes[session_id].waiting[ticket.ticket_id]
+        if ticket.job.kind is not JobKind.PARTIAL:
+            del self._row(ticket)[ticket.ticket_id]
+        elif self._partials[session_id].ticket_id == ticket.ticket_id:
+            del self._partials[session_id]
+        self._forget_if_empty(session_id)
+
+    def _forget_if_empty(self, session_id: str) -> None:
+        lane = self._lanes[session_id]
+        if not lane.waiting and not lane.running:
+            del self._lanes[session_id]
+
+    def _ready_partials(self) -> Iterator[Ticket]:
+        for session_id, ticket in self._partials.items():
+            if not self._lanes[session_id].partials_running:
+                yield ticket
+
+    def _by_urgency(self) -> Iterator[Ticket]:
+        yield from self._finals.values()
+        yield from self._speculatives.values()
+        yield from self._partials.values()
+
+    def _lead(self, now_s: float) -> Ticket | None:
+        urgent = next(iter(self._finals.values()), None)
+        urgent = urgent or next(iter(self._speculatives.values()), None)
+        if urgent is None:
+            return next(self._ready_partials(), None)
+        self._batches_since_starved += 1
+        starved = self._starved(now_s)
+        if starved is None or self._batches_since_starved < self.limits.starved_every:
+            return urgent
+        self._batches_since_starved = 0
+        return starved
+
+    def _starved(self, now_s: float) -> Ticket | None:
+        bound_s = self.limits.starvation_s
+        return next((t for t in self._ready_partials() if now_s - t.since_s >= bound_s), None)
+
+    def _company(self, lead: Ticket) -> list[Ticket]:
+        """Jobs that may share the lead's inference, the most urgent first."""
+        company: list[Ticket] = []
+        if lead.attempt:
+            return company
+        for ticket in self._candidates(lead):
+            if len(company) + 1 >= self.limits.max_batch:
+                break
+            if ticket is not lead and not ticket.attempt and self._compatible(lead, ticket):
+                company.append(ticket)
+        return company
+
+    def _candidates(self, lead: Ticket) -> Iterator[Ticket]:
+        if self.limits.mix_kinds or lead.job.kind is not JobKind.PARTIAL:
+            yield from self._finals.values()
+            yield from self._speculatives.values()
+        if self.limits.mix_kinds or lead.job.kind is JobKind.PARTIAL:
+            yield from self._ready_partials()
+
+    def _compatible(self, lead: Ticket, other: Ticket) -> bool:
+        return self._shape(lead) == self._shape(other)
+
+    def _shape(self, ticket: Ticket) -> Hashable:
+        """Jobs of one shape may share an inference: all prompts in it must be equally long."""
+        edges_s = self.limits.buckets_s
+        bucket = sum(ticket.audio_s > edge_s for edge_s in edges_s)
+        return ticket.job.language, ticket.job.prompt, bucket
+
+    def _start(self, ticket: Ticket) -> None:
+        lane = self._lanes[ticket.job.session_id]
+        lane.running[ticket.ticket_id] = ticket
+        lane.partials_running += ticket.job.kind is JobKind.PARTIAL
+        self._remove(ticket)
+
+    def _end(self, batch_id: int) -> list[Ticket]:
+        """Take a batch out of the workers' hands. Returns the tickets not cancelled meanwhile."""
+        batch = self._batches.pop(batch_id)
+        for ticket in batch.tickets:
+            lane = self._lanes[ticket.job.session_id]
+            del lane.running[ticket.ticket_id]
+            lane.partials_running -= ticket.job.kind is JobKind.PARTIAL
+            self._forget_if_empty(ticket.job.session_id)
+        live = [ticket for ticket in batch.tickets if ticket.ticket_id not in self._cancelled]
+        self._cancelled -= {ticket.ticket_id for ticket in batch.tickets}
+        return live
+
+
+def _makes_stale(other: Ticket, ticket: Ticket) -> bool:
+    """Whether `ticket` is out of date beside `other` of its session, waiting or running."""
+    ours, theirs = ticket.job, other.job
+    # A second attempt may find that its session has moved on.
+    if ours.kind is JobKind.PARTIAL and other.ticket_id > ticket.ticket_id:
+        return theirs.kind is not JobKind.SPECULATIVE
+    if ours.item_id != theirs.item_id:
+        return False
+    if ours.kind is theirs.kind:
+        return theirs.revision > ours.revision
+    return theirs.kind is JobKind.FINAL and theirs.revision >= ours.revision
+
+
+def _supersedes(ticket: Ticket, other: Ticket) -> bool:
+    """Whether `ticket` makes a waiting job of its session needless."""
+    ours, theirs = ticket.job, other.job
+    if other.ticket_id > ticket.ticket_id:
+        return False
+    if theirs.kind is JobKind.PARTIAL:
+        return ours.kind is not JobKind.SPECULATIVE
+    same_item = ours.item_id == theirs.item_id
+    return same_item and _RANK[ours.kind] <= _RANK[theirs.kind] and ours.revision >= theirs.revision

@@ -1,0 +1,409 @@
+"""The scheduler: nothing is lost, finals first, partials neither pile up nor starve."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtvc.errors import TranscriberError
+from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
+from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
+
+FINAL, SPECULATIVE, PARTIAL = JobKind.FINAL, JobKind.SPECULATIVE, JobKind.PARTIAL
+
+
+def make_job(
+    session: str = "a",
+    kind: JobKind = PARTIAL,
+    revision: int = 1,
+    *,
+    item: str = "1",
+    seconds: float = 1.0,
+    at_s: float = 0.0,
+    language: str | None = None,
+    prompt: str | None = None,
+) -> Job:
+    audio = np.broadcast_to(np.float32(0), round(seconds * SAMPLE_RATE_HZ))
+    return Job(session, item, kind, revision, audio, at_s, language, prompt)
+
+
+def ids(tickets: Sequence[Ticket]) -> list[int]:
+    return [ticket.ticket_id for ticket in tickets]
+
+
+def taken(scheduler: Scheduler, now_s: float = 0.0) -> Batch:
+    batch = scheduler.next_batch(now_s)
+    assert batch is not None
+    return batch
+
+
+def names(batch: Batch | None) -> list[str]:
+    return [] if batch is None else [f"{t.job.session_id}:{t.job.kind}" for t in batch.tickets]
+
+
+# Order
+
+
+def test_an_idle_worker_gets_the_first_job_at_once() -> None:
+    scheduler = Scheduler()
+    assert scheduler.next_batch(0.0) is None
+    scheduler.submit(make_job(at_s=5.0), 5.0)
+    assert names(scheduler.next_batch(5.0)) == ["a:partial"]
+    assert scheduler.next_batch(5.0) is None
+
+
+def test_finals_go_first_over_all_sessions() -> None:
+    scheduler = Scheduler(Limits(max_batch=1))
+    scheduler.submit(make_job("a"), 0.0)
+    scheduler.submit(make_job("b", SPECULATIVE), 0.1)
+    scheduler.submit(make_job("c", FINAL), 0.2)
+    order = [names(scheduler.next_batch(0.3))[0] for _ in range(3)]
+    assert order == ["c:final", "b:speculative", "a:partial"]
+
+
+def test_jobs_of_several_sessions_share_a_batch_up_to_its_size() -> None:
+    scheduler = Scheduler(Limits(max_batch=3))
+    for session in "abcd":
+        scheduler.submit(make_job(session, FINAL), 0.0)
+    assert len(taken(scheduler).tickets) == 3
+    assert names(scheduler.next_batch(0.0)) == ["d:final"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        make_job("b", FINAL, seconds=3.0),
+        make_job("b", FINAL, language="de"),
+        make_job("b", FINAL, prompt="names"),
+    ],
+)
+def test_jobs_of_another_shape_run_apart(other: Job) -> None:
+    scheduler = Scheduler()
+    scheduler.submit(make_job("a", FINAL), 0.0)
+    scheduler.submit(other, 0.0)
+    assert names(scheduler.next_batch(0.0)) == ["a:final"]
+    assert names(scheduler.next_batch(0.0)) == ["b:final"]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_partials_fill_a_finals_batch_only_where_that_is_cheap(mixed: bool) -> None:
+    scheduler = Scheduler(Limits(mix_kinds=mixed))
+    scheduler.submit(make_job("a"), 0.0)
+    scheduler.submit(make_job("b", FINAL), 0.0)
+    expected = ["b:final", "a:partial"] if mixed else ["b:final"]
+    assert names(scheduler.next_batch(0.0)) == expected
+
+
+# Latest wins
+
+
+def test_a_newer_partial_replaces_the_waiting_one() -> None:
+    scheduler = Scheduler()
+    first, _ = scheduler.submit(make_job(revision=1), 0.0)
+    second, dropped = scheduler.submit(make_job(revision=2), 0.1)
+    assert ids(dropped) == [first.ticket_id]
+    assert ids(taken(scheduler).tickets) == [second.ticket_id]
+
+
+def test_a_newer_partial_waits_for_the_running_one() -> None:
+    scheduler = Scheduler()
+    scheduler.submit(make_job(revision=1), 0.0)
+    running = taken(scheduler)
+    scheduler.submit(make_job(revision=2), 0.1)
+    assert scheduler.next_batch(0.1) is None
+    scheduler.finish(running.batch_id)
+    assert [t.job.revision for t in taken(scheduler).tickets] == [2]
+
+
+def test_a_newer_partial_keeps_the_place_of_the_one_it_replaces() -> None:
+    scheduler = Scheduler(Limits(max_batch=1))
+    scheduler.submit(make_job("a"), 0.0)
+    scheduler.submit(make_job("b"), 0.1)
+    scheduler.submit(make_job("a", revision=2), 0.2)
+    assert names(scheduler.next_batch(0.3)) == ["a:partial"]
+
+
+def test_a_final_drops_the_sessions_partials_and_older_speculation() -> None:
+    scheduler = Scheduler()
+    speculative, _ = scheduler.submit(make_job(kind=SPECULATIVE, revision=1), 0.0)
+    partial, _ = scheduler.submit(make_job(revision=2), 0.0)
+    other, _ = scheduler.submit(make_job("b", revision=2), 0.0)
+    final, dropped = scheduler.submit(make_job(kind=FINAL, revision=3), 0.0)
+    assert sorted(ids(dropped)) == [speculative.ticket_id, partial.ticket_id]
+    assert ids(taken(scheduler).tickets) == [final.ticket_id]
+    assert ids(taken(scheduler).tickets) == [other.ticket_id]
+
+
+def test_speculation_on_another_item_survives_a_final() -> None:
+    scheduler = Scheduler()
+    scheduler.submit(make_job(kind=SPECULATIVE, item="2"), 0.0)
+    _, dropped = scheduler.submit(make_job(kind=FINAL, item="1"), 0.0)
+    assert dropped == []
+
+
+def test_a_stale_job_is_turned_away() -> None:
+    scheduler = Scheduler()
+    scheduler.submit(make_job(kind=FINAL, revision=3), 0.0)
+    partial, dropped = scheduler.submit(make_job(revision=2), 0.0)
+    assert ids(dropped) == [partial.ticket_id]
+    older, dropped = scheduler.submit(make_job(kind=FINAL, revision=2), 0.0)
+    assert ids(dropped) == [older.ticket_id]
+
+
+# Starvation
+
+
+def test_a_starved_partial_leads_one_batch_in_four() -> None:
+    scheduler = Scheduler(Limits(max_batch=1, starvation_s=1.0, starved_every=4))
+    for session in "xyz":
+        scheduler.submit(make_job(session), 0.0)
+    for number in range(12):
+        scheduler.submit(make_job(f"f{number}", FINAL), 0.0)
+    order = "".join(
+        "p" if "partial" in names(scheduler.next_batch(2.0))[0] else "f" for _ in range(9)
+    )
+    assert order == "pfffpfffp"
+
+
+def test_renewing_a_partial_does_not_make_it_young_again() -> None:
+    scheduler = Scheduler(Limits(max_batch=1, starvation_s=1.0))
+    for step in range(12):
+        scheduler.submit(make_job("a", revision=step), step / 10)
+    scheduler.submit(make_job("f", FINAL), 1.1)
+    assert names(scheduler.next_batch(1.1)) == ["a:partial"]
+
+
+# Cancelling, retrying, limits
+
+
+def test_cancelling_a_session_drops_what_waits_and_what_runs() -> None:
+    scheduler = Scheduler(Limits(max_batch=1))
+    running, _ = scheduler.submit(make_job("a", FINAL), 0.0)
+    batch = taken(scheduler)
+    waiting, _ = scheduler.submit(make_job("a", item="2"), 0.0)
+    scheduler.submit(make_job("b"), 0.0)
+    assert sorted(ids(scheduler.cancel_session("a"))) == [running.ticket_id, waiting.ticket_id]
+    assert scheduler.cancel_session("a") == []
+    assert scheduler.finish(batch.batch_id) == []
+    assert (scheduler.counts.cancelled, scheduler.counts.done) == (2, 0)
+    assert names(scheduler.next_batch(0.0)) == ["b:partial"]
+
+
+def test_a_lost_batch_is_tried_again_in_front_and_one_by_one() -> None:
+    scheduler = Scheduler(Limits(max_batch=2))
+    for session in "abc":
+        scheduler.submit(make_job(session, FINAL), 0.0)
+    lost = taken(scheduler)
+    assert scheduler.retry(lost.batch_id) == ([], [])
+    assert [names(scheduler.next_batch(0.0)) for _ in range(3)] == [
+        ["a:final"],
+        ["b:final"],
+        ["c:final"],
+    ]
+
+
+def test_a_job_lost_twice_fails() -> None:
+    scheduler = Scheduler()
+    ticket, _ = scheduler.submit(make_job(), 0.0)
+    scheduler.retry(taken(scheduler).batch_id)
+    failed, superseded = scheduler.retry(taken(scheduler).batch_id)
+    assert ids(failed) == [ticket.ticket_id]
+    assert superseded == []
+    assert scheduler.waiting == 0
+
+
+def test_a_lost_partial_gives_way_to_the_newer_one() -> None:
+    scheduler = Scheduler()
+    old, _ = scheduler.submit(make_job(item="1", revision=5), 0.0)
+    lost = taken(scheduler)
+    new, _ = scheduler.submit(make_job(item="2", revision=1), 0.0)
+    assert ids(scheduler.retry(lost.batch_id)[1]) == [old.ticket_id]
+    assert ids(taken(scheduler).tickets) == [new.ticket_id]
+
+
+def test_a_lost_final_leaves_the_next_items_partial_alone() -> None:
+    scheduler = Scheduler()
+    scheduler.submit(make_job(kind=FINAL, item="1"), 0.0)
+    lost = taken(scheduler)
+    scheduler.submit(make_job(item="2"), 0.0)
+    assert scheduler.retry(lost.batch_id) == ([], [])
+    assert scheduler.waiting == 2
+
+
+def test_when_full_a_final_pushes_out_a_partial_and_others_are_refused() -> None:
+    scheduler = Scheduler(Limits(max_waiting=2))
+    first, _ = scheduler.submit(make_job("a"), 0.0)
+    scheduler.submit(make_job("b"), 0.0)
+    with pytest.raises(TranscriberError, match="at most 2 jobs"):
+        scheduler.submit(make_job("c"), 0.0)
+    assert scheduler.submit(make_job("b", revision=2), 0.0)[1] != []
+    _, dropped = scheduler.submit(make_job("c", FINAL), 0.0)
+    assert ids(dropped) == [first.ticket_id]
+
+
+def test_the_backlog_is_seconds_of_audio() -> None:
+    scheduler = Scheduler()
+    scheduler.submit(make_job("a", FINAL, seconds=2.5), 0.0)
+    scheduler.submit(make_job("b", seconds=1.5), 0.0)
+    assert scheduler.backlog_s == pytest.approx(4.0)
+    assert taken(scheduler).audio_s == pytest.approx(2.5)
+    assert scheduler.backlog_s == pytest.approx(1.5)
+
+
+# Properties over any sequence of events
+
+
+class Driver:
+    """Drives a scheduler at random and checks at every step what must always hold."""
+
+    def __init__(self, seed: int, limits: Limits) -> None:
+        self.random = random.Random(seed)
+        self.scheduler = Scheduler(limits)
+        self.limits = limits
+        self.now_s = 0.0
+        self.revision = 0
+        self.running: dict[int, Batch] = {}
+        self.ended: Counter[int] = Counter()
+        self.tickets: dict[int, Ticket] = {}
+        self.batches_past_a_starved_partial = 0
+
+    def step(self) -> None:
+        self.now_s += self.random.choice([0.0, 0.05, 0.4])
+        action = self.random.choices(
+            [self.submit, self.take, self.finish, self.lose, self.cancel_session, self.cancel],
+            weights=[10, 6, 4, 1, 1, 1],
+        )[0]
+        action()
+        self.check()
+
+    def submit(self) -> None:
+        self.revision += 1
+        job = make_job(
+            self.random.choice("abcde"),
+            self.random.choice(list(JobKind)),
+            self.revision - self.random.choice([0, 0, 3]),
+            item=self.random.choice("12"),
+            seconds=self.random.choice([0.5, 3.0]),
+        )
+        try:
+            ticket, dropped = self.scheduler.submit(job, self.now_s)
+        except TranscriberError:
+            assert self.scheduler.waiting >= self.limits.max_waiting
+            return
+        self.tickets[ticket.ticket_id] = ticket
+        self.end(dropped)
+
+    def take(self) -> None:
+        waiting = self.waiting()
+        starved = self.starved(waiting)
+        batch = self.scheduler.next_batch(self.now_s)
+        if batch is None:
+            assert all(t.job.kind is PARTIAL and self.is_blocked(t) for t in waiting)
+            return
+        self.check_batch(batch, waiting)
+        self.check_starvation(batch, starved)
+        self.running[batch.batch_id] = batch
+
+    def finish(self) -> None:
+        if self.running:
+            batch_id = self.random.choice(list(self.running))
+            del self.running[batch_id]
+            self.end(self.scheduler.finish(batch_id))
+
+    def lose(self) -> None:
+        if self.running:
+            batch_id = self.random.choice(list(self.running))
+            del self.running[batch_id]
+            for tickets in self.scheduler.retry(batch_id):
+                self.end(tickets)
+
+    def cancel_session(self) -> None:
+        self.end(self.scheduler.cancel_session(self.random.choice("abcde")))
+
+    def cancel(self) -> None:
+        if self.tickets:
+            ticket = self.random.choice(list(self.tickets.values()))
+            if self.scheduler.cancel(ticket):
+                self.end([ticket])
+
+    def end(self, tickets: Sequence[Ticket]) -> None:
+        self.ended.update(ids(tickets))
+
+    def waiting(self) -> list[Ticket]:
+        return list(self.scheduler._by_urgency())
+
+    def is_blocked(self, ticket: Ticket) -> bool:
+        session = ticket.job.session_id
+        return any(
+            t.job.kind is PARTIAL and t.job.session_id == session
+            for batch in self.running.values()
+            for t in batch.tickets
+        )
+
+    def starved(self, waiting: Sequence[Ticket]) -> list[int]:
+        bound_s = self.limits.starvation_s
+        return [
+            t.ticket_id
+            for t in waiting
+            if t.job.kind is PARTIAL
+            and not self.is_blocked(t)
+            and self.now_s - t.since_s >= bound_s
+        ]
+
+    def check_batch(self, batch: Batch, waiting: Sequence[Ticket]) -> None:
+        assert 1 <= len(batch.tickets) <= self.limits.max_batch
+        assert len({(t.job.language, t.job.prompt, t.audio_s > 2) for t in batch.tickets}) == 1
+        assert len(batch.tickets) == 1 or not any(t.attempt for t in batch.tickets)
+        lead = batch.tickets[0]
+        if lead.job.kind is PARTIAL and any(t.job.kind is not PARTIAL for t in waiting):
+            assert self.now_s - lead.since_s >= self.limits.starvation_s
+        if lead.job.kind is SPECULATIVE:
+            assert all(t.job.kind is not FINAL for t in waiting)
+
+    def check_starvation(self, batch: Batch, starved: Sequence[int]) -> None:
+        if not starved or set(ids(batch.tickets)) & set(starved):
+            self.batches_past_a_starved_partial = 0
+            return
+        self.batches_past_a_starved_partial += 1
+        assert self.batches_past_a_starved_partial < self.limits.starved_every
+
+    def check(self) -> None:
+        counts = self.scheduler.counts
+        gone = counts.done + counts.superseded + counts.cancelled + counts.failed
+        assert counts.submitted == gone + self.scheduler.waiting + self.scheduler.running
+        assert sum(self.ended.values()) == gone
+        assert all(times == 1 for times in self.ended.values())
+        # Second attempts were let in before.
+        fresh = [t for t in self.waiting() if not t.attempt]
+        assert len(fresh) <= self.limits.max_waiting
+        waiting = Counter(t.job.session_id for t in self.waiting() if t.job.kind is PARTIAL)
+        running = Counter(
+            t.job.session_id
+            for batch in self.running.values()
+            for t in batch.tickets
+            if t.job.kind is PARTIAL
+        )
+        assert all(n == 1 for n in (*waiting.values(), *running.values()))
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    max_batch=st.integers(1, 4),
+    mixed=st.booleans(),
+    max_waiting=st.sampled_from([3, 1024]),
+)
+@settings(deadline=None, max_examples=150)
+def test_whatever_happens_the_promises_hold(
+    seed: int, max_batch: int, mixed: bool, max_waiting: int
+) -> None:
+    limits = Limits(max_batch=max_batch, mix_kinds=mixed, starved_every=3, max_waiting=max_waiting)
+    driver = Driver(seed, limits)
+    for _ in range(120):
+        driver.step()
+    driver.end(driver.scheduler.drain())
+    assert driver.scheduler.waiting == driver.scheduler.running == 0
+    assert set(driver.ended) == set(driver.tickets)
