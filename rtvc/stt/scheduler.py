@@ -29,8 +29,8 @@ class Limits:
     """Of so many batches in a row, at most one is led by a starved partial."""
     buckets_s: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 30.0)
     """Seconds of audio: upper edges of the lengths that may share a batch."""
-    max_waiting: int = 1024
-    """Jobs let in to wait at most; when full, a final pushes out a partial, all else is refused."""
+    max_held: int = 1024
+    """Jobs waiting and running at most; when full, a final pushes out a partial, else refuse."""
     max_attempts: int = 2
     """Times a job is tried before it fails."""
 
@@ -131,7 +131,7 @@ class Scheduler:
         A stale job is among the latter itself.
 
         Raises:
-            TranscriberError: too many jobs are waiting.
+            TranscriberError: too many jobs are held.
         """
         pushed_out = self._make_room(job)
         self.counts.submitted += 1
@@ -203,12 +203,12 @@ class Scheduler:
         ]
 
     def _make_room(self, job: Job) -> list[Ticket]:
-        limit = self.limits.max_waiting
-        if self.waiting < limit or self._replaces_partial(job):
+        limit = self.limits.max_held
+        if self.waiting + self.running < limit or self._replaces_partial(job):
             return []
         if job.kind is not JobKind.FINAL or not self._partials:
             raise TranscriberError(
-                f"expected at most {limit} jobs waiting for speech-to-text, all are taken"
+                f"expected at most {limit} jobs for speech-to-text at once, all are taken"
             )
         oldest = next(iter(self._partials.values()))
         self._remove(oldest)
