@@ -4,7 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from rtvc.protocol.validation import Base64Audio, BoundedText, Frozen, Identifier
+from rtvc.protocol.validation import (
+    Base64Audio,
+    BoundedText,
+    Frozen,
+    Identifier,
+    field_of,
+    type_tag,
+)
 
 MAX_CONTENT_PARTS = 64
 
@@ -52,15 +59,10 @@ class OutputAudio(Frozen):
     """What was said; None if unknown."""
 
 
-def _type_tag(value: Any) -> str | None:
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return f"<{kind}>" if isinstance(kind, str) else None
-
-
 UserContent = Annotated[
     Annotated[InputText, Tag("<input_text>")] | Annotated[InputAudio, Tag("<input_audio>")],
     Discriminator(
-        _type_tag,
+        type_tag,
         custom_error_type="content_type",
         custom_error_message="expected content of type input_text or input_audio",
     ),
@@ -68,7 +70,7 @@ UserContent = Annotated[
 AssistantContent = Annotated[
     Annotated[OutputText, Tag("<output_text>")] | Annotated[OutputAudio, Tag("<output_audio>")],
     Discriminator(
-        _type_tag,
+        type_tag,
         custom_error_type="content_type",
         custom_error_message="expected content of type output_text or output_audio",
     ),
@@ -170,9 +172,7 @@ class ItemReference(Frozen):
 
 
 def _item_tag(value: Any) -> str | None:
-    if not isinstance(value, dict):
-        return _type_tag(value)
-    kind, role = value.get("type"), value.get("role")
+    kind, role = field_of(value, "type"), field_of(value, "role")
     name = role if kind == "message" else kind
     return f"<{name}>" if isinstance(name, str) else None
 

@@ -6,7 +6,15 @@ from pydantic import Discriminator, Field, Tag, field_validator
 
 from rtvc.errors import ProtocolError
 from rtvc.protocol.realtime_items import Modality
-from rtvc.protocol.validation import BoundedText, Frozen, Identifier, named, validated
+from rtvc.protocol.validation import (
+    BoundedText,
+    Frozen,
+    Identifier,
+    SmallObject,
+    named,
+    type_tag,
+    validated,
+)
 
 SessionKind = Literal["realtime", "transcription"]
 LogProbs = Literal["item.input_audio_transcription.logprobs"]
@@ -81,17 +89,12 @@ class Alaw(Frozen):
         return 8000
 
 
-def _tag(value: Any) -> str | None:
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return f"<{kind}>" if isinstance(kind, str) else None
-
-
 AudioFormat = Annotated[
     Annotated[Pcm, Tag("<audio/pcm>")]
     | Annotated[Mulaw, Tag("<audio/pcmu>")]
     | Annotated[Alaw, Tag("<audio/pcma>")],
     Discriminator(
-        _tag,
+        type_tag,
         custom_error_type="format",
         custom_error_message="expected a format of type audio/pcm, audio/pcmu or audio/pcma",
     ),
@@ -151,7 +154,7 @@ class SemanticVad(Frozen):
 TurnDetection = Annotated[
     Annotated[ServerVad, Tag("<server_vad>")] | Annotated[SemanticVad, Tag("<semantic_vad>")],
     Discriminator(
-        _tag,
+        type_tag,
         custom_error_type="turn_detection",
         custom_error_message="expected turn detection of type server_vad or semantic_vad, or null",
     ),
@@ -206,7 +209,7 @@ class FunctionTool(Frozen):
     """The function."""
     description: BoundedText | None = None
     """When to call it; None: not said."""
-    parameters: dict[str, Any] | None = None
+    parameters: SmallObject | None = None
     """JSON Schema; None: no parameters."""
 
 
@@ -240,7 +243,7 @@ Truncation = Annotated[
     Discriminator(lambda value: "<word>" if isinstance(value, str) else "<object>"),
 ]
 Tracing = Annotated[
-    Annotated[Literal["auto"], Tag("<word>")] | Annotated[dict[str, Any], Tag("<object>")],
+    Annotated[Literal["auto"], Tag("<word>")] | Annotated[SmallObject, Tag("<object>")],
     Discriminator(lambda value: "<word>" if isinstance(value, str) else "<object>"),
 ]
 TokenLimit = Annotated[

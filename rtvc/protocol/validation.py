@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from rtvc.errors import ProtocolError
@@ -19,6 +19,17 @@ MAX_EVENT_CHARS = MAX_AUDIO_CHARS + 64 * 1024
 Identifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS)]
 BoundedText = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 Base64Audio = Annotated[str, Field(max_length=MAX_AUDIO_CHARS)]
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    length = len(json.dumps(value))
+    if length > MAX_TEXT_CHARS:
+        raise ValueError(f"an object of at most {MAX_TEXT_CHARS} characters of JSON, not {length}")
+    return value
+
+
+SmallObject = Annotated[dict[str, Any], AfterValidator(_small)]
+"""Any JSON object that is kept with a session."""
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -111,7 +122,7 @@ _EXPECTED = {
 def _expected(error: ErrorDetails) -> str:
     template = _EXPECTED.get(error["type"])
     if template is None:
-        return error["msg"].removeprefix("expected ")
+        return error["msg"].removeprefix("Value error, ").removeprefix("expected ")
     return template.format(**error.get("ctx", {}))
 
 
@@ -137,3 +148,14 @@ def named(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**20:
         return "a number of more than 20 digits"
     return json.dumps(value, default=str)
+
+
+def field_of(value: object, name: str) -> object:
+    """A field of a JSON object, or of the model it became."""
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+
+def type_tag(value: object) -> str | None:
+    """The tag of one kind of a union, told apart by `type`."""
+    kind = field_of(value, "type")
+    return f"<{kind}>" if isinstance(kind, str) else None
