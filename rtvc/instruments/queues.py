@@ -62,22 +62,26 @@ class MeasuredQueue(Generic[T]):
         return len(self._items)
 
     def put(self, item: T, now_s: float) -> bool:
-        """Offer an item; False if something had to be dropped (this item, or the oldest)."""
+        """Offer an item; False if something had to be dropped (this item, or older ones).
+
+        An empty queue takes any item, however long.
+        """
         self._put += 1
         length_s = self._seconds_of(item)
-        fits = self._backlog_s + length_s <= self.limit_s
+        fits = self._fits(length_s)
         if not fits and self._when_full is WhenFull.REFUSE:
             self._dropped += 1
             return False
-        while not fits and self._items:
+        while not self._fits(length_s):
             self._take()
             self._dropped += 1
-            fits = self._backlog_s + length_s <= self.limit_s
-            if fits:
-                self._append(item, length_s, now_s)
-                return False
-        self._append(item, length_s, now_s)
+        self._items.append((now_s, item))
+        self._backlog_s += length_s
         return fits
+
+    def has_room(self, length_s: float) -> bool:
+        """Whether an item of `length_s` would be taken without dropping one."""
+        return self._fits(length_s)
 
     def take_all(self) -> list[T]:
         """Everything that waits, oldest first."""
@@ -90,9 +94,8 @@ class MeasuredQueue(Generic[T]):
             self.name, len(self), self._backlog_s, oldest, self.limit_s, self._put, self._dropped
         )
 
-    def _append(self, item: T, length_s: float, now_s: float) -> None:
-        self._items.append((now_s, item))
-        self._backlog_s += length_s
+    def _fits(self, length_s: float) -> bool:
+        return not self._items or self._backlog_s + length_s <= self.limit_s
 
     def _take(self) -> T:
         _, item = self._items.popleft()

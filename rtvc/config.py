@@ -1,0 +1,214 @@
+"""Settings: `rtvc.toml` < `RTVC_*` < flags. The only file that reads the environment.
+
+`[stt] model` in rtvc.toml is `RTVC_STT_MODEL` in the environment and `--model` on the command
+line. Settings are read once, frozen, and handed down.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from rtvc.errors import UsageError
+
+_PREFIX = "RTVC_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    """A frozen group of settings that refuses what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServeSettings(_Section):
+    """The server's door."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Port = 8000
+    """TCP port; 0 picks a free one."""
+    max_sessions: Annotated[int, Field(ge=1)] = 32
+    """Sessions at once; one more is refused with 503."""
+    tls: str | None = None
+    """"self-signed", or "CERT.pem,KEY.pem"; None: plain http."""
+    audio_queue_s: Positive = 10.0
+    """Audio of one session that may wait to be heard; more is an error."""
+    send_timeout_s: Positive = 15.0
+    """A client that reads nothing for so long is closed."""
+    ping_interval_s: Positive = 20.0
+    """WebSocket pings; as long again without an answer closes the session."""
+    shutdown_s: Positive = 5.0
+    """How long a stopping server waits for its sessions."""
+
+
+class SttSettings(_Section):
+    """Speech-to-text."""
+
+    model: str | None = None
+    """Catalogue name, folder, "selftest", "pocketsphinx"; None: the best that can be had."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs."""
+    compute_type: str = "auto"
+    """CTranslate2 compute type, such as int8 or float16."""
+    beam_size: Annotated[int, Field(ge=1, le=20)] = 1
+    """Beams of the decoder; 1 is greedy."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Inferences at once; None: found for the machine."""
+    threads_per_worker: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of one inference; None: found for the machine."""
+    max_batch: Annotated[int, Field(ge=1)] | None = None
+    """Utterances in one inference; None: found for the machine."""
+    language: str | None = None
+    """ISO-639-1; None: the model's own, or what the client says."""
+
+
+class TurnSettings(_Section):
+    """When someone has spoken, and when they have finished."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Speech probability from which a frame is speech."""
+    prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] = 300
+    """Audio kept from before speech was noticed."""
+    silence_ms: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Silence that ends a turn; None: 250, longer while the text is unfinished."""
+    partial_interval_ms: Annotated[int, Field(ge=50)] = 400
+    """Audio between two partial transcripts."""
+    partials: bool = True
+    """Whether partial transcripts are made."""
+
+
+class LlmSettings(_Section):
+    """The language model."""
+
+    backend: Literal["scripted", "openai"] = "scripted"
+    """"scripted" needs nothing; "openai" is any compatible endpoint."""
+    url: str = "http://127.0.0.1:11434/v1"
+    """Base URL of the endpoint; the default is a local Ollama."""
+    model: str = "llama3.2"
+    """Model to ask the endpoint for."""
+    api_key: SecretStr | None = None
+    """Sent as a Bearer token; None: none."""
+    system: str = (
+        "You are a friendly voice assistant. Answer in one to three short spoken sentences."
+    )
+    """Instructions a session starts with."""
+    max_tokens: Annotated[int, Field(ge=1)] = 400
+    """Longest reply."""
+    timeout_s: Positive = 20.0
+    """Longest wait for the next token."""
+    scripted_ttft_s: Annotated[float, Field(ge=0)] = 0.15
+    """Time to first token of "scripted"."""
+    scripted_tokens_per_s: Positive = 60.0
+    """Pace of "scripted"."""
+
+
+class TtsSettings(_Section):
+    """The speech synthesizer."""
+
+    backend: Literal["espeak", "openai"] = "espeak"
+    """"espeak" needs nothing; "openai" is any compatible endpoint."""
+    url: str = "http://127.0.0.1:8880/v1"
+    """Base URL of the endpoint."""
+    model: str = "tts-1"
+    """Model to ask the endpoint for."""
+    voice: str | None = None
+    """Voice; None: the backend's own."""
+    api_key: SecretStr | None = None
+    """Sent as a Bearer token; None: none."""
+
+
+class Settings(_Section):
+    """All settings."""
+
+    serve: ServeSettings = Field(default_factory=ServeSettings)
+    stt: SttSettings = Field(default_factory=SttSettings)
+    turn: TurnSettings = Field(default_factory=TurnSettings)
+    llm: LlmSettings = Field(default_factory=LlmSettings)
+    tts: TtsSettings = Field(default_factory=TtsSettings)
+
+    def public(self) -> dict[str, Any]:
+        """Everything but the secrets, for manifests."""
+        return self.model_dump(mode="json", exclude={"llm": {"api_key"}, "tts": {"api_key"}})
+
+
+def load_settings(
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    toml: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings from file, environment and flags; a flag that is None was not given.
+
+    `toml` None: `rtvc.toml` in the working directory, if there is one.
+
+    Raises:
+        UsageError: a file that cannot be read, a name that is unknown, a value that is wrong.
+    """
+    merged = _from_toml(toml)
+    _merge(merged, _from_environment(os.environ if environment is None else environment))
+    _merge(merged, flags or {})
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise UsageError(_explain(error)) from None
+
+
+def interface(name: str) -> str | None:
+    """An environment variable of somebody else's that rtvc honours, such as NO_COLOR."""
+    return os.environ.get(name)
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """The environment for a process that rtvc starts."""
+    return {**os.environ, **extra}
+
+
+def _from_toml(path: Path | None) -> dict[str, dict[str, Any]]:
+    chosen = path or Path("rtvc.toml")
+    if path is None and not chosen.exists():
+        return {}
+    try:
+        found = tomllib.loads(chosen.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read settings from {chosen}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{chosen} is not valid TOML: {error}") from None
+    for name, section in found.items():
+        if not isinstance(section, dict):
+            raise UsageError(f"{chosen}: expected a section [{name}], got {section!r}")
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """`RTVC_STT_MODEL=…` → {"stt": {"model": …}}; an empty value counts as not set."""
+    sections: dict[str, dict[str, Any]] = {}
+    for name in Settings.model_fields:
+        start = f"{_PREFIX}{name.upper()}_"
+        for key, value in environment.items():
+            if key.startswith(start) and value != "":
+                sections.setdefault(name, {})[key.removeprefix(start).lower()] = value
+    return sections
+
+
+def _merge(into: dict[str, dict[str, Any]], more: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, section in more.items():
+        given = {key: value for key, value in section.items() if value is not None}
+        into.setdefault(name, {}).update(given)
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        where = ".".join(str(part) for part in problem["loc"])
+        got = "" if problem["type"] == "extra_forbidden" else f", got {problem['input']!r}"
+        if "api_key" in where:
+            got = ""
+        message = "unknown setting" if problem["type"] == "extra_forbidden" else problem["msg"]
+        lines.append(f"setting {where}: {message}{got}")
+    return "; ".join(lines)

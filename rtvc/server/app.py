@@ -1,0 +1,190 @@
+"""The HTTP surface: health, readiness, the page, and the doors of the WebSockets.
+
+HTTP answers from the first moment. WebSockets are refused with 503 and Retry-After until
+everything is warm, and when the server is full.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, WebSocket
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rtvc import __version__
+from rtvc.errors import AdmissionRefused
+from rtvc.server.connection import RealtimeConnection
+from rtvc.server.services import Services
+
+_STATIC = Path(__file__).parent / "static"
+_LOADING_RETRY_S = 1.0
+_CSP = (
+    "default-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self' ws: wss:; "
+    "media-src 'self' blob:; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS = (
+    (b"content-security-policy", _CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-cache"),
+)
+
+
+class SecurityHeaders:
+    """Adds the headers that a browser should hold the page to."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def readiness_body(services: Services) -> dict[str, Any]:
+    """What /readyz says, ready or not."""
+    readiness, admission = services.readiness, services.admission
+    engine = services.engine.status
+    wait_s = None if readiness.ready else _LOADING_RETRY_S
+    return {
+        "state": readiness.state,
+        "progress": round(readiness.progress, 3),
+        "detail": readiness.detail,
+        "tasks": [task.to_wire() for task in readiness.tasks],
+        "model": engine.model,
+        "model_kind": engine.model_kind,
+        "llm": services.llm.name,
+        "tts": services.tts.name,
+        "notice": services.notice,
+        "sessions": admission.sessions,
+        "max_sessions": admission.max_sessions,
+        "full": admission.full,
+        "retry_after_s": admission.retry_after_s if admission.full else wait_s,
+        "version": __version__,
+    }
+
+
+def refusal(code: str, message: str, retry_after_s: float) -> JSONResponse:
+    """503 with a reason and a time to try again."""
+    error = {
+        "type": "server_error",
+        "code": code,
+        "message": message,
+        "retry_after_s": retry_after_s,
+    }
+    headers = {"Retry-After": str(math.ceil(retry_after_s))}
+    return JSONResponse({"error": error}, status_code=503, headers=headers)
+
+
+def build_app(services: Services) -> FastAPI:
+    """The server's routes over its services."""
+    app = FastAPI(title="rtvc", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(SecurityHeaders)
+    app.mount("/static", StaticFiles(directory=_STATIC), name="static")
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        body = readiness_body(services)
+        return JSONResponse(body, status_code=200 if services.readiness.ready else 503)
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": _models(services)}
+
+    @app.get("/v1/sessions")
+    async def sessions() -> dict[str, Any]:
+        return _sessions(services)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(_STATIC / "index.html")
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def favicon() -> Response:
+        return FileResponse(_STATIC / "favicon.svg", media_type="image/svg+xml")
+
+    @app.websocket("/v1/realtime")
+    async def realtime(socket: WebSocket) -> None:
+        query = socket.query_params
+        transcription = query.get("intent") == "transcription"
+        connection = RealtimeConnection(
+            socket,
+            services,
+            kind="transcription" if transcription else "realtime",
+            extras=query.get("rtvc") == "1",
+        )
+        await admit(socket, services, connection)
+
+    return app
+
+
+async def admit(socket: WebSocket, services: Services, connection: Any) -> None:
+    """Run a session in a slot of its own, or refuse it at once."""
+    readiness = services.readiness
+    if not readiness.ready and readiness.state != "restarting":
+        body = refusal("not_ready", readiness.detail, _LOADING_RETRY_S)
+        await socket.send_denial_response(body)
+        return
+    try:
+        services.admission.enter()
+    except AdmissionRefused as refused:
+        body = refusal("server_full", str(refused), refused.retry_after_s)
+        await socket.send_denial_response(body)
+        return
+    try:
+        await connection.run()
+    finally:
+        services.admission.leave()
+
+
+def _models(services: Services) -> list[dict[str, Any]]:
+    engine = services.engine.status
+    return [
+        {
+            "id": engine.model,
+            "object": "model",
+            "owned_by": "rtvc",
+            "task": "speech-to-text",
+            "kind": engine.model_kind,
+            "state": engine.state,
+            "device": engine.device,
+            "compute_type": engine.compute_type,
+            "workers": engine.workers,
+            "threads_per_worker": engine.threads_per_worker,
+            "load_s": engine.load_s,
+            "warm_up_s": engine.warm_up_s,
+        },
+        {"id": services.llm.name, "object": "model", "owned_by": "rtvc", "task": "language"},
+        {"id": services.tts.name, "object": "model", "owned_by": "rtvc", "task": "speech"},
+    ]
+
+
+def _sessions(services: Services) -> dict[str, Any]:
+    now_s = services.clock.now()
+    engine = services.engine.status
+    return {
+        "sessions": [session.describe(now_s) for session in services.sessions.values()],
+        "count": services.admission.sessions,
+        "max_sessions": services.admission.max_sessions,
+        "refused": services.admission.refused,
+        "queues": [
+            {
+                "name": "inference",
+                "depth": engine.queued,
+                "backlog_s": round(engine.backlog_s, 3),
+                "outcomes": engine.counters,
+            }
+        ],
+        "event_loop_lag_max_s": services.loop_lag.max_s,
+        "engine_restarts": engine.restarts,
+    }

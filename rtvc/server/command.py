@@ -1,0 +1,218 @@
+"""`rtvc serve`."""
+
+import asyncio
+import logging
+import signal
+import socket
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from rtvc.clock import SystemClock
+from rtvc.config import Settings, load_settings
+from rtvc.server.readiness import Readiness
+from rtvc.server.services import Services
+from rtvc.server.startup import bind, build_services
+from rtvc.server.startup import serve as serve_until_stopped
+from rtvc.server.tls import certificate_files
+
+_SERVER, _STT, _TURN, _LLM, _TTS = (
+    "Server",
+    "Speech-to-text",
+    "Turns",
+    "Language model",
+    "Speech synthesis",
+)
+
+
+def _flag(name: str, panel: str, text: str, **more: Any) -> Any:
+    return typer.Option(name, help=text, rich_help_panel=panel, show_default=False, **more)
+
+
+def serve(
+    model: Annotated[
+        str | None,
+        _flag(
+            "--model",
+            _STT,
+            "selftest, tiny.en … large-v3, distil-*, pocketsphinx, or a folder. "
+            "Unset: the best faster-whisper model that can be had, else PocketSphinx.",
+        ),
+    ] = None,
+    device: Annotated[str | None, _flag("--device", _STT, "auto, cpu or cuda [auto]")] = None,
+    compute_type: Annotated[
+        str | None, _flag("--compute-type", _STT, "CTranslate2 type: int8, float16, … [auto]")
+    ] = None,
+    beam: Annotated[int | None, _flag("--beam", _STT, "Beams of the decoder [1: greedy]")] = None,
+    workers: Annotated[
+        int | None, _flag("--workers", _STT, "Inferences at once [one per core]")
+    ] = None,
+    threads: Annotated[
+        int | None, _flag("--threads-per-worker", _STT, "CPU threads of one inference [1]")
+    ] = None,
+    max_batch: Annotated[
+        int | None, _flag("--max-batch", _STT, "Utterances in one inference")
+    ] = None,
+    language: Annotated[
+        str | None, _flag("--language", _STT, "ISO-639-1, such as en [the model's own]")
+    ] = None,
+    host: Annotated[str | None, _flag("--host", _SERVER, "Address [127.0.0.1]")] = None,
+    port: Annotated[int | None, _flag("--port", _SERVER, "Port, 0 for any free one [8000]")] = None,
+    max_sessions: Annotated[
+        int | None, _flag("--max-sessions", _SERVER, "Sessions at once; more get 503 [32]")
+    ] = None,
+    tls: Annotated[
+        str | None,
+        _flag("--tls", _SERVER, "self-signed, or CERT.pem,KEY.pem: browsers want it off localhost"),
+    ] = None,
+    settings: Annotated[
+        Path | None, _flag("--settings", _SERVER, "Settings file [rtvc.toml, if there is one]")
+    ] = None,
+    silence_ms: Annotated[
+        int | None,
+        _flag("--silence-ms", _TURN, "Silence that ends a turn [250, longer mid-sentence]"),
+    ] = None,
+    threshold: Annotated[
+        float | None, _flag("--threshold", _TURN, "Speech probability, 0 to 1 [0.5]")
+    ] = None,
+    partials: Annotated[
+        bool | None, _flag("--partials/--no-partials", _TURN, "Partial transcripts [on]")
+    ] = None,
+    llm: Annotated[
+        str | None,
+        _flag("--llm", _LLM, "scripted, or the base URL of an OpenAI-compatible endpoint"),
+    ] = None,
+    llm_model: Annotated[
+        str | None, _flag("--llm-model", _LLM, "Model to ask the endpoint for")
+    ] = None,
+    system: Annotated[
+        str | None, _flag("--system", _LLM, "Instructions a session starts with")
+    ] = None,
+    tts: Annotated[
+        str | None,
+        _flag("--tts", _TTS, "espeak, or the base URL of an OpenAI-compatible endpoint"),
+    ] = None,
+    tts_model: Annotated[
+        str | None, _flag("--tts-model", _TTS, "Model to ask the endpoint for")
+    ] = None,
+    voice: Annotated[str | None, _flag("--voice", _TTS, "Voice of the replies")] = None,
+) -> None:
+    """Run the reference server: speech in, speech out, over one shared Whisper.
+
+    Every flag is also a setting in rtvc.toml and an environment variable: --port is [serve] port
+    and RTVC_SERVE_PORT. Keys are taken from RTVC_LLM_API_KEY and RTVC_TTS_API_KEY only.
+    """
+    flags = {
+        "serve": {"host": host, "port": port, "max_sessions": max_sessions, "tls": tls},
+        "stt": {
+            "model": model,
+            "device": device,
+            "compute_type": compute_type,
+            "beam_size": beam,
+            "workers": workers,
+            "threads_per_worker": threads,
+            "max_batch": max_batch,
+            "language": language,
+        },
+        "turn": {"silence_ms": silence_ms, "threshold": threshold, "partials": partials},
+        "llm": {**_backend(llm, "scripted"), "model": llm_model, "system": system},
+        "tts": {**_backend(tts, "espeak"), "model": tts_model, "voice": voice},
+    }
+    _run(load_settings(flags, toml=settings))
+
+
+def _backend(value: str | None, builtin: str) -> dict[str, str | None]:
+    """`--llm scripted` or `--llm http://…`."""
+    if value is None or value == builtin:
+        return {"backend": value}
+    return {"backend": "openai", "url": value}
+
+
+def _run(settings: Settings) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    console = Console(stderr=True)
+    clock = SystemClock()
+    # The address and the certificate are checked before anything is loaded.
+    listening = bind(settings.serve.host, settings.serve.port)
+    with tempfile.TemporaryDirectory(prefix="rtvc-tls-") as folder, listening:
+        chosen = settings.serve.tls
+        tls = (
+            None
+            if chosen is None
+            else certificate_files(chosen, Path(folder), settings.serve.host, clock)
+        )
+        services = build_services(settings, clock)
+        url = _url(listening, secure=tls is not None)
+        with _Announcement(console, services, url) as announcement:
+            asyncio.run(
+                serve_until_stopped(services, listening, tls=tls, on_ready=announcement.ready)
+            )
+    console.print("stopped")
+
+
+def _url(listening: socket.socket, *, secure: bool) -> str:
+    host, port = listening.getsockname()[:2]
+    shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host  # noqa: S104
+    return f"http{'s' if secure else ''}://{shown}:{port}"
+
+
+class _Announcement:
+    """What `rtvc serve` says: progress bars while loading, then where to go."""
+
+    def __init__(self, console: Console, services: Services, url: str) -> None:
+        self._console = console
+        self._services = services
+        self._url = url
+        columns = (
+            TextColumn("  {task.description:<20}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("[dim]{task.fields[detail]}"),
+        )
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._bars = {
+            task.name: self._progress.add_task(task.name, total=1.0, detail="")
+            for task in services.readiness.tasks
+        }
+
+    def __enter__(self) -> "_Announcement":
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        self._console.print(f"rtvc is starting on [bold]{self._url}[/] (the page answers already)")
+        self._services.readiness.listen(self._update)
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _update(self) -> None:
+        readiness: Readiness = self._services.readiness
+        for task in readiness.tasks:
+            self._progress.update(
+                self._bars[task.name], completed=task.progress, detail=task.detail
+            )
+
+    def ready(self) -> None:
+        """Everything is warm."""
+        self._progress.stop()
+        status = self._services.engine.status
+        print_ = self._console.print
+        if self._services.notice:
+            print_(f"[yellow]note:[/] {self._services.notice}")
+        model = (
+            status.model
+            if status.model == status.model_kind
+            else (f"{status.model} ({status.model_kind})")
+        )
+        print_(
+            f"ready: speech-to-text [bold]{model}[/] on {status.device}"
+            f"{f' {status.compute_type}' if status.compute_type else ''}, "
+            f"replies by {self._services.llm.name}, spoken by {self._services.tts.name}"
+        )
+        print_(f"  talk to it   {self._url}")
+        print_(f"  load it      rtvc loadtest {self._url} --speakers 10 --duration 60")
+        print_("  stop it      Ctrl-C")

@@ -1,0 +1,110 @@
+"""Hearing, off the event loop: wire audio → 16 kHz → 32 ms frames → speech or not.
+
+One `Ear` per session; its calls come one at a time, on a thread of the server's pool.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtvc.audio import Resampler
+from rtvc.voice.echo import EchoGuard
+from rtvc.voice.session import SAMPLE_RATE_HZ, Frame
+from rtvc.voice.vad import FRAME_SAMPLES, VoiceActivityDetector
+
+_ECHO_WINDOW_SAMPLES = round(0.3 * SAMPLE_RATE_HZ)
+_ECHO_PROBABILITY = 0.35
+"""Frames below this can't be speech, so the echo test is spared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Microphone audio as it came off the wire."""
+
+    data: bytes
+    """Encoded as the session's input format says."""
+    seconds: float
+    """Its length."""
+    arrived_at_s: float
+    """When its message was read."""
+
+
+class Ear:
+    """One session's hearing: decoding, resampling, VAD and the echo test."""
+
+    def __init__(
+        self,
+        vad: VoiceActivityDetector,
+        *,
+        decode: Callable[[bytes], NDArray[np.float32]],
+        rate_hz: int,
+    ) -> None:
+        self._vad = vad
+        self._decode = decode
+        self._resampler = Resampler(rate_hz, SAMPLE_RATE_HZ)
+        self._pending = np.zeros(0, np.float32)
+        self._recent = np.zeros(0, np.float32)
+        self._echo = EchoGuard()
+        self._echo_lock = threading.Lock()
+        self.echo_frames = 0
+        """Frames that sounded like speech and were only the reply's echo."""
+
+    def change_input(self, decode: Callable[[bytes], NDArray[np.float32]], rate_hz: int) -> None:
+        """From now on audio comes in another format; what was heard stays heard."""
+        self._pending = np.concatenate([self._pending, self._resampler.flush()])
+        self._decode = decode
+        self._resampler = Resampler(rate_hz, SAMPLE_RATE_HZ)
+
+    def reply_audio(self, audio: NDArray[np.float32], now_s: float) -> None:
+        """16 kHz reply audio that was just sent; it plays after what was sent before."""
+        with self._echo_lock:
+            self._echo.reply_audio(audio, now_s)
+
+    def reply_flushed(self, now_s: float) -> None:
+        """The client stopped playing."""
+        with self._echo_lock:
+            self._echo.flush(now_s)
+
+    def reply_playing(self, now_s: float) -> bool:
+        """Whether the client is, by what was sent, still playing a reply."""
+        with self._echo_lock:
+            return self._echo.playing(now_s)
+
+    def hear(self, chunks: Sequence[Chunk]) -> list[Frame]:
+        """Judge what arrived; samples that don't fill a frame wait for the next call.
+
+        Raises:
+            AudioError: a chunk that its format can't be read as.
+        """
+        heard = [self._resampler.feed(self._decode(chunk.data)) for chunk in chunks]
+        return self._judge(heard, chunks[-1].arrived_at_s if chunks else 0.0)
+
+    def flush(self, now_s: float) -> list[Frame]:
+        """Everything still held back, for a commit: the last frame may be short."""
+        frames = self._judge([self._resampler.flush()], now_s)
+        if len(self._pending):
+            frames.append(Frame(self._pending, 0.0, now_s))
+            self._pending = np.zeros(0, np.float32)
+        return frames
+
+    def _judge(self, heard: list[NDArray[np.float32]], arrived_at_s: float) -> list[Frame]:
+        audio = np.concatenate([self._pending, *heard])
+        count = len(audio) // FRAME_SAMPLES
+        self._pending = audio[count * FRAME_SAMPLES :]
+        windows = audio[: count * FRAME_SAMPLES].reshape(count, FRAME_SAMPLES)
+        judged = zip(windows, self._vad.probabilities(windows), strict=True)
+        return [self._frame(window, speech, arrived_at_s) for window, speech in judged]
+
+    def _frame(self, audio: NDArray[np.float32], speech: float, arrived_at_s: float) -> Frame:
+        self._recent = np.concatenate([self._recent, audio])[-_ECHO_WINDOW_SAMPLES:]
+        if speech >= _ECHO_PROBABILITY and self._is_echo(arrived_at_s):
+            self.echo_frames += 1
+            speech = 0.0
+        return Frame(audio, speech, arrived_at_s)
+
+    def _is_echo(self, ends_at_s: float) -> bool:
+        with self._echo_lock:
+            return self._echo.playing(ends_at_s) and self._echo.is_echo(self._recent, ends_at_s)

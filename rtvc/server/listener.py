@@ -1,0 +1,213 @@
+"""From microphone bytes to voice events, in order: inbox → ear → voice session → engine.
+
+Everything that a client sends and that has to keep its place among the audio goes through one
+bounded inbox. A full inbox stops the reading of the socket, so a client that sends faster than
+real time is slowed down and loses nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from rtvc.errors import TranscriberError
+from rtvc.instruments.queues import MeasuredQueue, QueueState
+from rtvc.server.ear import Chunk, Ear
+from rtvc.server.services import Services
+from rtvc.stt.transcriber import Hypothesis, Job, JobKind
+from rtvc.voice.session import (
+    Purpose,
+    Transcribe,
+    VoiceEvent,
+    VoiceSession,
+    VoiceSettings,
+)
+
+Control = Callable[[], Awaitable[None]]
+
+_SLICE_S = 1.0
+"""Longer chunks are cut, so that one session's upload does not hold up the others' hearing."""
+_LIMIT_CONTROLS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one hypothesis cost, as the session felt it."""
+
+    asked_at_s: float
+    """When the session asked."""
+    received_at_s: float
+    """When the answer was there."""
+    hypothesis: Hypothesis
+    """The answer."""
+
+
+class Listener:
+    """One session's way in."""
+
+    def __init__(
+        self,
+        services: Services,
+        session_id: str,
+        ear: Ear,
+        settings: VoiceSettings,
+        *,
+        new_item_id: Callable[[], str],
+        on_event: Callable[[VoiceEvent], None],
+    ) -> None:
+        self._services = services
+        self._clock = services.clock
+        self._session_id = session_id
+        self.ear = ear
+        self.voice = VoiceSession(settings, new_item_id)
+        self._on_event = on_event
+        self._inbox: MeasuredQueue[Chunk | Control] = MeasuredQueue(
+            "session_audio", limit_s=services.settings.serve.audio_queue_s, seconds_of=_seconds
+        )
+        self._arrived = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._jobs: dict[asyncio.Task[None], tuple[str, Purpose, int]] = {}
+        self._waiting_finals: dict[tuple[str, int], Transcribe] = {}
+        self.costs: dict[str, Cost] = {}
+        """By item: what the latest hypothesis of an unfinished utterance cost."""
+        self.language: str | None = services.settings.stt.language
+        self.prompt: str | None = None
+
+    @property
+    def inbox(self) -> QueueState:
+        return self._inbox.state(self._clock.now())
+
+    async def append(self, data: bytes, seconds: float) -> None:
+        """Microphone audio in the session's input format; waits while the inbox is full."""
+        arrived_at_s = self._clock.now()
+        slices = max(1, round(seconds / _SLICE_S))
+        size = -(-len(data) // (2 * slices)) * 2
+        for start in range(0, len(data), size or 2):
+            piece = data[start : start + size]
+            await self._put(Chunk(piece, seconds * len(piece) / len(data), arrived_at_s))
+
+    async def control(self, action: Control) -> None:
+        """Run `action` once all audio before it has been heard."""
+        await self._put(action)
+
+    async def _put(self, item: Chunk | Control) -> None:
+        while not self._inbox.has_room(_seconds(item)) or len(self._inbox) >= _LIMIT_CONTROLS:
+            self._taken.clear()
+            await self._taken.wait()
+        self._inbox.put(item, self._clock.now())
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            items = self._inbox.take_all()
+            self._taken.set()
+            for chunks, control in _in_order(items):
+                if control is not None:
+                    await control()
+                else:
+                    await self._hear(chunks)
+
+    async def flush(self) -> None:
+        """Hear what is held back for a full frame: before a commit."""
+        loop = asyncio.get_running_loop()
+        now_s = self._clock.now()
+        frames = await loop.run_in_executor(self._services.hearing, self.ear.flush, now_s)
+        for frame in frames:
+            self._handle(self.voice.feed(frame, self._clock.now()))
+
+    async def commit(self) -> bool:
+        """The client says that the utterance is over; False if there was no audio."""
+        await self.flush()
+        events = self.voice.commit(self._clock.now())
+        self._handle(events)
+        return bool(events)
+
+    async def close(self) -> None:
+        """Leave no job behind."""
+        self._services.engine.cancel_session(self._session_id)
+        for task in self._jobs:
+            task.cancel()
+        if self._jobs:
+            await asyncio.wait(list(self._jobs))
+
+    async def _hear(self, chunks: Sequence[Chunk]) -> None:
+        loop = asyncio.get_running_loop()
+        frames = await loop.run_in_executor(self._services.hearing, self.ear.hear, chunks)
+        for frame in frames:
+            now_s = self._clock.now()
+            playing = self.ear.reply_playing(now_s)
+            self._handle(self.voice.feed(frame, now_s, reply_playing=playing))
+
+    def _handle(self, events: Sequence[VoiceEvent]) -> None:
+        for event in events:
+            if isinstance(event, Transcribe):
+                self._ask(event)
+            else:
+                self._on_event(event)
+
+    def _ask(self, request: Transcribe) -> None:
+        tried = (request.item_id, Purpose.SPECULATIVE, request.revision)
+        if request.tried and tried in self._jobs.values():
+            # The same audio is already being transcribed: its answer will be the final.
+            self._waiting_finals[request.item_id, request.revision] = request
+            return
+        task = asyncio.create_task(self._transcribe(request), name=f"transcribe-{request.purpose}")
+        self._jobs[task] = (request.item_id, request.purpose, request.revision)
+        task.add_done_callback(lambda done: self._jobs.pop(done, None))
+
+    async def _transcribe(self, request: Transcribe) -> None:
+        asked_at_s = self._clock.now()
+        key = (request.item_id, request.purpose, request.revision)
+        try:
+            hypothesis = await self._services.engine.transcribe(self._job(request, asked_at_s))
+        except TranscriberError as error:
+            self._answered(request, None)
+            self._handle(self.voice.failed(*key, str(error)))
+            return
+        if hypothesis is not None:
+            self.costs[request.item_id] = Cost(asked_at_s, self._clock.now(), hypothesis)
+        self._answered(request, hypothesis)
+        self._handle(self.voice.hypothesis(*key, None if hypothesis is None else hypothesis.text))
+
+    def _answered(self, request: Transcribe, hypothesis: Hypothesis | None) -> None:
+        """A final that waited for a speculative answer which never came is asked for itself."""
+        if request.purpose is not Purpose.SPECULATIVE:
+            return
+        final = self._waiting_finals.pop((request.item_id, request.revision), None)
+        if final is not None and hypothesis is None:
+            task = asyncio.create_task(self._transcribe(final), name="transcribe-final")
+            self._jobs[task] = (final.item_id, final.purpose, final.revision)
+            task.add_done_callback(lambda done: self._jobs.pop(done, None))
+
+    def _job(self, request: Transcribe, now_s: float) -> Job:
+        return Job(
+            session_id=self._session_id,
+            item_id=request.item_id,
+            kind=JobKind(request.purpose.value),
+            revision=request.revision,
+            audio=request.audio,
+            enqueued_at_s=now_s,
+            language=self.language,
+            prompt=self.prompt,
+        )
+
+
+def _seconds(item: Chunk | Control) -> float:
+    return item.seconds if isinstance(item, Chunk) else 0.0
+
+
+def _in_order(
+    items: Sequence[Chunk | Control],
+) -> Iterator[tuple[list[Chunk], Control | None]]:
+    """Runs of chunks together, controls one by one."""
+    for is_chunk, group in groupby(items, key=lambda item: isinstance(item, Chunk)):
+        members = list(group)
+        if is_chunk:
+            yield [item for item in members if isinstance(item, Chunk)], None
+        else:
+            for item in members:
+                if not isinstance(item, Chunk):
+                    yield [], item

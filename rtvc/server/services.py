@@ -1,0 +1,59 @@
+"""What all sessions share."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rtvc.clock import Clock
+from rtvc.config import Settings
+from rtvc.instruments.event_loop import LoopLag
+from rtvc.server.llm import LanguageModel
+from rtvc.server.readiness import Readiness
+from rtvc.server.tts import SpeechSynthesizer
+from rtvc.stt.transcriber import Engine
+from rtvc.voice.admission import Admission
+from rtvc.voice.vad import VoiceActivityDetector
+
+
+class OpenSession(Protocol):
+    """A session as /v1/sessions shows it."""
+
+    def describe(self, now_s: float) -> dict[str, Any]:
+        """JSON-able; no text and no audio of anyone."""
+
+    def drain(self) -> None:
+        """Say goodbye (close code 1001) as soon as nothing is under way."""
+
+
+@dataclass(slots=True)
+class Services:
+    """Built once at start-up, handed to every session."""
+
+    settings: Settings
+    """Frozen."""
+    clock: Clock
+    """The server's clock."""
+    engine: Engine
+    """The one shared speech-to-text engine."""
+    new_vad: Callable[[], VoiceActivityDetector]
+    """A detector with a state of its own, over shared weights."""
+    llm: LanguageModel
+    """Writes replies."""
+    tts: SpeechSynthesizer
+    """Speaks them."""
+    readiness: Readiness
+    """What is still loading."""
+    admission: Admission
+    """Slots for sessions."""
+    hearing: ThreadPoolExecutor
+    """Where audio is decoded, resampled and judged."""
+    loop_lag: LoopLag
+    """How late the event loop wakes."""
+    notice: str | None = None
+    """What everyone should know about this server, such as a fallback engine."""
+    sessions: dict[str, OpenSession] = field(default_factory=dict)
+    """Open sessions by id."""
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    """Tasks that live as long as the server."""

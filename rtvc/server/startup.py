@@ -1,0 +1,242 @@
+"""From settings to a running server: build the services, load and warm them, serve, stop."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import uvicorn
+
+from rtvc.clock import Clock
+from rtvc.config import LlmSettings, Settings, TtsSettings
+from rtvc.errors import RtvcError, UsageError
+from rtvc.instruments.event_loop import LoopLag
+from rtvc.server.app import build_app
+from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguageModel
+from rtvc.server.readiness import Readiness
+from rtvc.server.services import Services
+from rtvc.server.tls import CertificateFiles
+from rtvc.server.tts import EspeakSynthesizer, OpenAiSynthesizer, SpeechSynthesizer
+from rtvc.stt.engine import build_engine
+from rtvc.stt.transcriber import EngineStatus
+from rtvc.voice.admission import Admission
+from rtvc.voice.silero import SileroModel
+from rtvc.voice.vad import FRAME_SAMPLES, VoiceActivityDetector
+
+STT, VAD, TTS, LLM = "speech-to-text", "voice activity", "speech synthesis", "language model"
+_WS_MAX_BYTES = 21 * 1024 * 1024
+"""15 MiB of audio as base64, with the JSON around it."""
+_HEARING_THREADS = 2
+_TASK_STATES: dict[str, Any] = {
+    "starting": "waiting",
+    "loading": "loading",
+    "warming": "warming",
+    "ready": "ready",
+    "restarting": "ready",
+    "failed": "failed",
+    "closed": "failed",
+}
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        UsageError: the address can't be had; says why.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}; "
+            "choose another with --port, or 0 for any free one"
+        ) from None
+    listening.setblocking(False)
+    return listening
+
+
+def build_services(settings: Settings, clock: Clock) -> Services:
+    """Everything that sessions share, not yet loaded.
+
+    Raises:
+        ModelError: the named model can't be found.
+    """
+    stt = settings.stt
+    engine = build_engine(
+        stt.model,
+        device=stt.device,
+        compute_type=stt.compute_type,
+        beam_size=stt.beam_size,
+        workers=stt.workers,
+        threads_per_worker=stt.threads_per_worker,
+        max_batch=stt.max_batch,
+        clock=clock,
+    )
+    return Services(
+        settings=settings,
+        clock=clock,
+        engine=engine,
+        new_vad=_vad_before_it_is_loaded,
+        llm=_language_model(settings.llm, clock),
+        tts=_synthesizer(settings.tts),
+        readiness=Readiness(STT, VAD, TTS, LLM),
+        admission=Admission(settings.serve.max_sessions),
+        hearing=ThreadPoolExecutor(_HEARING_THREADS, thread_name_prefix="hearing"),
+        loop_lag=LoopLag(clock),
+    )
+
+
+def _vad_before_it_is_loaded() -> VoiceActivityDetector:
+    raise RtvcError("no session starts before voice activity detection is loaded")
+
+
+def _language_model(settings: LlmSettings, clock: Clock) -> LanguageModel:
+    if settings.backend == "openai":
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        return OpenAiLanguageModel(settings.url, settings.model, key, settings.timeout_s)
+    return ScriptedLanguageModel(
+        clock, ttft_s=settings.scripted_ttft_s, tokens_per_s=settings.scripted_tokens_per_s
+    )
+
+
+def _synthesizer(settings: TtsSettings) -> SpeechSynthesizer:
+    if settings.backend == "openai":
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        return OpenAiSynthesizer(settings.url, settings.model, settings.voice or "alloy", key)
+    return EspeakSynthesizer(settings.voice or "en-us")
+
+
+async def prepare(services: Services) -> None:
+    """Load and warm everything, side by side.
+
+    Raises:
+        ModelError: the model can't be had.
+    """
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_prepare_stt(services))
+        group.create_task(_prepare_vad(services))
+        group.create_task(_prepare_tts(services))
+        group.create_task(_prepare_llm(services))
+
+
+async def _prepare_stt(services: Services) -> None:
+    readiness = services.readiness
+
+    def follow(status: EngineStatus) -> None:
+        readiness.restarting = status.state == "restarting"
+        readiness.update(STT, _TASK_STATES[status.state], status.progress, status.detail)
+
+    services.engine.on_status(follow)
+    await services.engine.start()
+    follow(services.engine.status)
+    services.notice = services.engine.status.notice
+
+
+async def _prepare_vad(services: Services) -> None:
+    services.readiness.update(VAD, "loading", 0.0, "Silero VAD")
+    model = await asyncio.to_thread(SileroModel)
+    services.readiness.update(VAD, "warming", 0.5, "Silero VAD")
+    silence = np.zeros((4, FRAME_SAMPLES), np.float32)
+    await asyncio.to_thread(model.session().probabilities, silence)
+    services.new_vad = model.session
+    services.readiness.update(VAD, "ready", 1.0, "Silero VAD")
+
+
+async def _prepare_tts(services: Services) -> None:
+    name = services.tts.name
+    if services.settings.tts.backend == "espeak":
+        services.readiness.update(TTS, "warming", 0.5, name)
+        async for _ in services.tts.synthesize("ready.", voice=None, speed=1.0):
+            break
+    services.readiness.update(TTS, "ready", 1.0, name)
+
+
+async def _prepare_llm(services: Services) -> None:
+    """A language model elsewhere is asked for its first token when someone has spoken."""
+    services.readiness.update(LLM, "ready", 1.0, services.llm.name)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Says goodbye to the sessions before the doors close."""
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._services = services
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._services.readiness.draining = True
+        self._services.readiness.changed()
+        await super().shutdown(sockets)
+
+
+async def serve(
+    services: Services,
+    listening: socket.socket,
+    *,
+    tls: CertificateFiles | None,
+    on_ready: Callable[[], None],
+) -> None:
+    """Serve until a signal stops it.
+
+    Raises:
+        ModelError: the model can't be had; the server has stopped.
+    """
+    server = _Uvicorn(_uvicorn_config(services, tls), services)
+    preparing = asyncio.create_task(prepare(services), name="prepare")
+    probing = asyncio.create_task(services.loop_lag.run(), name="loop-lag")
+    serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
+    try:
+        await asyncio.wait([preparing, serving], return_when=asyncio.FIRST_COMPLETED)
+        if not serving.done():
+            await _finish(preparing)
+            on_ready()
+        await serving
+    finally:
+        server.should_exit = True
+        preparing.cancel()
+        probing.cancel()
+        await asyncio.wait([preparing, probing, serving])
+        await close(services)
+
+
+async def _finish(preparing: asyncio.Task[None]) -> None:
+    try:
+        await preparing
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+
+
+async def close(services: Services) -> None:
+    """Let go of processes, connections and threads."""
+    await services.engine.close()
+    await services.llm.close()
+    with suppress(RtvcError):
+        await services.tts.close()
+    services.hearing.shutdown(wait=False, cancel_futures=True)
+
+
+def _uvicorn_config(services: Services, tls: CertificateFiles | None) -> uvicorn.Config:
+    settings = services.settings.serve
+    return uvicorn.Config(
+        build_app(services),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_max_size=_WS_MAX_BYTES,
+        ws_ping_interval=settings.ping_interval_s,
+        ws_ping_timeout=settings.ping_interval_s,
+        # PCM does not compress; deflate would only cost time on both sides.
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=round(settings.shutdown_s),
+        ssl_certfile=None if tls is None else str(tls.certificate),
+        ssl_keyfile=None if tls is None else str(tls.key),
+    )
