@@ -51,7 +51,7 @@ class Word:
     """Seconds from the first sample: the last audible sample before the next word."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Speech:
     """What was synthesised for one text; everything is empty when nothing is to be heard."""
 
