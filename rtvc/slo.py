@@ -1,0 +1,344 @@
+"""Objectives, written as in k6, and the verdict on a run.
+
+    transcription_delay_p95<500ms   connection_p95<3s   errors<1%   wer<10%   cross_talk==0
+
+A quantile that the samples cannot support is not judged; the maximum is: within the target the
+objective is passed, above it the run is undecided. An objective without samples fails.
+"""
+
+import math
+import operator
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from rtvc.errors import UsageError
+from rtvc.summary import METRICS, Metric, Summary
+
+Status = Literal["passed", "failed", "undecided", "no data"]
+Outcome = Literal["met", "missed", "undecided", "void"]
+Unit = Literal["s", "%", ""]
+
+EXIT_CODES: dict[Outcome, int] = {"met": 0, "missed": 99, "undecided": 3, "void": 3}
+
+AGGREGATES = ("p50", "p90", "p95", "p99", "max", "mean", "avg")
+"""What may follow a timed metric; avg is another name for mean."""
+
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+DIVISORS = {"ms": 1000, "s": 1, "%": 100, "": 1}
+"""What a written number is divided by."""
+
+Reading = tuple[float | None, int]
+"""Measured value (None without samples) and the n behind it."""
+
+SHARES: dict[str, Callable[[Summary], Reading]] = {
+    "errors": lambda run: (run.errors.rate, run.errors.attempts),
+    "wer": lambda run: (run.accuracy.wer, run.accuracy.reference_words),
+    "premature_finals": lambda run: (run.utterances.premature_share, run.utterances.spoken),
+    "late_frames": lambda run: (run.generator.late_share, run.generator.frames),
+}
+"""Objectives on shares, in percent."""
+
+COUNTS: dict[str, Callable[[Summary], Reading]] = {
+    "cross_talk": lambda run: _count(run, run.accuracy.cross_talk_words),
+    "finals_missing": lambda run: _count(run, run.utterances.finals_missing),
+    "replies_missing": lambda run: _count(run, run.utterances.replies_missing),
+}
+"""Objectives on counts."""
+
+
+def _count(run: Summary, counted: int) -> Reading:
+    spoken = run.utterances.spoken
+    return (float(counted) if spoken else None, spoken)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One target."""
+
+    metric: str
+    """A name of METRICS, SHARES or COUNTS."""
+    aggregate: str | None
+    """One of AGGREGATES; None for shares and counts."""
+    comparison: str
+    """One of COMPARISONS."""
+    target: float
+    """Seconds, share or count."""
+    unit: Unit
+    """"s" for seconds, "%" for a share, "" for a count."""
+
+    def holds(self, value: float) -> bool:
+        return COMPARISONS[self.comparison](value, self.target)
+
+    @property
+    def name(self) -> str:
+        """
+        >>> parse_objective("transcription_delay_p95<500ms").name
+        'transcription delay p95'
+        """
+        return " ".join(filter(None, (self.metric.replace("_", " "), self.aggregate)))
+
+    @property
+    def target_text(self) -> str:
+        return f"{_SIGNS.get(self.comparison, self.comparison)} {shown(self.target, self.unit)}"
+
+    def __str__(self) -> str:
+        """As it would be written: parses to the same objective."""
+        subject = self.metric if self.aggregate is None else f"{self.metric}_{self.aggregate}"
+        number = 100 * self.target if self.unit == "%" else self.target
+        return f"{subject}{self.comparison}{number:.12g}{self.unit}"
+
+
+_SIGNS = {"<=": "≤", ">=": "≥", "==": "="}
+
+_GRAMMAR = re.compile(
+    r"\s*(?P<subject>[a-z][a-z0-9_]*)\s*(?P<comparison><=|>=|==|<|>)"
+    r"\s*(?P<number>\d+(?:\.\d*)?(?:e-?\d+)?|\.\d+)\s*(?P<unit>ms|s|%|)\s*"
+)
+
+
+def parse_objective(text: str) -> Objective:
+    """Read one objective; UsageError says what was expected."""
+    found = _GRAMMAR.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            "expected an objective such as transcription_delay_p95<500ms "
+            f"(a name, one of < <= > >= ==, a number, one of ms s %), but got {text!r}"
+        )
+    metric, aggregate = _subject(found["subject"], text)
+    unit = _unit(metric, aggregate, found["unit"], text)
+    target = float(found["number"]) / DIVISORS[found["unit"]]
+    if unit == "%" and not found["unit"] and target > 1:
+        raise UsageError(f"expected a share such as 1% or 0.01, but got {text!r}")
+    return Objective(metric, aggregate, found["comparison"], target, unit)
+
+
+def _subject(name: str, text: str) -> tuple[str, str | None]:
+    if name in SHARES or name in COUNTS:
+        return name, None
+    metric, _, aggregate = name.rpartition("_")
+    if metric in METRICS and aggregate in AGGREGATES:
+        return metric, "mean" if aggregate == "avg" else aggregate
+    if name in METRICS:
+        choices = ", ".join(f"{name}_{each}" for each in AGGREGATES)
+        raise UsageError(f"expected one of {choices}, but got {name!r} in {text!r}")
+    timed = ", ".join(f"{each}_…" for each in METRICS)
+    raise UsageError(
+        f"expected one of {timed} (… is one of {', '.join(AGGREGATES)}), "
+        f"{', '.join([*SHARES, *COUNTS])}, but got {name!r} in {text!r}"
+    )
+
+
+def _unit(metric: str, aggregate: str | None, written: str, text: str) -> Unit:
+    kind: Unit = "s" if aggregate else "%" if metric in SHARES else ""
+    allowed = {"s": ("ms", "s"), "%": ("%", ""), "": ("",)}[kind]
+    if written not in allowed:
+        wanted = {"s": "ms or s", "%": "%", "": "a plain number"}[kind]
+        raise UsageError(f"expected {wanted} for {metric}, but got {text!r}")
+    return kind
+
+
+DEFAULT: tuple[Objective, ...] = tuple(
+    map(parse_objective, ("connection_p95<3s", "transcription_delay_p95<500ms", "errors<1%"))
+)
+
+
+def load_objectives(path: Path) -> tuple[Objective, ...]:
+    """Read `[slo] objectives = ["…", "…"]` from a TOML file."""
+    try:
+        content = tomllib.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read objectives from {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: expected TOML, but {error}") from error
+    section = content.get("slo")
+    listed = section.get("objectives") if isinstance(section, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise UsageError(f'{path}: expected [slo] with objectives = ["connection_p95<3s", …]')
+    return tuple(parse_objective(str(text)) for text in listed)
+
+
+def parse_objectives(texts: Iterable[str]) -> tuple[Objective, ...]:
+    """Objectives and TOML files of them, as given on the command line; DEFAULT if none."""
+    objectives: list[Objective] = []
+    for text in texts:
+        found = load_objectives(Path(text)) if text.endswith(".toml") else (parse_objective(text),)
+        objectives.extend(found)
+    return tuple(objectives) or DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of one objective."""
+
+    objective: Objective
+    """What was asked."""
+    status: Status
+    """"passed", "failed", "undecided" (too few samples) or "no data" (counts as failed)."""
+    measured: float | None
+    """What was judged, in seconds, share or count; None without data."""
+    judged: str | None
+    """Aggregate judged: the objective's, or "max" where n does not support it."""
+    n: int
+    """Samples behind it."""
+
+    @property
+    def substituted(self) -> bool:
+        """Whether the maximum stood in for a quantile that n does not support."""
+        return self.judged != self.objective.aggregate
+
+    @property
+    def measured_text(self) -> str:
+        if self.measured is None:
+            return "no data"
+        value = self._distinct_from_target(self.measured)
+        return f"max {value}, n={self.n}" if self.substituted else value
+
+    def _distinct_from_target(self, measured: float) -> str:
+        """Rounded, but never onto a target that was not hit exactly (499.7 ms is not 500)."""
+        objective = self.objective
+        target = shown(objective.target, objective.unit)
+        for more_digits in range(4):
+            text = shown(measured, objective.unit, more_digits)
+            if text != target or measured == objective.target:
+                return text
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What came of a run."""
+
+    outcome: Outcome
+    """"met", "missed", "undecided" or "void"; void outweighs missed, missed undecided."""
+    sentence: str
+    """The verdict, for a person."""
+    verdicts: tuple[Verdict, ...]
+    """One for each objective, in their order."""
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.outcome]
+
+
+def evaluate(objectives: Iterable[Objective], summary: Summary) -> tuple[Verdict, ...]:
+    return tuple(_verdict(objective, summary) for objective in objectives)
+
+
+def _verdict(objective: Objective, summary: Summary) -> Verdict:
+    if objective.aggregate is not None:
+        return _timed_verdict(objective, objective.aggregate, summary.metrics[objective.metric])
+    reading = SHARES.get(objective.metric) or COUNTS[objective.metric]
+    measured, n = reading(summary)
+    return _judged(objective, measured, None, n)
+
+
+def _timed_verdict(objective: Objective, aggregate: str, metric: Metric) -> Verdict:
+    value: float | None = getattr(metric, aggregate)
+    if value is not None or metric.max is None:
+        return _judged(objective, value, aggregate, metric.n)
+    return Verdict(objective, _by_maximum(objective, metric.max), metric.max, "max", metric.n)
+
+
+def _judged(objective: Objective, value: float | None, judged: str | None, n: int) -> Verdict:
+    if value is None:
+        return Verdict(objective, "no data", None, judged, n)
+    return Verdict(objective, "passed" if objective.holds(value) else "failed", value, judged, n)
+
+
+def _by_maximum(objective: Objective, maximum: float) -> Status:
+    """The quantile lies at or below the maximum: that decides some cases, not all."""
+    within = objective.holds(maximum)
+    if objective.comparison in ("<", "<="):
+        return "passed" if within else "undecided"
+    return "undecided" if within or objective.comparison == "==" else "failed"
+
+
+def judge(summary: Summary, objectives: Sequence[Objective] = DEFAULT) -> Judgement:
+    """Verdicts, their sum and one sentence."""
+    verdicts = evaluate(objectives, summary)
+    outcome = _outcome(summary, verdicts)
+    return Judgement(outcome, _sentence(outcome, summary, verdicts), verdicts)
+
+
+def _outcome(summary: Summary, verdicts: Iterable[Verdict]) -> Outcome:
+    seen = {verdict.status for verdict in verdicts}
+    if not summary.generator.valid:
+        return "void"
+    if seen & {"failed", "no data"}:
+        return "missed"
+    return "undecided" if "undecided" in seen else "met"
+
+
+def _sentence(outcome: Outcome, summary: Summary, verdicts: Sequence[Verdict]) -> str:
+    if outcome == "void":
+        return f"Void: {summary.generator.reason}, so nothing follows about the server."
+    wanted: dict[Outcome, tuple[Status, ...]] = {
+        "met": get_args(Status),
+        "missed": ("failed", "no data"),
+        "undecided": ("undecided",),
+    }
+    told = [verdict for verdict in verdicts if verdict.status in wanted[outcome]]
+    # What people ask about first comes first.
+    told.sort(key=lambda verdict: verdict.objective.metric != "transcription_delay")
+    findings = ", ".join(map(_finding, told))
+    opening = _opening(outcome, summary)
+    return f"{opening}: {findings}." if findings else f"{opening}."
+
+
+def _opening(outcome: Outcome, summary: Summary) -> str:
+    model = "the self-test model"
+    if outcome == "met":
+        held = f"{_speakers(summary.connections.concurrent)} held"
+        return f"{held} with {model}" if summary.self_test else held
+    said = "Missed" if outcome == "missed" else "Undecided, too few samples"
+    said += f" with {_speakers(summary.speakers)}"
+    return f"{said} on {model}" if summary.self_test else said
+
+
+def _speakers(count: int) -> str:
+    return f"{count} speaker" if count == 1 else f"{count} speakers"
+
+
+def _finding(verdict: Verdict) -> str:
+    objective = verdict.objective
+    if verdict.measured is None:
+        return f"no data for {objective.name} (target {objective.target_text})"
+    if not verdict.substituted:
+        return f"{objective.name} {verdict.measured_text} (target {objective.target_text})"
+    metric = objective.metric.replace("_", " ")
+    target = f"target {objective.aggregate} {objective.target_text}"
+    return f"{metric} {verdict.measured_text} ({target})"
+
+
+def shown(value: float, unit: Unit, more_digits: int = 0) -> str:
+    """A value as people read it.
+
+    >>> shown(0.2914, "s"), shown(3.0, "s"), shown(0.01, "%"), shown(2.0, "")
+    ('291 ms', '3 s', '1 %', '2')
+    """
+    if math.isinf(value):
+        return "missing"
+    if unit == "%":
+        return f"{_rounded(100 * value, more_digits)} %"
+    if unit == "s":
+        number, name = (value, "s") if abs(value) >= 1 else (1000 * value, "ms")
+        return f"{_rounded(number, more_digits)} {name}"
+    return f"{value:g}"
+
+
+def _rounded(number: float, more_digits: int) -> str:
+    """About three significant digits, trailing zeros left out."""
+    digits = 0 if abs(number) >= 100 else 1 if abs(number) >= 10 else 2
+    text = f"{number:.{digits + more_digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

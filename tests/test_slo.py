@@ -1,0 +1,309 @@
+"""Objectives: what may be written, what is judged, and what a run's verdict says."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic_run import a_connection, a_manifest, a_second, a_turn
+
+from rtvc.errors import UsageError
+from rtvc.record import Run
+from rtvc.slo import (
+    AGGREGATES,
+    COMPARISONS,
+    COUNTS,
+    DEFAULT,
+    SHARES,
+    Judgement,
+    Objective,
+    evaluate,
+    judge,
+    load_objectives,
+    parse_objective,
+    parse_objectives,
+    shown,
+)
+from rtvc.summary import METRICS, Summary, summarize
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def a_summary(
+    delays: Sequence[float | None], *, speakers: int = 10, lag: str = "2:100", **manifest: Any
+) -> Summary:
+    run = Run(
+        folder=Path("nowhere"),
+        manifest=a_manifest(**manifest),
+        connections=[a_connection(i, connection_s=0.031) for i in range(speakers)],
+        turns=[a_turn(0, i, transcription_delay_s=delay) for i, delay in enumerate(delays)],
+        server_turns=[],
+        samples=[],
+        generator=[a_second(lag_histogram=lag)],
+    )
+    return summarize(run)
+
+
+def status_of(text: str, summary: Summary) -> str:
+    (verdict,) = evaluate([parse_objective(text)], summary)
+    return verdict.status
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "transcription_delay_p95<500ms",
+            Objective("transcription_delay", "p95", "<", 0.5, "s"),
+        ),
+        ("connection_p95 <= 3s", Objective("connection", "p95", "<=", 3.0, "s")),
+        ("response_latency_avg<1.5s", Objective("response_latency", "mean", "<", 1.5, "s")),
+        ("generator_lag_max<=20ms", Objective("generator_lag", "max", "<=", 0.02, "s")),
+        ("errors<1%", Objective("errors", None, "<", 0.01, "%")),
+        ("wer<0.1", Objective("wer", None, "<", 0.1, "%")),
+        ("premature_finals<2%", Objective("premature_finals", None, "<", 0.02, "%")),
+        ("cross_talk==0", Objective("cross_talk", None, "==", 0.0, "")),
+    ],
+)
+def test_objectives_are_read(text: str, expected: Objective) -> None:
+    assert parse_objective(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("latency_p95<1s", "transcription_delay_…"),
+        ("transcription_delay<500ms", "transcription_delay_p95"),
+        ("transcription_delay_p42<500ms", "expected one of connection_…"),
+        ("transcription_delay_p95<500", "expected ms or s"),
+        ("transcription_delay_p95<5%", "expected ms or s"),
+        ("errors<1s", "expected % for errors"),
+        ("errors<5", "1% or 0.01"),
+        ("cross_talk==0%", "a plain number"),
+        ("errors=1%", "one of < <= > >= =="),
+        ("errors<", "a number"),
+        ("", "expected an objective such as"),
+        ("errors<1%; rm", "expected an objective such as"),
+    ],
+)
+def test_what_cannot_be_read_says_what_was_expected(text: str, expected: str) -> None:
+    with pytest.raises(UsageError, match="expected") as caught:
+        parse_objective(text)
+    assert expected in str(caught.value)
+    assert repr(text) in str(caught.value)
+
+
+timed = st.builds(
+    Objective,
+    st.sampled_from(METRICS),
+    st.sampled_from([name for name in AGGREGATES if name != "avg"]),
+    st.sampled_from(sorted(COMPARISONS)),
+    st.integers(0, 100_000).map(lambda ms: ms / 1000),
+    st.just("s"),
+)
+shares = st.builds(
+    Objective,
+    st.sampled_from(sorted(SHARES)),
+    st.none(),
+    st.sampled_from(sorted(COMPARISONS)),
+    st.integers(0, 1000).map(lambda permille: permille / 10 / 100),
+    st.just("%"),
+)
+counted = st.builds(
+    Objective,
+    st.sampled_from(sorted(COUNTS)),
+    st.none(),
+    st.sampled_from(sorted(COMPARISONS)),
+    st.integers(0, 99).map(float),
+    st.just(""),
+)
+
+
+@given(timed | shares | counted)
+@settings(deadline=None)
+def test_what_is_written_is_read_back(objective: Objective) -> None:
+    assert parse_objective(str(objective)) == objective
+
+
+@given(st.text(max_size=40))
+@settings(deadline=None)
+def test_no_text_breaks_the_parser(text: str) -> None:
+    try:
+        parse_objective(text)
+    except UsageError:
+        return
+    assert any(sign in text for sign in COMPARISONS)
+
+
+def test_the_defaults() -> None:
+    texts = ["connection_p95<3s", "transcription_delay_p95<0.5s", "errors<1%"]
+    assert [str(objective) for objective in DEFAULT] == texts
+    assert parse_objectives([]) == DEFAULT
+
+
+def test_objectives_of_the_repository_are_read() -> None:
+    found = load_objectives(REPOSITORY / "reports" / "slo.toml")
+    assert set(DEFAULT) <= set(found)
+    assert "premature_finals" in {objective.metric for objective in found}
+
+
+def test_objectives_come_from_flags_and_files(tmp_path: Path) -> None:
+    path = tmp_path / "slo.toml"
+    path.write_text('[slo]\nobjectives = ["errors<1%", "wer<10%"]\n')
+    found = parse_objectives([str(path), "cross_talk==0"])
+    assert [objective.metric for objective in found] == ["errors", "wer", "cross_talk"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("[slo", "expected TOML"),
+        ("x = 1", r"expected \[slo\]"),
+        ("slo = 1", r"expected \[slo\]"),
+        ("[slo]\nobjectives = []", r"expected \[slo\]"),
+        ("[slo]\nobjectives = [1]", "expected an objective such as"),
+    ],
+)
+def test_a_broken_file_says_what_was_expected(tmp_path: Path, content: str, complaint: str) -> None:
+    path = tmp_path / "slo.toml"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=complaint):
+        load_objectives(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.toml"):
+        load_objectives(tmp_path / "none.toml")
+
+
+def test_met() -> None:
+    judgement = judge(a_summary([0.291] * 120))
+    assert judgement.exit_code == 0
+    assert judgement.sentence == (
+        "10 speakers held: transcription delay p95 291 ms (target < 500 ms), "
+        "connection max 31 ms, n=10 (target p95 < 3 s), errors 0 % (target < 1 %)."
+    )
+
+
+def test_missed_names_only_what_missed() -> None:
+    judgement = judge(a_summary([0.8] * 120, speakers=1))
+    assert judgement.exit_code == 99
+    assert judgement.sentence == (
+        "Missed with 1 speaker: transcription delay p95 800 ms (target < 500 ms)."
+    )
+
+
+def test_too_few_samples_are_not_judged_by_a_quantile() -> None:
+    judgement = judge(a_summary([0.1] * 11 + [0.812]))
+    assert [verdict.status for verdict in judgement.verdicts] == ["passed", "undecided", "passed"]
+    assert judgement.exit_code == 3
+    assert judgement.sentence == (
+        "Undecided, too few samples with 10 speakers: "
+        "transcription delay max 812 ms, n=12 (target p95 < 500 ms)."
+    )
+
+
+def test_a_maximum_within_the_target_passes() -> None:
+    assert status_of("transcription_delay_p95<500ms", a_summary([0.1] * 12)) == "passed"
+
+
+def test_lower_bounds_are_decided_by_a_maximum_below_them_only() -> None:
+    few = a_summary([0.1] * 12)
+    assert status_of("transcription_delay_p95>500ms", few) == "failed"
+    assert status_of("transcription_delay_p95>50ms", few) == "undecided"
+    assert status_of("transcription_delay_p95==100ms", few) == "undecided"
+
+
+def test_no_samples_fail_as_no_data() -> None:
+    judgement = judge(a_summary([], speakers=0))
+    assert {verdict.status for verdict in judgement.verdicts} == {"no data"}
+    assert judgement.exit_code == 99
+    assert "no data for transcription delay p95 (target < 500 ms)" in judgement.sentence
+
+
+def test_counts_of_nothing_are_no_data() -> None:
+    assert status_of("cross_talk==0", a_summary([])) == "no data"
+    assert status_of("cross_talk==0", a_summary([0.1])) == "passed"
+
+
+def test_missing_finals_miss_the_target() -> None:
+    judgement = judge(a_summary([0.1] * 90 + [None] * 10))
+    assert judgement.exit_code == 99
+    assert "transcription delay p95 missing (target < 500 ms)" in judgement.sentence
+
+
+def test_a_void_run_is_void_whatever_it_measured() -> None:
+    judgement = judge(a_summary([0.9] * 120, lag="2:50 400:50"))
+    assert judgement.outcome == "void"
+    assert judgement.exit_code == 3
+    assert judgement.sentence == (
+        "Void: the load generator sent its frames 40.1 ms late at p99 (limit 20 ms), "
+        "so nothing follows about the server."
+    )
+
+
+def test_the_self_test_model_is_named_in_every_verdict() -> None:
+    kind: dict[str, Any] = {"model": "selftest", "model_kind": "self-test model"}
+    for delays in ([0.1] * 120, [0.9] * 120, [*[0.1] * 11, 0.9]):
+        sentence = judge(a_summary(delays, **kind)).sentence
+        assert "the self-test model" in sentence
+
+
+def test_rounding_never_lands_on_the_target() -> None:
+    judgement: Judgement = judge(a_summary([0.4996] * 120))
+    assert judgement.outcome == "met"
+    assert "p95 499.6 ms (target < 500 ms)" in judgement.sentence
+    assert "p95 500.2 ms" in judge(a_summary([0.5002] * 120)).sentence
+    assert "p95 500 ms (target < 500 ms)" in judge(a_summary([0.5] * 120)).sentence
+
+
+@given(st.lists(st.floats(0.01, 2), min_size=1, max_size=150), st.integers(10, 2000))
+@settings(deadline=None, max_examples=40)
+def test_a_looser_target_never_turns_a_pass_into_a_miss(
+    delays: list[float], target_ms: int
+) -> None:
+    summary = a_summary(delays)
+    rank = {"passed": 2, "undecided": 1, "failed": 0}
+    tight = rank[status_of(f"transcription_delay_p95<{target_ms}ms", summary)]
+    loose = rank[status_of(f"transcription_delay_p95<{target_ms + 50}ms", summary)]
+    assert loose >= tight
+
+
+def test_every_name_can_be_judged() -> None:
+    summary = a_summary([0.1] * 12)
+    texts = [f"{metric}_{aggregate}<9s" for metric in METRICS for aggregate in AGGREGATES]
+    texts += [f"{name}<=100%" for name in SHARES] + [f"{name}==0" for name in COUNTS]
+    verdicts = evaluate(map(parse_objective, texts), summary)
+    assert len(verdicts) == len(texts)
+    assert all(verdict.status in ("passed", "no data") for verdict in verdicts)
+
+
+def test_shares_are_judged_with_their_n() -> None:
+    summary = a_summary([0.1] * 50)
+    cut = replace(summary, utterances=replace(summary.utterances, premature_share=0.04))
+    (verdict,) = evaluate([parse_objective("premature_finals<2%")], cut)
+    assert (verdict.status, verdict.n, verdict.measured_text) == ("failed", 50, "4 %")
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.0004, "s", "0.4 ms"),
+        (0.0311, "s", "31.1 ms"),
+        (0.2914, "s", "291 ms"),
+        (1.5, "s", "1.5 s"),
+        (120.0, "s", "120 s"),
+        (-0.2, "s", "-200 ms"),
+        (math.inf, "s", "missing"),
+        (0.0, "%", "0 %"),
+        (0.0116, "%", "1.16 %"),
+        (1.0, "%", "100 %"),
+        (3.0, "", "3"),
+    ],
+)
+def test_values_are_shown_as_people_read_them(value: float, unit: Any, text: str) -> None:
+    assert shown(value, unit) == text
