@@ -1,0 +1,164 @@
+"""One call, pure: a simulated speaker, the protocol and the measurement, wired together.
+
+    next_frame() → message to send          receive(message, at_s) → messages to send
+    tick(at_s): the loudspeaker plays on    settled(at_s) → turns that are complete
+
+Instants are seconds since the run's start; the speaker lives in seconds of its own stream.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rtvc.loadtest.measure import Measurement, Reply, Utterance
+from rtvc.loadtest.observations import (
+    FinalText,
+    Observation,
+    ReplyAudio,
+    ReplyDone,
+    SessionUsable,
+    SpeechStarted,
+    TurnTimed,
+)
+
+SILENT_REPLY_S = 10.0
+"""A reply that neither ends nor sounds for this long is taken to be over."""
+
+
+class Microphone(Protocol):
+    """What a call needs of a simulated speaker (`rtvc.speech.speaker.Speaker`)."""
+
+    @property
+    def utterances(self) -> Sequence[Utterance]: ...
+    @property
+    def done(self) -> bool: ...
+    def frame(self, index: int) -> bytes: ...
+    def reply_started(self, at_s: float) -> None: ...
+    def reply_ended(self, at_s: float) -> None: ...
+    def final_received(self, at_s: float) -> None: ...
+    def stop(self, at_s: float) -> None: ...
+
+
+class ProtocolClient(Protocol):
+    """The caller's side of one wire protocol."""
+
+    def opening(self) -> list[str]: ...
+    def append(self, pcm16: bytes) -> str: ...
+    def truncate(self, item_id: str, audio_end_ms: int) -> str: ...
+    def receive(self, message: str | bytes, at_s: float) -> Observation | None: ...
+
+
+class Call:
+    """What one caller says, hears and sends."""
+
+    def __init__(
+        self, client: ProtocolClient, microphone: Microphone, measurement: Measurement
+    ) -> None:
+        self._client = client
+        self._microphone = microphone
+        self.measurement = measurement
+        self._stream_start_s = 0.0
+        self._frame = 0
+        self._listening: Reply | None = None
+        self._silence = b""
+        self._silence_message = ""
+        self.session_id: str | None = None
+        """As the server named it."""
+        self.usable_at_s: float | None = None
+        """When the server said that the caller may speak."""
+        self._timed: list[TurnTimed] = []
+
+    def begin(self, stream_start_s: float) -> None:
+        """The first sample of frame 0 is spoken now."""
+        self._stream_start_s = stream_start_s
+        self.measurement.begin(stream_start_s, self._microphone.utterances)
+
+    def next_frame(self) -> str:
+        pcm16 = self._microphone.frame(self._frame)
+        self._frame += 1
+        if any(pcm16):
+            return self._client.append(pcm16)
+        if pcm16 != self._silence:
+            self._silence, self._silence_message = pcm16, self._client.append(pcm16)
+        return self._silence_message
+
+    def receive(self, message: str | bytes, at_s: float) -> list[str]:
+        """Messages to send in answer."""
+        seen = self._client.receive(message, at_s)
+        if seen is None:
+            return []
+        self.measurement.observe(seen)
+        match seen:
+            case SessionUsable(at_s, session_id):
+                return self._usable(at_s, session_id)
+            case SpeechStarted():
+                return self._barge_in(at_s)
+            case FinalText():
+                self._microphone.final_received(at_s - self._stream_start_s)
+            case ReplyAudio(response_id=response_id):
+                self._hear(response_id, at_s)
+            case ReplyDone():
+                self._done(at_s)
+            case TurnTimed():
+                self._timed.append(seen)
+            case _:
+                pass
+        return []
+
+    def _usable(self, at_s: float, session_id: str | None) -> list[str]:
+        if self.usable_at_s is not None:
+            return []
+        self.usable_at_s, self.session_id = at_s, session_id
+        return self._client.opening()
+
+    def _hear(self, response_id: str, at_s: float) -> None:
+        reply = self.measurement.replies[response_id]
+        if self._listening is reply or reply.playback.stopped_at_s is not None:
+            return
+        if self._listening is None:
+            self._microphone.reply_started(at_s - self._stream_start_s)
+        self._listening = reply
+
+    def _barge_in(self, at_s: float) -> list[str]:
+        reply = self._listening
+        if reply is None or reply.item_id is None or not reply.playing_or_coming(at_s):
+            return []
+        heard_ms = round(reply.playback.heard_s(at_s) * 1000)
+        reply.playback.stop(at_s)
+        self._end_reply(at_s)
+        return [self._client.truncate(reply.item_id, heard_ms)]
+
+    def _done(self, at_s: float) -> None:
+        if self._listening is None:
+            # A reply without sound, or one already cut off: the conversation goes on.
+            self._microphone.reply_ended(at_s - self._stream_start_s)
+        self.tick(at_s)
+
+    def tick(self, at_s: float) -> None:
+        """Call often: the loudspeaker plays on, and the speaker hears the reply end."""
+        reply = self._listening
+        if reply is None:
+            return
+        silent_at_s = reply.playback.silent_at_s or at_s
+        if at_s < silent_at_s:
+            return
+        if reply.done_at_s is not None:
+            self._end_reply(max(silent_at_s, reply.done_at_s))
+        elif at_s > silent_at_s + SILENT_REPLY_S:
+            self._end_reply(silent_at_s)
+
+    def _end_reply(self, at_s: float) -> None:
+        self._listening = None
+        self._microphone.reply_ended(at_s - self._stream_start_s)
+
+    def stop(self, at_s: float) -> None:
+        """Say no more once the current utterance is over."""
+        self._microphone.stop(at_s - self._stream_start_s)
+
+    def finished(self, at_s: float) -> bool:
+        """Nothing more to say, and every answer is in or overdue."""
+        return self._microphone.done and self.measurement.all_settled(at_s)
+
+    def drain_timed(self) -> list[TurnTimed]:
+        """The server's own accounts of turns since the last call."""
+        timed, self._timed = self._timed, []
+        return timed

@@ -1,0 +1,391 @@
+"""Joins what a speaker said with what came back: observations in, one turn per utterance out.
+
+Pure: times are handed in. Which utterance an item belongs to is decided once, when the item is
+first named, and never by counting finals:
+
+1. The server said where in the audio the speech began: the utterance nearest to that position.
+2. It did not: the utterance that was being spoken then, or the last one spoken.
+
+So answers may come late, swapped, twice or never without being credited to the wrong utterance.
+A reply belongs to the utterance whose item was committed last before the reply was created.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rtvc.loadtest.observations import (
+    ErrorReported,
+    FinalFailed,
+    FinalText,
+    Garbage,
+    ItemCommitted,
+    Observation,
+    PartialText,
+    ReplyAudio,
+    ReplyCreated,
+    ReplyDone,
+    SpeechStarted,
+)
+from rtvc.loadtest.playback import Playback
+
+PADDING_S = 0.5
+"""A server may report speech this much earlier than it began (its prefix padding)."""
+
+
+class Utterance(Protocol):
+    """The part of a spoken utterance that matters here; times in seconds of the audio stream."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def voice(self) -> str: ...
+    @property
+    def speech_start_s(self) -> float: ...
+    @property
+    def first_word_end_s(self) -> float: ...
+    @property
+    def speech_end_s(self) -> float: ...
+    @property
+    def complete(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Item:
+    """One stretch of audio the server took for an utterance."""
+
+    item_id: str
+    """As the server named it."""
+    utterance: int | None
+    """Index of the utterance it belongs to; None if nothing had been said yet."""
+    first_partial_at_s: float | None = None
+    """First partial or final holding text."""
+    final_at_s: float | None = None
+    """Its final transcript; None so far."""
+    text: str = ""
+    """The final transcript."""
+    failed: bool = False
+    """The server gave it up."""
+
+    @property
+    def open(self) -> bool:
+        return self.final_at_s is None and not self.failed
+
+
+@dataclass(slots=True)
+class Reply:
+    """One reply as it came."""
+
+    response_id: str
+    """As the server named it."""
+    utterance: int | None
+    """Index of the utterance it answers; None if none was committed."""
+    user_item_id: str | None
+    """The item committed last when the reply was created."""
+    item_id: str | None = None
+    """The assistant's item; None before the first sound."""
+    first_audio_at_s: float | None = None
+    """First sample received."""
+    last_audio_at_s: float | None = None
+    """Last sample received."""
+    done_at_s: float | None = None
+    """No more will come."""
+    playback: Playback = field(default_factory=Playback)
+    """What was heard of it."""
+
+    def hear(self, at_s: float, item_id: str, audio_s: float) -> None:
+        self.item_id = item_id
+        self.last_audio_at_s = at_s
+        if self.first_audio_at_s is None:
+            self.first_audio_at_s = at_s
+        self.playback.receive(at_s, audio_s)
+
+    def playing_or_coming(self, at_s: float) -> bool:
+        """Whether the caller is in the middle of it, or between two of its pieces."""
+        if self.first_audio_at_s is None or self.playback.stopped_at_s is not None:
+            return False
+        return self.done_at_s is None or self.playback.playing(at_s)
+
+    def interrupted_by(self, start_at_s: float) -> bool:
+        """Whether speech that began then was spoken over it."""
+        if self.first_audio_at_s is None or self.first_audio_at_s > start_at_s:
+            return False
+        return max(self.playback.silent_at_s or 0.0, self.last_audio_at_s or 0.0) > start_at_s
+
+    @property
+    def quiet_at_s(self) -> float | None:
+        """Neither heard nor received any more."""
+        if self.playback.silent_at_s is None or self.last_audio_at_s is None:
+            return None
+        return max(self.playback.silent_at_s, self.last_audio_at_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One utterance and what came back for it; instants in seconds since the run's start."""
+
+    utterance: Utterance
+    """What was said."""
+    item_id: str | None
+    """The last item it became; None if the server never named one."""
+    heard: str | None
+    """Final transcripts in the order of speaking, joined; None if none came."""
+    speech_start_at_s: float
+    """First sample of the first word spoken."""
+    first_word_end_at_s: float
+    """Last sample of the first word spoken."""
+    speech_end_at_s: float
+    """Last sample of speech spoken."""
+    first_partial_at_s: float | None
+    """First text received."""
+    final_at_s: float | None
+    """Last final received; None: missing."""
+    finals: int
+    """Finals received."""
+    premature_finals: int
+    """Finals before the last one, or before the speech was over."""
+    reply_first_audio_at_s: float | None
+    """First reply sample received."""
+    reply_last_audio_at_s: float | None
+    """Last reply sample received."""
+    reply_expected: bool
+    """Whether a reply was due."""
+    interrupted_reply: bool
+    """Whether it was spoken over a reply."""
+    barge_in_stop_at_s: float | None
+    """When that reply was neither received nor heard any more; None if there was none."""
+
+
+class Measurement:
+    """All turns of one call."""
+
+    def __init__(self, *, conversation: bool, grace_s: float = 10.0, settle_s: float = 1.0) -> None:
+        """A final later than `grace_s` is missing; a turn is kept open `settle_s` after its last
+        final, in case the utterance was split and more is to come."""
+        self._conversation = conversation
+        self._grace_s = grace_s
+        self._settle_s = settle_s
+        self._stream_start_s = 0.0
+        self._utterances: Sequence[Utterance] = ()
+        self._items: dict[str, Item] = {}
+        self._replies: dict[str, Reply] = {}
+        self._committed: Item | None = None
+        self._told: set[int] = set()
+        self.counts: Counter[str] = Counter()
+        """What went wrong, by name."""
+
+    def begin(self, stream_start_s: float, utterances: Sequence[Utterance]) -> None:
+        """`utterances` is the speaker's own growing list."""
+        self._stream_start_s = stream_start_s
+        self._utterances = utterances
+
+    @property
+    def replies(self) -> Mapping[str, Reply]:
+        """By response id, in order of creation."""
+        return self._replies
+
+    def observe(self, seen: Observation) -> None:
+        match seen:
+            case ReplyCreated() | ReplyAudio() | ReplyDone():
+                self._observe_reply(seen)
+            case Garbage(name=name):
+                self.counts[name] += 1
+            case ErrorReported():
+                self.counts["server_errors"] += 1
+            case _:
+                self._observe_text(seen)
+
+    def _observe_text(self, seen: Observation) -> None:
+        match seen:
+            case SpeechStarted(at_s, item_id, audio_start_s):
+                self._item(item_id, at_s, audio_start_s)
+            case ItemCommitted(at_s, item_id):
+                self._committed = self._item(item_id, at_s)
+            case PartialText(at_s, item_id, text):
+                self._partial(self._item(item_id, at_s), at_s, text)
+            case FinalText(at_s, item_id, text):
+                self._final(self._item(item_id, at_s), at_s, text)
+            case FinalFailed(at_s, item_id):
+                self._item(item_id, at_s).failed = True
+                self.counts["failed_transcriptions"] += 1
+            case _:
+                pass
+
+    def _observe_reply(self, seen: ReplyCreated | ReplyAudio | ReplyDone) -> None:
+        reply = self._reply(seen.response_id, seen.at_s)
+        match seen:
+            case ReplyAudio(at_s, _, item_id, audio_s):
+                reply.hear(at_s, item_id, audio_s)
+            case ReplyDone(at_s, _, status):
+                reply.done_at_s = at_s
+                self.counts["failed_replies"] += status == "failed"
+            case _:
+                pass
+
+    def _item(self, item_id: str, at_s: float, audio_start_s: float | None = None) -> Item:
+        item = self._items.get(item_id)
+        if item is None:
+            item = Item(item_id, self._utterance_at(at_s - self._stream_start_s, audio_start_s))
+            self._items[item_id] = item
+        return item
+
+    def _utterance_at(self, now_s: float, audio_start_s: float | None) -> int | None:
+        begun = [u for u in self._utterances if u.speech_start_s <= now_s][-4:]
+        if not begun:
+            return None
+        if audio_start_s is None or not 0 <= audio_start_s <= now_s:
+            return begun[-1].index
+        return min(reversed(begun), key=lambda u: _distance_s(u, audio_start_s)).index
+
+    def _reply(self, response_id: str, at_s: float) -> Reply:
+        reply = self._replies.get(response_id)
+        if reply is None:
+            item = self._committed
+            utterance = (
+                item.utterance if item else self._utterance_at(at_s - self._stream_start_s, None)
+            )
+            reply = Reply(response_id, utterance, item.item_id if item else None)
+            self._replies[response_id] = reply
+        return reply
+
+    def _partial(self, item: Item, at_s: float, text: str) -> None:
+        if text.strip() and item.first_partial_at_s is None:
+            item.first_partial_at_s = at_s
+
+    def _final(self, item: Item, at_s: float, text: str) -> None:
+        if item.final_at_s is not None:
+            self.counts["duplicate_finals"] += 1
+            return
+        if item.utterance in self._told or self._too_late(item.utterance, at_s):
+            self.counts["late_finals"] += 1
+            item.failed = True
+            return
+        if item.utterance is None and text.strip():
+            self.counts["finals_without_utterance"] += 1
+        self._partial(item, at_s, text)
+        item.final_at_s, item.text = at_s, text
+
+    def _too_late(self, index: int | None, at_s: float) -> bool:
+        if index is None:
+            return False
+        return at_s > self._end_at_s(self._utterances[index]) + self._grace_s
+
+    def settled(self, now_s: float) -> list[Turn]:
+        """Turns about which nothing more is to be learnt; each is told once."""
+        return [self._tell(u) for u in self._waiting(now_s) if self._is_settled(u, now_s)]
+
+    def cut(self, now_s: float) -> list[Turn]:
+        """The caller hangs up early: what came, came; what still had time is not held missing."""
+        waiting = self._waiting(now_s)
+        kept = [
+            u for u in waiting if self._finals(u.index) or now_s > self._end_at_s(u) + self._grace_s
+        ]
+        return [self._tell(u, patient=False) for u in kept]
+
+    def lost(self, now_s: float) -> list[Turn]:
+        """The server hung up: whatever had been said and was not answered is missing."""
+        return [self._tell(u) for u in self._waiting(now_s)]
+
+    def all_settled(self, now_s: float) -> bool:
+        return not any(not self._is_settled(u, now_s) for u in self._waiting(now_s))
+
+    def _waiting(self, now_s: float) -> list[Utterance]:
+        return [
+            u
+            for u in self._utterances
+            if u.index not in self._told and u.complete and now_s >= self._end_at_s(u)
+        ]
+
+    def _end_at_s(self, utterance: Utterance) -> float:
+        return self._stream_start_s + utterance.speech_end_s
+
+    def _is_settled(self, utterance: Utterance, now_s: float) -> bool:
+        return self._text_settled(utterance, now_s) and self._reply_settled(utterance, now_s)
+
+    def _text_settled(self, utterance: Utterance, now_s: float) -> bool:
+        if now_s > self._end_at_s(utterance) + self._grace_s:
+            return True
+        items = self._items_of(utterance.index)
+        if not items or any(item.open for item in items):
+            return False
+        times = [item.final_at_s for item in items if item.final_at_s is not None]
+        return bool(times) and now_s >= max(times) + self._settle_s
+
+    def _reply_settled(self, utterance: Utterance, now_s: float) -> bool:
+        if not self._conversation:
+            return True
+        replies = self._replies_to(utterance.index)
+        last_heard_s = max([self._end_at_s(utterance), *(_last_sign_s(r) for r in replies)])
+        if now_s > last_heard_s + self._grace_s:
+            return True
+        if not replies or replies[-1].user_item_id != self._last_item_id(utterance.index):
+            return False
+        interrupted = self._interrupted(utterance)
+        return all(
+            r.done_at_s is not None for r in [*replies, *([interrupted] if interrupted else [])]
+        )
+
+    def _items_of(self, index: int) -> list[Item]:
+        return [item for item in self._items.values() if item.utterance == index]
+
+    def _replies_to(self, index: int) -> list[Reply]:
+        return [reply for reply in self._replies.values() if reply.utterance == index]
+
+    def _last_item_id(self, index: int) -> str | None:
+        items = self._items_of(index)
+        return items[-1].item_id if items else None
+
+    def _finals(self, index: int) -> list[Item]:
+        """Those with text; empty ones stand only where there is no other."""
+        finals = [item for item in self._items_of(index) if item.final_at_s is not None]
+        return [item for item in finals if item.text.strip()] or finals[:1]
+
+    def _interrupted(self, utterance: Utterance) -> Reply | None:
+        start_s = self._stream_start_s + utterance.speech_start_s
+        over = [r for r in self._replies.values() if r.interrupted_by(start_s)]
+        return over[-1] if over else None
+
+    def _tell(self, utterance: Utterance, *, patient: bool = True) -> Turn:
+        self._told.add(utterance.index)
+        end_s = self._end_at_s(utterance)
+        items, finals = self._items_of(utterance.index), self._finals(utterance.index)
+        final_at_s = max((f.final_at_s or 0.0 for f in finals), default=None)
+        partials = [i.first_partial_at_s for i in items if i.first_partial_at_s is not None]
+        audible = [r for r in self._replies_to(utterance.index) if r.first_audio_at_s is not None]
+        interrupted = self._interrupted(utterance)
+        return Turn(
+            utterance=utterance,
+            item_id=(finals or items)[-1].item_id if items else None,
+            heard=" ".join(f.text.strip() for f in finals).strip() if finals else None,
+            speech_start_at_s=self._stream_start_s + utterance.speech_start_s,
+            first_word_end_at_s=self._stream_start_s + utterance.first_word_end_s,
+            speech_end_at_s=end_s,
+            first_partial_at_s=min(partials, default=None),
+            final_at_s=final_at_s,
+            finals=len(finals),
+            premature_finals=_premature(finals, end_s),
+            reply_first_audio_at_s=audible[-1].first_audio_at_s if audible else None,
+            reply_last_audio_at_s=audible[-1].last_audio_at_s if audible else None,
+            reply_expected=self._conversation and (patient or bool(audible)),
+            interrupted_reply=interrupted is not None,
+            barge_in_stop_at_s=interrupted.quiet_at_s if interrupted else None,
+        )
+
+
+def _distance_s(utterance: Utterance, position_s: float) -> float:
+    before_s = utterance.speech_start_s - PADDING_S - position_s
+    return max(0.0, before_s, position_s - utterance.speech_end_s)
+
+
+def _last_sign_s(reply: Reply) -> float:
+    return max(reply.last_audio_at_s or 0.0, reply.playback.silent_at_s or 0.0)
+
+
+def _premature(finals: Sequence[Item], end_s: float) -> int:
+    times = [f.final_at_s for f in finals if f.final_at_s is not None]
+    return sum(1 for at_s in times if at_s < max(times) or at_s < end_s)

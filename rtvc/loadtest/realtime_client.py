@@ -1,0 +1,203 @@
+"""The caller's side of the OpenAI Realtime protocol, without a socket or a clock.
+
+    socket → receive(message, at_s) → observation      append(pcm16), truncate(…) → message → socket
+
+Plain dictionaries, not models: this runs for every frame of every speaker, and it has to
+outlive whatever a broken server sends. What it cannot read is a `Garbage` with a name.
+"""
+
+import binascii
+import json
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
+
+from rtvc.loadtest.observations import (
+    ErrorReported,
+    FinalFailed,
+    FinalText,
+    Garbage,
+    ItemCommitted,
+    Observation,
+    PartialText,
+    ReplyAudio,
+    ReplyCreated,
+    ReplyDone,
+    Segment,
+    SessionUsable,
+    SpeechStarted,
+    TurnTimed,
+)
+
+WIRE_RATE_HZ = 24_000
+"""Sample rate of audio/pcm, the only one the protocol knows."""
+
+REPLY_BYTES_PER_S = WIRE_RATE_HZ * 2
+
+Message = dict[str, Any]
+
+_APPEND_PREFIX = '{"type":"input_audio_buffer.append","audio":"'
+_TRANSCRIPTION_SESSION = {
+    "type": "transcription",
+    "audio": {"input": {"format": {"type": "audio/pcm", "rate": WIRE_RATE_HZ}}},
+}
+
+
+class RealtimeClient:
+    """Turns messages into observations, and intentions into messages."""
+
+    def __init__(self, *, transcription: bool) -> None:
+        self._transcription = transcription
+        self._partials: dict[str, str] = {}
+        self._readers: dict[str, Callable[[Message, float], Observation | None]] = {
+            "session.created": _session_created,
+            "error": _error,
+            "input_audio_buffer.speech_started": _speech_started,
+            "input_audio_buffer.committed": _committed,
+            "conversation.item.input_audio_transcription.delta": self._delta,
+            "conversation.item.input_audio_transcription.completed": self._completed,
+            "conversation.item.input_audio_transcription.failed": self._failed,
+            "response.created": _response_created,
+            "response.output_audio.delta": _audio_delta,
+            "response.done": _response_done,
+            "rtvc.hypothesis": _hypothesis,
+            "rtvc.turn": _turn,
+        }
+
+    def opening(self) -> list[str]:
+        """Messages to send once the session is usable."""
+        if not self._transcription:
+            return []
+        return [json.dumps({"type": "session.update", "session": _TRANSCRIPTION_SESSION})]
+
+    @staticmethod
+    def append(pcm16: bytes) -> str:
+        return f'{_APPEND_PREFIX}{b64encode(pcm16).decode("ascii")}"}}'
+
+    @staticmethod
+    def truncate(item_id: str, audio_end_ms: int) -> str:
+        """Tell the server how much of its reply was heard before it was interrupted."""
+        return json.dumps(
+            {
+                "type": "conversation.item.truncate",
+                "item_id": item_id,
+                "content_index": 0,
+                "audio_end_ms": audio_end_ms,
+            }
+        )
+
+    def receive(self, message: str | bytes, at_s: float) -> Observation | None:
+        """None for messages that say nothing about a measurement; never raises."""
+        try:
+            event = json.loads(message)
+        except (ValueError, RecursionError):
+            return Garbage(at_s, "garbage_not_json")
+        if not isinstance(event, dict):
+            return Garbage(at_s, "garbage_not_object")
+        kind = event.get("type")
+        if not isinstance(kind, str):
+            return Garbage(at_s, "garbage_no_type")
+        reader = self._readers.get(kind)
+        try:
+            return reader(event, at_s) if reader else None
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            return Garbage(at_s, "garbage_fields")
+
+    def _delta(self, event: Message, at_s: float) -> Observation:
+        item_id = _text(event, "item_id")
+        text = self._partials.get(item_id, "") + _text(event, "delta")
+        self._partials[item_id] = text
+        return PartialText(at_s, item_id, text)
+
+    def _completed(self, event: Message, at_s: float) -> Observation:
+        item_id, text = _text(event, "item_id"), _text(event, "transcript")
+        self._partials.pop(item_id, None)
+        return FinalText(at_s, item_id, text)
+
+    def _failed(self, event: Message, at_s: float) -> Observation:
+        item_id = _text(event, "item_id")
+        self._partials.pop(item_id, None)
+        return FinalFailed(at_s, item_id, _reason(event))
+
+
+def _text(event: Message, field: str) -> str:
+    value = event[field]
+    if not isinstance(value, str):
+        raise TypeError(field)
+    return value
+
+
+def _seconds(event: Message, field_ms: str) -> float:
+    value = event[field_ms]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(field_ms)
+    seconds = value / 1000
+    if not -1e9 < seconds < 1e9:  # also false for NaN
+        raise ValueError(field_ms)
+    return seconds
+
+
+def _reason(event: Message) -> str:
+    error = event.get("error")
+    if not isinstance(error, dict):
+        return "no reason given"
+    return str(error.get("message") or error.get("code") or "no reason given")[:200]
+
+
+def _session_created(event: Message, at_s: float) -> Observation:
+    session_id = event["session"].get("id")
+    return SessionUsable(at_s, session_id if isinstance(session_id, str) else None)
+
+
+def _error(event: Message, at_s: float) -> Observation:
+    return ErrorReported(at_s, _reason(event))
+
+
+def _speech_started(event: Message, at_s: float) -> Observation:
+    position_s = _seconds(event, "audio_start_ms") if "audio_start_ms" in event else None
+    return SpeechStarted(at_s, _text(event, "item_id"), position_s)
+
+
+def _committed(event: Message, at_s: float) -> Observation:
+    return ItemCommitted(at_s, _text(event, "item_id"))
+
+
+def _hypothesis(event: Message, at_s: float) -> Observation:
+    return PartialText(at_s, _text(event, "item_id"), _text(event, "text"))
+
+
+def _response_created(event: Message, at_s: float) -> Observation:
+    return ReplyCreated(at_s, _text(event["response"], "id"))
+
+
+def _audio_delta(event: Message, at_s: float) -> Observation:
+    pcm16 = binascii.a2b_base64(_text(event, "delta"), strict_mode=True)
+    ids = _text(event, "response_id"), _text(event, "item_id")
+    return ReplyAudio(at_s, *ids, len(pcm16) / REPLY_BYTES_PER_S)
+
+
+def _response_done(event: Message, at_s: float) -> Observation:
+    response = event["response"]
+    return ReplyDone(at_s, _text(response, "id"), _text(response, "status"))
+
+
+def _segments(event: Message, field: str, *, hidden: bool) -> list[Segment]:
+    return [
+        Segment(
+            _text(part, "name"), _seconds(part, "start_ms"), _seconds(part, "duration_ms"), hidden
+        )
+        for part in event.get(field) or []
+    ]
+
+
+def _turn(event: Message, at_s: float) -> Observation:
+    response_id = event.get("response_id")
+    shown = _segments(event, "segments", hidden=False)
+    hidden = _segments(event, "hidden", hidden=True)
+    return TurnTimed(
+        at_s,
+        _text(event, "item_id"),
+        response_id if isinstance(response_id, str) else None,
+        _text(event, "stage"),
+        (*shown, *hidden),
+    )

@@ -1,0 +1,96 @@
+"""Turns as measured → rows as recorded: latencies, word errors, other people's words."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from rtvc.loadtest.measure import Turn
+from rtvc.loadtest.observations import TurnTimed
+from rtvc.record import ServerTurnRow, TurnRow
+from rtvc.transcript import WordErrors, cross_talk_words, normalise, word_errors
+
+
+def turn_row(
+    turn: Turn,
+    *,
+    speaker: int,
+    session_id: str | None,
+    others: Callable[[], Sequence[str]],
+    warm_up_s: float,
+) -> TurnRow:
+    """`others` gives the texts spoken by other speakers meanwhile; asked only when needed."""
+    utterance = turn.utterance
+    errors = None if turn.heard is None else word_errors(utterance.text, turn.heard)
+    return TurnRow(
+        speaker=speaker,
+        session_id=session_id,
+        item_id=turn.item_id,
+        utterance=utterance.index,
+        kind=utterance.kind,
+        voice=utterance.voice,
+        text=utterance.text,
+        heard=turn.heard,
+        speech_start_at_s=turn.speech_start_at_s,
+        first_word_end_at_s=turn.first_word_end_at_s,
+        speech_end_at_s=turn.speech_end_at_s,
+        first_partial_at_s=turn.first_partial_at_s,
+        final_at_s=turn.final_at_s,
+        finals=turn.finals,
+        premature_finals=turn.premature_finals,
+        reply_first_audio_at_s=turn.reply_first_audio_at_s,
+        reply_last_audio_at_s=turn.reply_last_audio_at_s,
+        reply_expected=turn.reply_expected,
+        interrupted_reply=turn.interrupted_reply,
+        barge_in_stop_at_s=turn.barge_in_stop_at_s,
+        time_to_first_partial_s=_since(turn.first_word_end_at_s, turn.first_partial_at_s),
+        transcription_delay_s=_since(turn.speech_end_at_s, turn.final_at_s),
+        response_latency_s=_since(turn.speech_end_at_s, turn.reply_first_audio_at_s),
+        barge_in_latency_s=_since(turn.speech_start_at_s, turn.barge_in_stop_at_s),
+        substitutions=errors.substitutions if errors else None,
+        deletions=errors.deletions if errors else None,
+        insertions=errors.insertions if errors else None,
+        reference_words=_reference_words(utterance.text, errors),
+        cross_talk_words=foreign_words(turn.heard or "", utterance.text, others),
+        warm_up=turn.speech_start_at_s < warm_up_s,
+    )
+
+
+def _since(start_s: float, end_s: float | None) -> float | None:
+    return None if end_s is None else end_s - start_s
+
+
+def _reference_words(text: str, errors: WordErrors | None) -> int:
+    return errors.reference_words if errors else len(normalise(text).split())
+
+
+def foreign_words(heard: str, own: str, others: Callable[[], Sequence[str]]) -> int:
+    """`cross_talk_words`, without its cost where it cannot find anything: it takes two words
+    of another's text that are not one's own.
+
+    >>> foreign_words("turn on the lights", "turn on the lights", lambda: 1 / 0)
+    0
+    """
+    strange = _words(heard) - _words(own)
+    if len(strange) < 2:
+        return 0
+    suspects = [text for text in others() if len(strange & _words(text)) >= 2]
+    return cross_talk_words(heard, own, suspects) if suspects else 0
+
+
+@lru_cache(maxsize=4096)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(normalise(text).split())
+
+
+def server_turn_rows(timed: TurnTimed, session_id: str) -> list[ServerTurnRow]:
+    return [
+        ServerTurnRow(
+            session_id=session_id,
+            item_id=timed.item_id,
+            stage=timed.stage,
+            segment=segment.name,
+            start_s=segment.start_s,
+            duration_s=segment.duration_s,
+            hidden=segment.hidden,
+        )
+        for segment in timed.segments
+    ]

@@ -1,0 +1,113 @@
+"""What a load run is to do, as the command hands it to the generator process in a file."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from rtvc.errors import UsageError
+
+ENDPOINT_PATH = "/v1/realtime"
+
+SpecKind = Literal["calls", "connect-storm"]
+
+_WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSpec:
+    """One run of one generator process."""
+
+    kind: SpecKind
+    """Speak ("calls"), or only connect again and again ("connect-storm")."""
+    url: str
+    """WebSocket URL with its query, as every speaker opens it."""
+    protocol: str
+    """"openai-realtime"."""
+    speakers: int
+    """Concurrent simulated speakers."""
+    warm_up_s: float
+    """Seconds from the run's start whose utterances are recorded and left out of the summary."""
+    duration_s: float
+    """Seconds of measuring after the warm-up; every speaker then ends its utterance."""
+    ramp_s: float
+    """Seconds over which the speakers arrive."""
+    rounds: int
+    """Rounds of a connect storm; 0 for calls."""
+    scenario: str
+    """Name of what the speakers do."""
+    transcription: bool
+    """A transcription session: nobody replies."""
+    seed: int
+    """Of everything that is drawn."""
+    connect_timeout_s: float
+    """From before TCP connect to the session being usable."""
+    io_timeout_s: float
+    """For one message to be sent."""
+    grace_s: float
+    """A final later than this is missing."""
+    insecure: bool
+    """Whether a certificate that nobody signed is accepted."""
+    run_dir: str
+    """Where rows are appended."""
+    work_dir: str
+    """Private folder of clips, this file and the stop request."""
+
+    @property
+    def conversation(self) -> bool:
+        """Whether replies are asked for."""
+        return not self.transcription
+
+    @property
+    def stop_file(self) -> Path:
+        """Its existence asks the generator to stop in order."""
+        return Path(self.work_dir) / "stop"
+
+    @property
+    def clips_file(self) -> Path:
+        return Path(self.work_dir) / "clips.npz"
+
+    @property
+    def key_file(self) -> Path:
+        """Bearer token, only there if one was given; never part of the record."""
+        return Path(self.work_dir) / "key"
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+
+
+def load_spec(path: Path) -> LoadSpec:
+    fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return LoadSpec(**fields)
+
+
+def session_url(url: str, *, transcription: bool) -> str:
+    """The URL each speaker opens: the path if none was given, and our own query fields.
+
+    >>> session_url("ws://127.0.0.1:8000", transcription=False)
+    'ws://127.0.0.1:8000/v1/realtime?rtvc=1'
+    >>> session_url("https://voice.test/v1/realtime?model=m", transcription=True)
+    'wss://voice.test/v1/realtime?model=m&rtvc=1&intent=transcription'
+    """
+    parts = urlsplit(url)
+    scheme = _WEBSOCKET_SCHEMES.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise UsageError(f"expected a URL such as ws://127.0.0.1:8000, but got {url!r}")
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query.setdefault("rtvc", "1")
+    if transcription:
+        query["intent"] = "transcription"
+    path = ENDPOINT_PATH if parts.path in ("", "/") else parts.path
+    return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
+
+
+def http_url(url: str, path: str) -> str:
+    """The server's HTTP address of `path`.
+
+    >>> http_url("wss://voice.test/v1/realtime?rtvc=1", "/readyz")
+    'https://voice.test/readyz'
+    """
+    parts = urlsplit(url)
+    scheme = "https" if parts.scheme in ("wss", "https") else "http"
+    return urlunsplit((scheme, parts.netloc, path, "", ""))

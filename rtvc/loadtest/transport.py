@@ -1,0 +1,169 @@
+"""A blocking WebSocket with the clock stopped at every step of connecting.
+
+Nothing here knows gevent: the generator process patches sockets, and the same code then blocks
+one greenlet instead of one thread. No per-message deflate, no Nagle.
+"""
+
+import contextlib
+import json
+import socket
+import ssl
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import websocket
+
+from rtvc.clock import Clock
+from rtvc.errors import RtvcError
+
+REFUSED_STATUS = 503
+REFUSED_CLOSE_CODE = 1013
+"""Try again later."""
+NO_CLOSE_CODE = 1006
+"""The connection ended without a close frame."""
+
+
+class ConnectError(RtvcError):
+    """The session never became usable; `outcome` tells "refused" from "failed"."""
+
+    def __init__(self, outcome: str, reason: str, close_code: int | None = None) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+        self.reason = reason
+        self.close_code = close_code
+
+
+class LostError(RtvcError):
+    """The server closed, or the connection broke."""
+
+    def __init__(self, reason: str, close_code: int | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.close_code = close_code
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectTimes:
+    """Instants on the generator's clock."""
+
+    opened_s: float
+    """Just before TCP connect, name look-up included."""
+    transport_s: float
+    """TCP, and TLS where there is one, stand."""
+    upgraded_s: float
+    """HTTP 101 received."""
+
+
+class Connection:
+    """One open WebSocket; one greenlet may send while another receives."""
+
+    def __init__(self, wire: websocket.WebSocket, times: ConnectTimes) -> None:
+        self._wire = wire
+        self.times = times
+
+    def send(self, message: str) -> None:
+        try:
+            self._wire.send(message)
+        except websocket.WebSocketTimeoutException:
+            raise LostError("the server stopped reading", None) from None
+        except (OSError, websocket.WebSocketException) as error:
+            raise LostError(_one_line(error), NO_CLOSE_CODE) from None
+
+    def receive(self) -> str | bytes | None:
+        """The next message; None if none came within the time-out."""
+        try:
+            opcode, body = self._wire.recv_data()
+        except websocket.WebSocketTimeoutException:
+            return None
+        except (OSError, websocket.WebSocketException, ValueError) as error:
+            raise LostError(_one_line(error), NO_CLOSE_CODE) from None
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            raise LostError(*_close_reason(body))
+        return bytes(body)
+
+    def set_timeout(self, seconds: float) -> None:
+        """For each later send or receive."""
+        self._wire.settimeout(seconds)
+
+    def close(self) -> None:
+        """Say goodbye without waiting for an answer; never raises."""
+        # An error means that it is gone already, which is what was wanted.
+        with contextlib.suppress(OSError, websocket.WebSocketException):
+            self._wire.send_close()
+        self._wire.shutdown()  # type: ignore[no-untyped-call]
+
+
+def connect(
+    url: str, *, clock: Clock, timeout_s: float, insecure: bool = False, api_key: str | None = None
+) -> Connection:
+    """Open a WebSocket, or raise `ConnectError` saying who said no."""
+    opened_s = clock.now()
+    plain = _open_socket(url, timeout_s, insecure)
+    transport_s = clock.now()
+    wire = websocket.WebSocket(enable_multithread=True, skip_utf8_validation=True)
+    headers = [f"Authorization: Bearer {api_key}"] if api_key else []
+    try:
+        wire.connect(  # type: ignore[no-untyped-call]
+            url, socket=plain, header=headers, suppress_origin=True, redirect_limit=0
+        )
+    except websocket.WebSocketBadStatusException as error:
+        raise _bad_status(error) from None
+    except (OSError, websocket.WebSocketException, ValueError) as error:
+        raise ConnectError("failed", f"no WebSocket there: {_one_line(error)}") from None
+    finally:
+        if not wire.connected:
+            plain.close()
+    return Connection(wire, ConnectTimes(opened_s, transport_s, clock.now()))
+
+
+def _open_socket(url: str, timeout_s: float, insecure: bool) -> socket.socket:
+    parts = urlsplit(url)
+    host, secure = parts.hostname or "", parts.scheme == "wss"
+    try:
+        plain = socket.create_connection((host, parts.port or (443 if secure else 80)), timeout_s)
+    except OSError as error:
+        raise ConnectError("failed", f"no connection: {_one_line(error)}") from None
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not secure:
+        return plain
+    try:
+        return _tls(insecure).wrap_socket(plain, server_hostname=host)
+    except (OSError, ValueError) as error:
+        plain.close()
+        raise ConnectError("failed", f"no TLS: {_one_line(error)}") from None
+
+
+def _tls(insecure: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _bad_status(error: websocket.WebSocketBadStatusException) -> ConnectError:
+    status = int(error.status_code)
+    reason = f"HTTP {status}{_said(error.resp_body)}"
+    return ConnectError("refused" if status == REFUSED_STATUS else "failed", reason)
+
+
+def _said(body: bytes | None) -> str:
+    """What the server said about it, if it said it in the usual JSON."""
+    try:
+        error = json.loads(body or b"").get("error")
+        return f": {error.get('code') or 'error'}: {error.get('message') or ''}"[:200]
+    except (ValueError, AttributeError):
+        return ""
+
+
+def _close_reason(body: bytes) -> tuple[str, int | None]:
+    if len(body) < 2:
+        return "closed by the server without a reason", None
+    code = int.from_bytes(body[:2], "big")
+    said = body[2:].decode("utf-8", errors="replace")
+    return f"closed by the server with {code}{': ' if said else ''}{said}"[:200], code
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:200]
