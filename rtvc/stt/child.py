@@ -1,0 +1,108 @@
+"""The engine's process: loads one transcriber and answers batches with a few threads.
+
+Run as `python -m rtvc.stt.child FD`, where FD is the inherited end of the pipe. The main thread
+does nothing but read the pipe, so that the process ends with its parent whatever the model does.
+"""
+
+import os
+import queue
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection
+
+from rtvc.clock import Clock, SystemClock
+from rtvc.errors import TranscriberError
+from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
+from rtvc.stt.transcriber import Transcriber
+
+
+class Child:
+    """One transcriber, its worker threads, and the pipe to the parent."""
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._sending = threading.Lock()
+        # Bounded by the parent, which hands out no more batches than there are workers.
+        self._work: queue.SimpleQueue[Work] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Read the pipe until the parent is gone, then end at once."""
+        try:
+            while True:
+                self._on_message(self._connection.recv())
+        except (EOFError, OSError):
+            os._exit(0)
+
+    def _on_message(self, message: Load | Work) -> None:
+        if isinstance(message, Work):
+            self._work.put(message)
+            return
+        threading.Thread(target=self._load, args=[message], name="load", daemon=True).start()
+
+    def _load(self, load: Load) -> None:
+        try:
+            ready = self._loaded(load.transcriber)
+        except Exception as error:  # noqa: BLE001  native libraries raise anything; the parent decides
+            self._send(LoadFailed(_one_line(error)))
+            return
+        for number in range(load.workers):
+            worker = threading.Thread(
+                target=self._take_work,
+                args=[load.transcriber],
+                name=f"worker {number}",
+                daemon=True,
+            )
+            worker.start()
+        self._send(ready)
+
+    def _loaded(self, transcriber: Transcriber) -> Ready:
+        started_s = self._clock.now()
+        self._send(Progress("loading", 0.0, "loading the model"))
+        transcriber.load()
+        loaded_s = self._clock.now()
+        self._send(Progress("warming", 0.0, "warming up"))
+        transcriber.warm_up(self._report)
+        warm_s = self._clock.now()
+        return Ready(
+            transcriber.device, transcriber.compute_type, loaded_s - started_s, warm_s - loaded_s
+        )
+
+    def _report(self, progress: float, detail: str) -> None:
+        self._send(Progress("warming", progress, detail))
+
+    def _take_work(self, transcriber: Transcriber) -> None:
+        while True:
+            self._send(_answer(transcriber, self._work.get()))
+
+    def _send(self, message: FromProcess) -> None:
+        with self._sending:
+            self._connection.send(message)
+
+
+def _answer(transcriber: Transcriber, work: Work) -> FromProcess:
+    try:
+        hypotheses = tuple(transcriber.transcribe(work.jobs))
+    except Exception as error:  # noqa: BLE001  native libraries raise anything; the parent decides
+        return Failed(work.batch_id, _one_line(error))
+    if len(hypotheses) != len(work.jobs):
+        wanted = len(work.jobs)
+        return Failed(work.batch_id, f"expected {wanted} hypotheses, got {len(hypotheses)}")
+    return Answered(work.batch_id, hypotheses)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TranscriberError) else f"{type(error).__name__}: {text}"
+
+
+def main() -> None:
+    """Serve the pipe whose descriptor is the only argument."""
+    # Ctrl-C reaches the whole terminal; the parent says when this process ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Child(Connection(int(sys.argv[1])), SystemClock()).run()
+
+
+if __name__ == "__main__":
+    main()

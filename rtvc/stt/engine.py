@@ -1,0 +1,461 @@
+"""The shared engine: one process with the model, one scheduler over all sessions."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from rtvc.clock import Clock
+from rtvc.errors import EngineDied, ModelError, TranscriberError
+from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
+from rtvc.stt.models import ResolvedModel, cuda_device_count, resolve_model
+from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
+from rtvc.stt.process import EngineProcess
+from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
+from rtvc.stt.scripted import ScriptedTranscriber
+from rtvc.stt.transcriber import (
+    Engine,
+    EngineState,
+    EngineStatus,
+    Hypothesis,
+    Job,
+    ReportProgress,
+    Transcriber,
+)
+from rtvc.stt.whisper import WhisperTranscriber
+
+HANG_AFTER_S = 10.0
+"""No batch is given up sooner than this."""
+HANG_FACTOR = 20.0
+"""A batch that takes so many times what is expected hangs."""
+LOAD_TIMEOUT_S = 600.0
+RELAUNCH_PAUSES_S = (0.0, 0.5, 2.0, 5.0, 10.0)
+"""Before each attempt to replace the process; after the last the engine has failed."""
+MAX_FAILURES_IN_A_ROW = 3
+"""So many batches raised without one success between: the process is replaced."""
+LOADING_SHARE = 0.5
+"""Part of the progress that loading stands for; warming up is the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """What to run, settled before the process is started."""
+
+    transcriber: Transcriber
+    """Not loaded yet."""
+    model: str
+    """Name as the user knows it."""
+    model_kind: str
+    """As in `EngineStatus`."""
+    device: str = "cpu"
+    """As asked for; the process reports what it chose."""
+    workers: int = 1
+    """Threads that take batches."""
+    threads_per_worker: int = 1
+    """CPU threads of one inference."""
+    limits: Limits = field(default_factory=Limits)
+    """Of the scheduler."""
+    notice: str | None = None
+    """What the user must know about the model chosen for them; None: nothing."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A batch in the process's hands."""
+
+    batch: Batch
+    deadline: asyncio.TimerHandle
+
+
+class ProcessEngine:
+    """Runs a plan in a process of its own, and replaces that process when it crashes or hangs."""
+
+    def __init__(
+        self,
+        prepare: Callable[[ReportProgress], EnginePlan],
+        *,
+        clock: Clock,
+        model: str,
+        hang_after_s: float = HANG_AFTER_S,
+    ) -> None:
+        """`prepare` may take its time (a download): it is called in a thread by `start`."""
+        self._prepare = prepare
+        self._clock = clock
+        self._hang_after_s = hang_after_s
+        self._status = EngineStatus("starting", 0.0, "starting", model, "")
+        self._listeners: list[Callable[[EngineStatus], None]] = []
+        self._scheduler = Scheduler()
+        self._answers: dict[int, asyncio.Future[Hypothesis | None]] = {}
+        self._running: dict[int, _Running] = {}
+        self._plan: EnginePlan | None = None
+        self._process: EngineProcess | None = None
+        self._ready: asyncio.Future[Ready] | None = None
+        self._replacing: asyncio.Task[None] | None = None
+        self._failures_in_a_row = 0
+        self._job_s = 0.0
+
+    @property
+    def status(self) -> EngineStatus:
+        scheduler = self._scheduler
+        return replace(
+            self._status,
+            queued=scheduler.waiting,
+            backlog_s=scheduler.backlog_s,
+            counters=asdict(scheduler.counts),
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    def on_status(self, listener: Callable[[EngineStatus], None]) -> None:
+        self._listeners.append(listener)
+
+    async def start(self) -> None:
+        try:
+            await self._start()
+        except TranscriberError as error:
+            await self._drop_process()
+            self._change("failed", 0.0, str(error))
+            raise error if isinstance(error, ModelError) else ModelError(str(error)) from error
+
+    async def transcribe(self, job: Job) -> Hypothesis | None:
+        if self._status.state == "closed":
+            return None
+        if self._status.state not in ("ready", "restarting"):
+            state, detail = self._status.state, self._status.detail
+            raise TranscriberError(f"expected a ready engine, it is {state}: {detail}")
+        ticket, dropped = self._scheduler.submit(job, self._clock.now())
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Hypothesis | None] = loop.create_future()
+        self._answers[ticket.ticket_id] = answer
+        self._answer_none(dropped)
+        self._dispatch()
+        try:
+            return await answer
+        finally:
+            self._answers.pop(ticket.ticket_id, None)
+            self._scheduler.cancel(ticket)
+
+    def cancel_session(self, session_id: str) -> None:
+        self._answer_none(self._scheduler.cancel_session(session_id))
+
+    async def close(self) -> None:
+        self._change("closed", 0.0, "closed")
+        self._answer_none(self._scheduler.drain())
+        if self._replacing is not None:
+            self._replacing.cancel()
+            await asyncio.gather(self._replacing, return_exceptions=True)
+        self._settle_ready(EngineDied("the engine was closed while loading"))
+        await self._drop_process()
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def report(progress: float, detail: str) -> None:
+            _post(loop, self._change, "starting", progress, detail)
+
+        self._plan = plan = await asyncio.to_thread(self._prepare, report)
+        self._scheduler = Scheduler(plan.limits)
+        self._status = replace(
+            self._status,
+            model=plan.model,
+            model_kind=plan.model_kind,
+            device=plan.device,
+            workers=plan.workers,
+            threads_per_worker=plan.threads_per_worker,
+            notice=plan.notice,
+        )
+        await self._launch(plan)
+
+    async def _launch(self, plan: EnginePlan) -> None:
+        """Start a process and wait until it takes work.
+
+        Raises:
+            TranscriberError: it does not get that far.
+        """
+        loop = asyncio.get_running_loop()
+        self._ready = loop.create_future()
+        process = EngineProcess(
+            lambda message: _post(loop, self._on_message, process, message),
+            lambda exit_code: _post(loop, self._on_exit, process, exit_code),
+        )
+        self._process = process
+        await asyncio.to_thread(process.start)
+        process.send(Load(plan.transcriber, plan.workers))
+        try:
+            ready = await asyncio.wait_for(self._ready, LOAD_TIMEOUT_S)
+        except TimeoutError as error:
+            raise EngineDied(f"expected a loaded model within {LOAD_TIMEOUT_S:.0f} s") from error
+        self._on_ready(ready)
+
+    def _on_ready(self, ready: Ready) -> None:
+        self._status = replace(
+            self._status,
+            device=ready.device,
+            compute_type=ready.compute_type,
+            load_s=ready.load_s,
+            warm_up_s=ready.warm_up_s,
+        )
+        self._job_s = max(self._job_s, ready.warm_up_s)
+        self._change("ready", 1.0, f"{self._status.model} on {ready.device}")
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Give every idle worker what it should do now."""
+        while self._status.state == "ready" and len(self._running) < self._status.workers:
+            batch = self._scheduler.next_batch(self._clock.now())
+            if batch is None or self._process is None:
+                return
+            self._hand_over(self._process, batch)
+
+    def _hand_over(self, process: EngineProcess, batch: Batch) -> None:
+        jobs = tuple(ticket.job for ticket in batch.tickets)
+        expected_s = self._job_s * len(jobs)
+        wait_s = max(self._hang_after_s, HANG_FACTOR * expected_s)
+        loop = asyncio.get_running_loop()
+        deadline = loop.call_later(wait_s, self._on_hang, process, wait_s)
+        self._running[batch.batch_id] = _Running(batch, deadline)
+        process.send(Work(batch.batch_id, jobs))
+
+    def _on_message(self, process: EngineProcess, message: FromProcess) -> None:
+        if process is not self._process:
+            return
+        match message:
+            case Progress():
+                self._on_progress(message)
+            case Ready():
+                self._settle_ready(message)
+            case LoadFailed():
+                self._settle_ready(ModelError(message.message))
+            case Answered():
+                self._on_answered(message)
+            case Failed():
+                self._on_failed(message)
+
+    def _on_progress(self, message: Progress) -> None:
+        if self._status.state == "restarting":
+            self._change("restarting", message.progress, message.detail)
+            return
+        done = 0.0 if message.state == "loading" else LOADING_SHARE
+        self._change(message.state, done + LOADING_SHARE * message.progress, message.detail)
+
+    def _settle_ready(self, outcome: Ready | TranscriberError) -> None:
+        if self._ready is None or self._ready.done():
+            return
+        if isinstance(outcome, Ready):
+            self._ready.set_result(outcome)
+        else:
+            self._ready.set_exception(outcome)
+
+    def _on_answered(self, message: Answered) -> None:
+        batch = self._take_back(message.batch_id)
+        service_s = self._clock.now() - batch.taken_at_s
+        self._job_s += 0.1 * (service_s / len(batch.tickets) - self._job_s)
+        self._failures_in_a_row = 0
+        counted = {ticket.ticket_id for ticket in self._scheduler.finish(batch.batch_id)}
+        for ticket, hypothesis in zip(batch.tickets, message.hypotheses, strict=True):
+            if ticket.ticket_id in counted:
+                wait_s = max(batch.taken_at_s - ticket.job.enqueued_at_s, 0.0)
+                self._answer(ticket, replace(hypothesis, queue_wait_s=wait_s))
+        self._dispatch()
+
+    def _on_failed(self, message: Failed) -> None:
+        batch = self._take_back(message.batch_id)
+        self._try_again(batch, message.message)
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW and self._process is not None:
+            self._lose(f"{self._failures_in_a_row} batches in a row failed: {message.message}")
+        self._dispatch()
+
+    def _take_back(self, batch_id: int) -> Batch:
+        running = self._running.pop(batch_id)
+        running.deadline.cancel()
+        return running.batch
+
+    def _try_again(self, batch: Batch, why: str) -> None:
+        failed, superseded = self._scheduler.retry(batch.batch_id)
+        self._answer_none(superseded)
+        for ticket in failed:
+            answer = self._answers.get(ticket.ticket_id)
+            if answer is not None and not answer.done():
+                answer.set_exception(TranscriberError(f"speech-to-text failed twice: {why}"))
+
+    def _on_exit(self, process: EngineProcess, exit_code: int | None) -> None:
+        if process is self._process:
+            self._lose(f"its process ended (exit code {exit_code})")
+
+    def _on_hang(self, process: EngineProcess, waited_s: float) -> None:
+        if process is self._process:
+            self._lose(f"no answer within {waited_s:.1f} s")
+
+    def _lose(self, why: str) -> None:
+        """The process is of no use any more: its jobs go back, another one is started."""
+        if self._status.state == "closed":
+            return
+        if self._ready is not None and not self._ready.done():
+            self._settle_ready(EngineDied(f"the engine failed while loading: {why}"))
+            return
+        process, self._process = self._process, None
+        # The last goes back first, as each goes to the front of the row.
+        for batch_id in sorted(self._running, reverse=True):
+            self._try_again(self._take_back(batch_id), why)
+        self._failures_in_a_row = 0
+        self._status = replace(self._status, restarts=self._status.restarts + 1)
+        self._change("restarting", 0.0, why)
+        self._replacing = asyncio.get_running_loop().create_task(self._replace(process))
+
+    async def _replace(self, lost: EngineProcess | None) -> None:
+        if lost is not None:
+            await asyncio.shield(asyncio.to_thread(lost.stop))
+        for pause_s in RELAUNCH_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            try:
+                await self._relaunch()
+            except TranscriberError as error:
+                self._change("restarting", 0.0, str(error))
+                await self._drop_process()
+            else:
+                return
+        self._give_up()
+
+    async def _relaunch(self) -> None:
+        if self._plan is None:
+            raise EngineDied("expected a plan before a restart, got none")
+        await self._launch(self._plan)
+
+    def _give_up(self) -> None:
+        self._change("failed", 0.0, self._status.detail)
+        for ticket in self._scheduler.drain():
+            answer = self._answers.get(ticket.ticket_id)
+            if answer is not None and not answer.done():
+                answer.set_exception(EngineDied(f"the engine failed: {self._status.detail}"))
+
+    async def _drop_process(self) -> None:
+        process, self._process = self._process, None
+        for batch_id in [*self._running]:
+            self._take_back(batch_id)
+        if process is not None:
+            await asyncio.shield(asyncio.to_thread(process.stop))
+
+    def _answer_none(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            self._answer(ticket, None)
+
+    def _answer(self, ticket: Ticket, hypothesis: Hypothesis | None) -> None:
+        answer = self._answers.get(ticket.ticket_id)
+        if answer is not None and not answer.done():
+            answer.set_result(hypothesis)
+
+    def _change(self, state: EngineState, progress: float, detail: str) -> None:
+        if self._status.state == "closed":
+            return
+        self._status = replace(self._status, state=state, progress=progress, detail=detail)
+        for listener in self._listeners:
+            listener(self.status)
+
+
+def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:
+    """From a thread to the loop; a closed loop has nobody left to tell."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(call, *arguments)
+
+
+def build_engine(
+    model: str | None,
+    *,
+    device: str = "auto",
+    compute_type: str = "auto",
+    beam_size: int = 1,
+    workers: int | None = None,
+    threads_per_worker: int | None = None,
+    max_batch: int | None = None,
+    clock: Clock,
+) -> Engine:
+    """An engine for the named model; finding, loading and every error of it wait for `start`."""
+
+    def prepare(report: ReportProgress) -> EnginePlan:
+        settings = _Settings(
+            device, compute_type, beam_size, workers, threads_per_worker or 1, max_batch, clock
+        )
+        return _plan(resolve_model(model, device=device, report=report), settings)
+
+    return ProcessEngine(prepare, clock=clock, model=model or "default")
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What the user asked of the engine; None: chosen to suit the device."""
+
+    device: str
+    compute_type: str
+    beam_size: int
+    workers: int | None
+    threads_per_worker: int
+    max_batch: int | None
+    clock: Clock
+
+
+def _plan(model: ResolvedModel, settings: _Settings) -> EnginePlan:
+    match model.kind:
+        case "pocketsphinx":
+            transcriber: Transcriber = PocketSphinxTranscriber(clock=settings.clock)
+            return _plain_plan(model, transcriber)
+        case "scripted":
+            return _plain_plan(model, ScriptedTranscriber())
+        case _:
+            return _whisper_plan(model, settings)
+
+
+def _plain_plan(model: ResolvedModel, transcriber: Transcriber) -> EnginePlan:
+    limits = Limits(max_batch=1)
+    return EnginePlan(transcriber, model.name, model.kind, limits=limits, notice=model.notice)
+
+
+def _whisper_plan(model: ResolvedModel, settings: _Settings) -> EnginePlan:
+    if model.path is None:
+        raise ModelError(f'expected a folder for model "{model.name}", got none')
+    on_gpu = settings.device == "cuda" or (settings.device == "auto" and cuda_device_count() > 0)
+    workers = settings.workers or (2 if on_gpu else _cpu_workers(settings.threads_per_worker))
+    limits = _limits(model, settings.max_batch, on_gpu=on_gpu)
+    transcriber = WhisperTranscriber(
+        model.path,
+        clock=settings.clock,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        encoder_context=model.encoder_context,
+        beam_size=settings.beam_size,
+        workers=workers,
+        threads_per_worker=settings.threads_per_worker,
+        max_batch=limits.max_batch,
+        suppress_blank=model.suppress_blank,
+    )
+    device = "cuda" if on_gpu else "cpu"
+    return EnginePlan(
+        transcriber,
+        model.name,
+        model.kind,
+        device,
+        workers,
+        settings.threads_per_worker,
+        limits,
+        model.notice,
+    )
+
+
+def _cpu_workers(threads_per_worker: int) -> int:
+    # Measured on small models: more workers beat more threads within one inference.
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(min((cpus or 1) // threads_per_worker, 4), 1)
+
+
+def _limits(model: ResolvedModel, max_batch: int | None, *, on_gpu: bool) -> Limits:
+    """On a CPU a batch takes nearly the sum of its jobs; on a GPU hardly more than one."""
+    if model.encoder_context == "short":
+        return Limits(max_batch=max_batch or (16 if on_gpu else 4), mix_kinds=on_gpu)
+    # The encoder sees 30 s whatever the length; only the decoder waits for the longest member.
+    buckets_s = (10.0, 30.0)
+    return Limits(
+        max_batch=max_batch or (16 if on_gpu else 1), mix_kinds=on_gpu, buckets_s=buckets_s
+    )

@@ -1,0 +1,84 @@
+"""What the engine and its process tell each other over their pipe."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rtvc.stt.transcriber import Hypothesis, Job, Transcriber
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """First message to the process: load this, warm it up, then take work."""
+
+    transcriber: Transcriber
+    """Not loaded yet."""
+    workers: int
+    """Threads that take batches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One batch."""
+
+    batch_id: int
+    """Comes back with the answer."""
+    jobs: tuple[Job, ...]
+    """Most urgent first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """While loading and warming up."""
+
+    state: Literal["loading", "warming"]
+    """Which of the two."""
+    progress: float
+    """0 to 1 of the current state."""
+    detail: str
+    """One line for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The process takes work from now on."""
+
+    device: str
+    """As chosen."""
+    compute_type: str | None
+    """As chosen; None where it has no meaning."""
+    load_s: float
+    """Seconds to load."""
+    warm_up_s: float
+    """Seconds to warm up."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The process cannot be used."""
+
+    message: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A batch is done."""
+
+    batch_id: int
+    """As in `Work`."""
+    hypotheses: tuple[Hypothesis, ...]
+    """One a job, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A batch raised."""
+
+    batch_id: int
+    """As in `Work`."""
+    message: str
+    """One line."""
+
+
+ToProcess = Load | Work
+FromProcess = Progress | Ready | LoadFailed | Answered | Failed

@@ -1,0 +1,277 @@
+"""Which models there are, and where the one asked for is.
+
+A name is never silently replaced: only when none was given may another be chosen, with a notice.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtvc.errors import ModelError
+from rtvc.stt.transcriber import ReportProgress
+from rtvc.stt.whisper import EncoderContext
+
+SELFTEST_PATH = Path(__file__).parent / "selftest"
+NEEDED_FILES = ("model.bin", "config.json", "tokenizer.json")
+VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
+HUB_TIMEOUT_S = 3.0
+"""Seconds the hub may take to say whether it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """One model as published for faster-whisper."""
+
+    name: str
+    """As users type it."""
+    repository: str
+    """On the Hugging Face Hub."""
+    english_only: bool
+    """Or about a hundred languages."""
+    size_mb: int
+    """Megabytes of download, about."""
+    licence: str
+    """Of the weights."""
+
+
+def _systran(name: str, size_mb: int, licence: str = "MIT", repository: str = "") -> CatalogueEntry:
+    where = repository or f"Systran/faster-whisper-{name}"
+    english_only = name.endswith(".en") or name.startswith("distil-")
+    return CatalogueEntry(name, where, english_only, size_mb, licence)
+
+
+CATALOGUE = {
+    entry.name: entry
+    for entry in (
+        _systran("tiny.en", 78),
+        _systran("tiny", 78),
+        _systran("base.en", 148),
+        _systran("base", 148),
+        _systran("small.en", 486),
+        _systran("small", 486),
+        _systran("medium.en", 1530),
+        _systran("medium", 1530),
+        _systran("large-v1", 3090),
+        _systran("large-v2", 3090),
+        _systran("large-v3", 3090),
+        _systran("large-v3-turbo", 1620, "MIT", "mobiuslabsgmbh/faster-whisper-large-v3-turbo"),
+        _systran("distil-small.en", 334, "MIT", "Systran/faster-distil-whisper-small.en"),
+        _systran("distil-medium.en", 790, "MIT", "Systran/faster-distil-whisper-medium.en"),
+        _systran("distil-large-v2", 1520, "MIT", "Systran/faster-distil-whisper-large-v2"),
+        _systran("distil-large-v3", 1520, "MIT", "Systran/faster-distil-whisper-large-v3"),
+        _systran("distil-large-v3.5", 1520, "MIT", "distil-whisper/distil-large-v3.5-ct2"),
+    )
+}
+ALIASES = {"turbo": "large-v3-turbo", "large": "large-v3"}
+BUILT_IN = ("selftest", "pocketsphinx", "scripted")
+DEFAULT_ON_GPU = "small.en"
+DEFAULT_ON_CPU = "base.en"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model that is on this machine."""
+
+    name: str
+    """As the user knows it."""
+    kind: str
+    """"whisper", "self-test model", "pocketsphinx" or "scripted"."""
+    path: Path | None = None
+    """CTranslate2 folder; None where there is none."""
+    encoder_context: EncoderContext = "full"
+    """"short" where the weights read zero padding of any length."""
+    suppress_blank: bool = True
+    """False where an empty transcript is the right answer to silence."""
+    notice: str | None = None
+    """What the user must know about this choice; None: it is what they asked for."""
+
+
+def resolve_model(
+    name: str | None,
+    *,
+    device: str = "auto",
+    report: ReportProgress | None = None,
+    offline: bool = False,
+) -> ResolvedModel:
+    """Find the model, downloading it if need be. Blocks: call it in a thread.
+
+    Raises:
+        ModelError: it is not here and cannot be had; says what was tried and what to do.
+    """
+    tell = report or _tell_nobody
+    if name is None:
+        return _default_model(device, tell, offline=offline)
+    if name == "selftest":
+        return _selftest()
+    if name in BUILT_IN:
+        return ResolvedModel(name, name)
+    entry = CATALOGUE.get(ALIASES.get(name, name))
+    if entry is not None:
+        return ResolvedModel(name, "whisper", _fetched(entry, tell, offline=offline))
+    return _folder_model(name)
+
+
+def cuda_device_count() -> int:
+    """CUDA devices that CTranslate2 can use."""
+    # Importing CTranslate2 takes a while: without an NVIDIA driver there is no need to ask it.
+    if not _has_nvidia_driver():
+        return 0
+    import ctranslate2
+
+    return int(ctranslate2.get_cuda_device_count())
+
+
+def missing_files(folder: Path) -> list[str]:
+    """What a folder lacks to be a CTranslate2 Whisper model."""
+    missing = [name for name in NEEDED_FILES if not (folder / name).is_file()]
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        missing.append(VOCABULARIES[0])
+    return missing
+
+
+def _tell_nobody(progress: float, detail: str) -> None:
+    """Takes reports that nobody reads."""
+
+
+def _selftest() -> ResolvedModel:
+    checked = _checked_folder(SELFTEST_PATH)
+    return ResolvedModel("selftest", "self-test model", checked, "short", suppress_blank=False)
+
+
+def _has_nvidia_driver() -> bool:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        count = pynvml.nvmlDeviceGetCount()
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return False
+    return bool(count)
+
+
+def _default_model(device: str, tell: ReportProgress, *, offline: bool) -> ResolvedModel:
+    on_gpu = device == "cuda" or (device == "auto" and cuda_device_count() > 0)
+    entry = CATALOGUE[DEFAULT_ON_GPU if on_gpu else DEFAULT_ON_CPU]
+    try:
+        return ResolvedModel(entry.name, "whisper", _fetched(entry, tell, offline=offline))
+    except ModelError as error:
+        notice = (
+            f"Using PocketSphinx, which is far less accurate than Whisper: {error} "
+            f"Name a model (a folder or a catalogue name) to be sure of it."
+        )
+        return ResolvedModel("pocketsphinx", "pocketsphinx", notice=notice)
+
+
+def _folder_model(name: str) -> ResolvedModel:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if folder.resolve() == SELFTEST_PATH.resolve():
+            return _selftest()
+        return ResolvedModel(name, "whisper", _checked_folder(folder))
+    if folder.exists():
+        raise ModelError(f"expected a CTranslate2 Whisper folder, found a file: {name}")
+    known = ", ".join([*BUILT_IN, *CATALOGUE])
+    raise ModelError(f'expected a folder or one of {known}, got "{name}"')
+
+
+def _checked_folder(folder: Path) -> Path:
+    missing = missing_files(folder)
+    if missing:
+        raise ModelError(
+            f"expected a CTranslate2 Whisper folder in {folder}, it lacks {', '.join(missing)}; "
+            f"{_what_is_there(folder)}"
+        )
+    specification = _specification(folder / "model.bin")
+    if specification != "WhisperSpec":
+        raise ModelError(
+            f"expected a CTranslate2 Whisper model in {folder}, found {specification or 'no model'}"
+        )
+    return folder
+
+
+def _what_is_there(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    if any(_is_pytorch(name) for name in names):
+        return "it holds PyTorch weights: convert them with ct2-transformers-converter"
+    return f"found {_listed(names)}" if names else "it is empty"
+
+
+def _is_pytorch(name: str) -> bool:
+    return name.endswith((".safetensors", ".pt", ".pth")) or name == "pytorch_model.bin"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _specification(model_file: Path) -> str:
+    """What kind of model a CTranslate2 file holds: a version, a length, a name ending in zero."""
+    head = model_file.read_bytes()[:64] if model_file.stat().st_size < 64 else _head(model_file)
+    if len(head) < 6:
+        return ""
+    _version, length = struct.unpack_from("<IH", head)
+    return head[6 : 6 + length].rstrip(b"\0").decode("ascii", "replace")
+
+
+def _head(model_file: Path) -> bytes:
+    with model_file.open("rb") as stream:
+        return stream.read(64)
+
+
+def _fetched(entry: CatalogueEntry, tell: ReportProgress, *, offline: bool) -> Path:
+    cached = _cached(entry)
+    if cached is not None:
+        return _checked_folder(cached)
+    if offline:
+        raise ModelError(f'"{entry.name}" is not in the local cache. {_hint(entry)}')
+    tell(0.0, f"looking for {entry.name} on the model hub")
+    _require_hub(entry)
+    tell(0.0, f"downloading {entry.name} (about {entry.size_mb} MB)")
+    return _checked_folder(_download(entry))
+
+
+def _cached(entry: CatalogueEntry) -> Path | None:
+    from faster_whisper import download_model
+
+    try:
+        folder = Path(download_model(entry.repository, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    return folder if not missing_files(folder) else None
+
+
+def _require_hub(entry: CatalogueEntry) -> None:
+    """A quick question first: a download may retry for minutes where there is no network."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(entry.repository, timeout=HUB_TIMEOUT_S)
+    except Exception as error:
+        raise ModelError(_unreachable(entry, error)) from error
+
+
+def _download(entry: CatalogueEntry) -> Path:
+    from faster_whisper import download_model
+
+    try:
+        return Path(download_model(entry.repository))
+    except Exception as error:
+        raise ModelError(_unreachable(entry, error)) from error
+
+
+def _unreachable(entry: CatalogueEntry, error: Exception) -> str:
+    why = " ".join(str(error).split())[:120] or type(error).__name__
+    return (
+        f'"{entry.name}" is not in the local cache and the model hub did not give it ({why}). '
+        f"{_hint(entry)}"
+    )
+
+
+def _hint(entry: CatalogueEntry) -> str:
+    return (
+        f"Copy a folder of {entry.repository} here and name that folder, "
+        f'or use "selftest" or "pocketsphinx", which need no download.'
+    )

@@ -1,0 +1,317 @@
+"""Whisper through faster-whisper's weights and CTranslate2's batched encoder and decoder.
+
+faster-whisper pads every utterance to 30 s and transcribes one at a time; live turns are short
+and come from many sessions. So its loader, features and tokenizer are used, and CTranslate2 is
+called directly: one encoder and one decoder call per batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtvc.clock import Clock
+from rtvc.errors import ModelError
+from rtvc.stt.guards import RawAnswer, guarded, is_silent
+from rtvc.stt.transcriber import (
+    SAMPLE_RATE_HZ,
+    AudioArray,
+    Hypothesis,
+    Job,
+    JobKind,
+    ReportProgress,
+)
+
+EncoderContext = Literal["short", "full"]
+
+FRAME_RATE_HZ = 100
+WINDOW_S = 30
+WINDOW_FRAMES = WINDOW_S * FRAME_RATE_HZ
+HEADROOM_FRAMES = 50
+"""Zero frames after the audio in a short context: half a second."""
+BUCKET_FRAMES = 50
+"""Short contexts are rounded up to these, so that few encoder shapes occur."""
+QUIET_CUT_S = 8
+"""A cut through long audio is made at the quietest spot of so many last seconds of a window."""
+FOREIGN_TOKENS_PER_S = 25.0
+"""Languages other than English take more tokens for the same speech."""
+MAX_TOKENS = 224
+"""Half of Whisper's text context; the other half is for a prompt."""
+
+
+@dataclass(slots=True)
+class _Window:
+    """At most 30 s of one job's audio."""
+
+    job: int
+    """Index of the job in the batch."""
+    audio: AudioArray
+    """16 kHz mono."""
+    prompt: str | None
+    """Context, or None."""
+    language: str | None
+    """ISO-639-1, or None: to be detected."""
+
+
+@dataclass(slots=True)
+class _Times:
+    """What a batch cost; every job of the batch reports the same."""
+
+    features_s: float = 0.0
+    encode_s: float = 0.0
+    decode_s: float = 0.0
+
+
+class WhisperTranscriber:
+    """A CTranslate2 Whisper folder behind the contract."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        device: str = "auto",
+        compute_type: str = "auto",
+        encoder_context: EncoderContext = "full",
+        beam_size: int = 1,
+        workers: int = 1,
+        threads_per_worker: int = 1,
+        max_batch: int = 4,
+        tokens_per_s: float = 10.0,
+        suppress_blank: bool = True,
+    ) -> None:
+        self.device = device
+        self.compute_type: str | None = compute_type
+        self._path = path
+        self._clock = clock
+        self._short = encoder_context == "short"
+        self._beam_size = beam_size
+        self._workers = workers
+        self._threads_per_worker = threads_per_worker
+        self._max_batch = max_batch
+        self._tokens_per_s = tokens_per_s
+        self._suppress_blank = suppress_blank
+        self._whisper: Any = None
+
+    def load(self) -> None:
+        import ctranslate2  # heavy, and only the engine's process needs it
+        from faster_whisper import WhisperModel
+
+        self.device = _chosen_device(ctranslate2, self.device)
+        compute_type = _chosen_compute_type(ctranslate2, self.device, self.compute_type or "auto")
+        try:
+            self._whisper = WhisperModel(
+                str(self._path),
+                device=self.device,
+                compute_type=compute_type,
+                cpu_threads=self._threads_per_worker,
+                num_workers=self._workers,
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ModelError(f"expected a Whisper model in {self._path}, got: {error}") from error
+        self.compute_type = self._whisper.model.compute_type
+
+    def warm_up(self, report: ReportProgress) -> None:
+        sizes = sorted({1, self._max_batch})
+        noise = np.random.default_rng(0).normal(0, 0.05, 2 * SAMPLE_RATE_HZ).astype(np.float32)
+        for number, size in enumerate(sizes):
+            report(number / len(sizes), f"warming up: batch of {size}")
+            jobs = [_warm_up_job(noise)] * size
+            with ThreadPoolExecutor(self._workers) as pool:
+                list(pool.map(self.transcribe, [jobs] * self._workers))
+
+    def transcribe(self, jobs: Sequence[Job]) -> list[Hypothesis]:
+        times = _Times()
+        windows = [window for number, job in enumerate(jobs) for window in _windows(number, job)]
+        answers: list[list[RawAnswer]] = [[] for _ in jobs]
+        for group in self._groups(windows):
+            for window, answer in zip(group, self._infer(group, times), strict=True):
+                answers[window.job].append(answer)
+        shared = max(len({window.job for window in windows}), 1)
+        return [
+            _hypothesis(job, own, times, shared) for job, own in zip(jobs, answers, strict=True)
+        ]
+
+    def _groups(self, windows: Sequence[_Window]) -> Iterator[list[_Window]]:
+        """Windows that CTranslate2 takes together: their prompts must be equally long."""
+        by_length: dict[int, list[_Window]] = {}
+        for window in windows:
+            by_length.setdefault(len(self._context(window.prompt)), []).append(window)
+        for group in by_length.values():
+            for start in range(0, len(group), self._max_batch):
+                yield group[start : start + self._max_batch]
+
+    def _infer(self, group: Sequence[_Window], times: _Times) -> list[RawAnswer]:
+        started_s = self._clock.now()
+        features = self._features(group)
+        features_at_s = self._clock.now()
+        encoded = self._whisper.model.encode(features)
+        encoded_at_s = self._clock.now()
+        answers = self._decode(group, encoded)
+        times.features_s += features_at_s - started_s
+        times.encode_s += encoded_at_s - features_at_s
+        times.decode_s += self._clock.now() - encoded_at_s
+        return answers
+
+    def _features(self, group: Sequence[_Window]) -> Any:
+        from faster_whisper.transcribe import get_ctranslate2_storage
+
+        mels = [self._whisper.feature_extractor(window.audio) for window in group]
+        frames = self._context_frames(max(mel.shape[1] for mel in mels))
+        batch = np.zeros((len(mels), mels[0].shape[0], frames), np.float32)
+        for row, mel in zip(batch, mels, strict=True):
+            kept = mel[:, :frames]
+            row[:, : kept.shape[1]] = kept
+        return get_ctranslate2_storage(batch)
+
+    def _context_frames(self, audio_frames: int) -> int:
+        if not self._short:
+            return WINDOW_FRAMES
+        wanted = audio_frames + HEADROOM_FRAMES
+        return min(-(-wanted // BUCKET_FRAMES) * BUCKET_FRAMES, WINDOW_FRAMES)
+
+    def _decode(self, group: Sequence[_Window], encoded: Any) -> list[RawAnswer]:
+        prompts = self._prompts(group, encoded)
+        max_tokens = self._max_tokens(group)
+        results = self._whisper.model.generate(
+            encoded,
+            prompts,
+            beam_size=self._beam_size,
+            max_length=len(prompts[0]) + max_tokens,
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_blank=self._suppress_blank,
+        )
+        return [self._answer(result, max_tokens) for result in results]
+
+    def _max_tokens(self, group: Sequence[_Window]) -> int:
+        """A bound from the seconds of audio: one runaway member must not hold up its batch."""
+        longest_s = max(len(window.audio) for window in group) / SAMPLE_RATE_HZ
+        foreign = any(window.language != "en" for window in group)
+        multilingual = self._whisper.model.is_multilingual
+        per_s = FOREIGN_TOKENS_PER_S if multilingual and foreign else self._tokens_per_s
+        return min(round(longest_s * per_s) + 10, MAX_TOKENS)
+
+    def _answer(self, result: Any, max_tokens: int) -> RawAnswer:
+        tokens = result.sequences_ids[0]
+        text = self._tokenizer(None).decode(tokens).strip()
+        # The score is a mean over the tokens without the end token, as faster-whisper has it.
+        avg_logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
+        return RawAnswer(text, len(tokens), max_tokens, result.no_speech_prob, avg_logprob)
+
+    def _prompts(self, group: Sequence[_Window], encoded: Any) -> list[list[int]]:
+        languages = self._languages(group, encoded)
+        prompts = []
+        for window, language in zip(group, languages, strict=True):
+            tokenizer = self._tokenizer(language)
+            start = [*tokenizer.sot_sequence, tokenizer.no_timestamps]
+            prompts.append([*self._context(window.prompt), *start])
+        return prompts
+
+    def _languages(self, group: Sequence[_Window], encoded: Any) -> list[str | None]:
+        wanted = [window.language for window in group]
+        if not self._whisper.model.is_multilingual or None not in wanted:
+            return wanted
+        found = self._whisper.model.detect_language(encoded)
+        guesses = [ranked[0][0].strip("<|>") for ranked in found]
+        return [own or guess for own, guess in zip(wanted, guesses, strict=True)]
+
+    def _tokenizer(self, language: str | None) -> Any:
+        from faster_whisper.tokenizer import Tokenizer
+
+        multilingual = self._whisper.model.is_multilingual
+        vocabulary = self._whisper.hf_tokenizer
+        return Tokenizer(vocabulary, multilingual, task="transcribe", language=language or "en")
+
+    def _context(self, prompt: str | None) -> list[int]:
+        """Tokens that come before the transcript's own."""
+        if not prompt:
+            return []
+        tokenizer = self._tokenizer(None)
+        tokens = tokenizer.encode(" " + prompt.strip())
+        return [tokenizer.sot_prev, *tokens[-(MAX_TOKENS - 1) :]]
+
+
+def _chosen_device(ctranslate2: Any, wanted: str) -> str:
+    present = ctranslate2.get_cuda_device_count() > 0
+    if wanted == "auto":
+        return "cuda" if present else "cpu"
+    if wanted not in ("cpu", "cuda"):
+        raise ModelError(f'expected device "auto", "cpu" or "cuda", got "{wanted}"')
+    if wanted == "cuda" and not present:
+        raise ModelError(
+            'expected a CUDA device for device "cuda", found none; use "cpu" or "auto"'
+        )
+    return wanted
+
+
+def _chosen_compute_type(ctranslate2: Any, device: str, wanted: str) -> str:
+    supported = ctranslate2.get_supported_compute_types(device)
+    if wanted == "auto":
+        return "float16" if device == "cuda" and "float16" in supported else "int8"
+    if wanted not in supported:
+        names = ", ".join(sorted(supported))
+        raise ModelError(
+            f'expected a compute type this {device} supports ({names}), got "{wanted}"'
+        )
+    return wanted
+
+
+def _warm_up_job(audio: AudioArray) -> Job:
+    return Job("warm-up", "warm-up", JobKind.FINAL, 0, audio, 0.0, language="en")
+
+
+def _windows(number: int, job: Job) -> Iterator[_Window]:
+    """The job's audio in pieces of at most 30 s; nothing of a silent one."""
+    if is_silent(job.audio):
+        return
+    for piece in _pieces(job.audio):
+        if not is_silent(piece):
+            yield _Window(number, piece, job.prompt, job.language)
+
+
+def _pieces(audio: AudioArray) -> Iterator[AudioArray]:
+    """At most 30 s each, cut where it is quietest."""
+    window = WINDOW_S * SAMPLE_RATE_HZ
+    while len(audio) > window:
+        cut = _quietest(audio[:window])
+        yield audio[:cut]
+        audio = audio[cut:]
+    yield audio
+
+
+def _quietest(audio: AudioArray) -> int:
+    """Sample in the middle of the quietest 200 ms near the end."""
+    step = SAMPLE_RATE_HZ // 10
+    first = len(audio) - QUIET_CUT_S * SAMPLE_RATE_HZ
+    power: NDArray[np.float64] = np.mean(
+        np.square(audio[first:], dtype=np.float64).reshape(-1, step), axis=1
+    )
+    pairs = power[:-1] + power[1:]
+    return first + (int(pairs.argmin()) + 1) * step
+
+
+def _hypothesis(job: Job, answers: Sequence[RawAnswer], times: _Times, shared: int) -> Hypothesis:
+    texts: list[str] = []
+    guards: list[str] = []
+    for answer in answers:
+        text, fired = guarded(answer)
+        texts.append(text)
+        guards += fired
+    return Hypothesis(
+        text=" ".join(filter(None, texts)),
+        audio_s=len(job.audio) / SAMPLE_RATE_HZ,
+        queue_wait_s=0.0,
+        features_s=times.features_s,
+        encode_s=times.encode_s,
+        decode_s=times.decode_s,
+        batch_size=shared,
+        tokens=sum(answer.tokens for answer in answers),
+        no_speech_prob=min((a.no_speech_prob or 0.0 for a in answers), default=None),
+        avg_logprob=min((a.avg_logprob or 0.0 for a in answers), default=None),
+        guards=tuple(dict.fromkeys(guards)) if answers else ("silence",),
+    )

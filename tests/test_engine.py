@@ -1,0 +1,322 @@
+"""The engine's process: it may crash, hang or raise; sessions see an answer or a clear error."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+
+from rtvc.clock import SystemClock
+from rtvc.errors import ModelError, TranscriberError
+from rtvc.stt.engine import EnginePlan, ProcessEngine, build_engine
+from rtvc.stt.scheduler import Limits
+from rtvc.stt.scripted import Fault, ScriptedTranscriber
+from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Engine, EngineStatus, Hypothesis, Job, JobKind
+
+CLOCK = SystemClock()
+TONE = (0.1 * np.sin(np.arange(SAMPLE_RATE_HZ) / 5)).astype(np.float32)
+
+
+def make_job(
+    session: str = "a",
+    kind: JobKind = JobKind.FINAL,
+    *,
+    item: str = "1",
+    revision: int = 1,
+    fault: Fault | None = None,
+) -> Job:
+    return Job(session, item, kind, revision, TONE, CLOCK.now(), prompt=fault)
+
+
+def scripted(
+    transcriber: ScriptedTranscriber,
+    *,
+    workers: int = 1,
+    max_batch: int = 4,
+    hang_after_s: float = 10,
+) -> ProcessEngine:
+    limits = Limits(max_batch=max_batch)
+    plan = EnginePlan(transcriber, "scripted", "scripted", workers=workers, limits=limits)
+    return ProcessEngine(
+        lambda report: plan, clock=CLOCK, model="scripted", hang_after_s=hang_after_s
+    )
+
+
+@asynccontextmanager
+async def started(engine: ProcessEngine) -> AsyncIterator[ProcessEngine]:
+    try:
+        await engine.start()
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def text_of(engine: Engine, job: Job) -> str:
+    hypothesis = await engine.transcribe(job)
+    assert isinstance(hypothesis, Hypothesis)
+    return hypothesis.text
+
+
+async def test_the_status_tells_how_far_the_start_is() -> None:
+    engine = scripted(ScriptedTranscriber("good morning", load_s=0.05))
+    seen: list[EngineStatus] = []
+    engine.on_status(seen.append)
+    with pytest.raises(TranscriberError, match="expected a ready engine, it is starting"):
+        await engine.transcribe(make_job())
+    async with started(engine):
+        assert [status.state for status in seen] == ["loading", "warming", "warming", "ready"]
+        progress = [status.progress for status in seen]
+        assert progress == sorted(progress)
+        assert progress[-1] == 1.0
+        assert engine.status.load_s is not None
+        assert engine.status.load_s >= 0.05
+    assert seen[-1].state == "closed"
+
+
+async def test_jobs_queued_while_busy_share_a_batch() -> None:
+    async with started(scripted(ScriptedTranscriber("yes", delay_s=0.2), max_batch=4)) as engine:
+        jobs = [make_job(session) for session in "abcd"]
+        answers = await asyncio.gather(*[engine.transcribe(job) for job in jobs])
+        assert [answer.batch_size for answer in answers if answer] == [1, 3, 3, 3]
+        assert all(answer.queue_wait_s >= 0.15 for answer in answers[1:] if answer)
+        assert engine.status.counters["done"] == 4
+
+
+async def test_a_superseded_partial_answers_none() -> None:
+    async with started(scripted(ScriptedTranscriber("yes", delay_s=0.1))) as engine:
+        busy = asyncio.create_task(engine.transcribe(make_job("b")))
+        await asyncio.sleep(0)
+        older = asyncio.create_task(engine.transcribe(make_job(kind=JobKind.PARTIAL, revision=1)))
+        await asyncio.sleep(0)
+        newer = asyncio.create_task(engine.transcribe(make_job(kind=JobKind.PARTIAL, revision=2)))
+        assert await older is None
+        assert await newer is not None
+        assert await busy is not None
+        assert engine.status.counters["superseded"] == 1
+
+
+async def test_cancelling_a_session_ends_its_calls_and_no_others() -> None:
+    async with started(scripted(ScriptedTranscriber("yes", delay_s=0.2))) as engine:
+        running = asyncio.create_task(engine.transcribe(make_job("a")))
+        waiting = asyncio.create_task(engine.transcribe(make_job("a", item="2")))
+        other = asyncio.create_task(engine.transcribe(make_job("b")))
+        await asyncio.sleep(0.05)
+        engine.cancel_session("a")
+        assert await running is None
+        assert await waiting is None
+        assert (await other) is not None
+
+
+async def test_a_cancelled_call_gives_its_place_up() -> None:
+    async with started(scripted(ScriptedTranscriber("yes", delay_s=0.2))) as engine:
+        busy = asyncio.create_task(engine.transcribe(make_job("a")))
+        waiting = asyncio.create_task(engine.transcribe(make_job("b")))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert engine.status.queued == 0
+        assert await busy is not None
+        assert engine.status.counters["cancelled"] == 1
+
+
+async def test_jobs_survive_the_death_of_the_process() -> None:
+    async with started(scripted(ScriptedTranscriber("still here", delay_s=0.5))) as engine:
+        first = engine.pid
+        assert first is not None
+        states: list[str] = []
+        engine.on_status(lambda status: states.append(status.state))
+        jobs = [make_job(session) for session in "ab"]
+        answers = asyncio.gather(*[text_of(engine, job) for job in jobs])
+        await asyncio.sleep(0.1)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: engine.status.state == "restarting")
+        late = asyncio.create_task(text_of(engine, make_job("c")))
+        assert await answers == ["still here", "still here"]
+        assert await late == "still here"
+        assert engine.pid != first
+        assert engine.status.restarts == 1
+        assert engine.status.counters["retried"] == 1
+        assert states[0] == "restarting"
+        assert states[-1] == "ready"
+        assert not psutil.pid_exists(first)
+
+
+async def test_a_job_that_always_crashes_fails_alone() -> None:
+    async with started(scripted(ScriptedTranscriber("fine", delay_s=0.1))) as engine:
+        busy = asyncio.create_task(text_of(engine, make_job("z")))
+        await asyncio.sleep(0)
+        poison = asyncio.create_task(engine.transcribe(make_job("a", fault=Fault.CRASH)))
+        healthy = asyncio.create_task(text_of(engine, make_job("b")))
+        with pytest.raises(
+            TranscriberError, match=r"failed twice: its process ended \(exit code 70"
+        ):
+            await poison
+        assert await healthy == "fine"
+        assert await busy == "fine"
+        assert engine.status.restarts == 2
+        assert engine.status.counters["failed"] == 1
+
+
+async def test_a_hanging_process_is_replaced() -> None:
+    engine = scripted(ScriptedTranscriber("awake"), hang_after_s=0.3)
+    async with started(engine):
+        engine._job_s = 0.0
+        with pytest.raises(TranscriberError, match=r"failed twice: no answer within"):
+            await engine.transcribe(make_job("a", fault=Fault.HANG))
+        assert await text_of(engine, make_job("b")) == "awake"
+        assert engine.status.restarts == 2
+
+
+async def test_a_raising_model_fails_the_job_and_keeps_the_process() -> None:
+    async with started(scripted(ScriptedTranscriber("fine"))) as engine:
+        first = engine.pid
+        with pytest.raises(TranscriberError, match="failed twice: the script says: raise"):
+            await engine.transcribe(make_job("a", fault=Fault.RAISE))
+        assert await text_of(engine, make_job("b")) == "fine"
+        assert engine.pid == first
+
+
+async def test_a_model_that_goes_on_raising_is_loaded_afresh() -> None:
+    async with started(scripted(ScriptedTranscriber("fine"), max_batch=1)) as engine:
+        faulty = [engine.transcribe(make_job(s, fault=Fault.RAISE)) for s in "ab"]
+        failures = await asyncio.gather(*faulty, return_exceptions=True)
+        assert all(isinstance(failure, TranscriberError) for failure in failures)
+        await until(lambda: engine.status.state == "ready")
+        assert engine.status.restarts == 1
+        assert await text_of(engine, make_job("c")) == "fine"
+
+
+async def test_a_model_that_cannot_be_loaded_is_an_error_of_start() -> None:
+    engine = scripted(ScriptedTranscriber(load_error="expected weights, got none"))
+    try:
+        with pytest.raises(ModelError, match="expected weights, got none"):
+            await engine.start()
+        assert engine.status.state == "failed"
+        assert engine.pid is None
+        with pytest.raises(TranscriberError, match="it is failed: expected weights"):
+            await engine.transcribe(make_job())
+    finally:
+        await engine.close()
+
+
+async def test_a_process_that_dies_while_loading_is_an_error_of_start() -> None:
+    engine = scripted(ScriptedTranscriber(load_s=60))
+    starting = asyncio.create_task(engine.start())
+    await until(lambda: engine.status.state == "loading")
+    pid = engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(ModelError, match=r"while loading: its process ended \(exit code -9\)"):
+        await starting
+    await engine.close()
+
+
+async def test_close_leaves_no_process_and_no_waiting_call() -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    engine = scripted(ScriptedTranscriber("never", delay_s=60))
+    await engine.start()
+    call = asyncio.create_task(engine.transcribe(make_job()))
+    await asyncio.sleep(0.05)
+    await engine.close()
+    assert await call is None
+    assert await engine.transcribe(make_job()) is None
+    after = {child.pid for child in psutil.Process().children(recursive=True)}
+    assert after <= before
+    await engine.close()
+
+
+async def test_close_while_loading_ends_the_start() -> None:
+    engine = scripted(ScriptedTranscriber(load_s=60))
+    starting = asyncio.create_task(engine.start())
+    await until(lambda: engine.status.state == "loading")
+    pid = engine.pid
+    await engine.close()
+    with pytest.raises(ModelError, match="closed while loading"):
+        await starting
+    assert pid is not None
+    assert not psutil.pid_exists(pid)
+
+
+async def test_the_process_inherits_no_socket_and_ignores_ctrl_c() -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    async with server, started(scripted(ScriptedTranscriber("yes"))) as engine:
+        assert engine.pid is not None
+        process = psutil.Process(engine.pid)
+        assert process.net_connections("inet") == []
+        os.kill(engine.pid, signal.SIGINT)
+        assert await text_of(engine, make_job()) == "yes"
+        assert engine.status.restarts == 0
+
+
+PARENT = """
+import asyncio, os, sys
+from rtvc.clock import SystemClock
+from rtvc.stt.engine import build_engine
+
+async def main():
+    engine = build_engine("scripted", clock=SystemClock())
+    await engine.start()
+    print(engine.pid, flush=True)
+    sys.stdin.read()
+    os._exit(1)
+
+asyncio.run(main())
+"""
+
+
+def test_the_process_ends_with_its_parent() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert child.is_running()
+        parent.kill()
+    psutil.wait_procs([child], timeout=10)
+    assert not child.is_running()
+
+
+async def test_the_loop_goes_on_while_the_engine_works() -> None:
+    async with started(scripted(ScriptedTranscriber("yes", delay_s=0.3))) as engine:
+        ticks = 0
+        call = asyncio.create_task(engine.transcribe(make_job()))
+        while not call.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert ticks >= 10
+
+
+async def test_an_engine_is_built_by_name_and_fails_in_start_only() -> None:
+    engine = build_engine("no-such-model", clock=CLOCK)
+    assert engine.status.model == "no-such-model"
+    with pytest.raises(ModelError, match="expected a folder or one of"):
+        await engine.start()
+    assert engine.status.state == "failed"
+    await engine.close()
+
+
+async def test_a_built_engine_answers() -> None:
+    engine = build_engine("scripted", clock=CLOCK)
+    await engine.start()
+    try:
+        assert engine.status.model_kind == "scripted"
+        assert await text_of(engine, make_job()) == "hello there"
+        silent = replace(make_job(), audio=np.zeros_like(TONE))
+        assert await text_of(engine, silent) == ""
+    finally:
+        await engine.close()
