@@ -2,11 +2,9 @@
 
 import importlib
 import sys
-from typing import Any
+from collections.abc import Sequence
 
-import click
 import typer
-from typer.core import TyperGroup
 
 from rtvc import __version__
 from rtvc.errors import RtvcError
@@ -14,53 +12,47 @@ from rtvc.errors import RtvcError
 VERBS = {
     "serve": ("rtvc.server.command", "Run the reference server."),
     "demo": ("rtvc.demo", "Start the server, let three speakers talk, print the verdict."),
-    "loadtest": ("rtvc.loadtest.command", "Simulated speakers against any voice server."),
+    "loadtest": ("rtvc.loadtest.command", "Let simulated speakers talk to a voice server."),
     "report": ("rtvc.report.command", "Rebuild the report of a run."),
 }
+"""Verb → the module with a function of its name, and its line in `rtvc --help`."""
 
 
-class _Verbs(TyperGroup):
-    """Imports a verb's package when it is asked for: `rtvc --help` stays instant."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in VERBS:
-            return None
-        module, _ = VERBS[name]
-        verb = typer.Typer(add_completion=False)
-        verb.command(name)(getattr(importlib.import_module(module), name))
-        return typer.main.get_command(verb)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """The verbs; only the one that `arguments` name is imported, so that help stays instant."""
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Operations and profiling toolkit for real-time voice chat, with a reference server.",
+    )
+    app.callback(invoke_without_command=True)(_top)
+    for verb, (module, text) in VERBS.items():
+        chosen = verb in arguments
+        command = getattr(importlib.import_module(module), verb) if chosen else _not_called
+        app.command(verb, help=None if chosen else text)(command)
+    return app
 
 
-app = typer.Typer(
-    cls=_Verbs,
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback()
-def rtvc(
-    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True),
+def _top(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version."),
 ) -> None:
-    """Operations and profiling toolkit for real-time voice chat, with a reference server."""
     if version:
         typer.echo(__version__)
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def _not_called() -> None:
+    """Stands in the list of verbs for one that was not imported."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; an error made on purpose is one line on stderr and an exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(arguments)
+        build_app(given)(given)
     except RtvcError as error:
         typer.echo(f"rtvc: {error}", err=True)
         sys.exit(error.exit_code)

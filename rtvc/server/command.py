@@ -106,7 +106,7 @@ def serve(
     Every flag is also a setting in rtvc.toml and an environment variable: --port is [serve] port
     and RTVC_SERVE_PORT. Keys are taken from RTVC_LLM_API_KEY and RTVC_TTS_API_KEY only.
     """
-    flags = {
+    flags: dict[str, dict[str, Any]] = {
         "serve": {"host": host, "port": port, "max_sessions": max_sessions, "tls": tls},
         "stt": {
             "model": model,
@@ -156,7 +156,7 @@ def _run(settings: Settings) -> None:
 
 def _url(listening: socket.socket, *, secure: bool) -> str:
     host, port = listening.getsockname()[:2]
-    shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host  # noqa: S104
+    shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host
     return f"http{'s' if secure else ''}://{shown}:{port}"
 
 

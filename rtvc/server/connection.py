@@ -25,10 +25,10 @@ from rtvc.server.ear import Ear
 from rtvc.server.listener import Listener
 from rtvc.server.outbox import ClientStalledError, Outbox
 from rtvc.server.realtime_reply import RealtimeReply, ReplySettings, reply_settings
+from rtvc.server.realtime_settings import initial_config, voice_settings
 from rtvc.server.reply import ReplyTimings
 from rtvc.server.services import Services
 from rtvc.server.turn_timing import TurnClock
-from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.session import (
     FinalTranscript,
     PartialTranscript,
@@ -36,7 +36,6 @@ from rtvc.voice.session import (
     SpeechStopped,
     TranscriptFailed,
     VoiceEvent,
-    VoiceSettings,
 )
 
 _log = logging.getLogger(__name__)
@@ -69,7 +68,7 @@ class RealtimeConnection:
         self._extras = extras
         self.session_id = new_id("sess")
         self._conversation_id = new_id("conv")
-        self._config = _default_config(services, kind)
+        self._config = initial_config(services, kind)
         self._events = realtime.ServerEvents(new_id)
         self._outbox = Outbox(socket.send_text, timeout_s=services.settings.serve.send_timeout_s)
         self._ear = Ear(services.new_vad(), decode=pcm16_to_float, rate_hz=24_000)
@@ -77,7 +76,7 @@ class RealtimeConnection:
             services,
             self.session_id,
             self._ear,
-            self._voice_settings(),
+            voice_settings(self._config, services.settings.turn),
             new_item_id=lambda: new_id("item"),
             on_event=self._heard,
         )
@@ -276,7 +275,7 @@ class RealtimeConnection:
         after = self._config.audio.input.format
         if after != before:
             self._ear.change_input(_DECODERS[after.type], after.rate_hz)
-        self._listener.voice.configure(self._voice_settings())
+        self._listener.voice.configure(voice_settings(self._config, self._services.settings.turn))
         transcription = self._config.audio.input.transcription
         if transcription is not None:
             self._listener.language = transcription.language or self._listener.language
@@ -529,47 +528,6 @@ class RealtimeConnection:
         self._conversation.update(reply.item_id, text=heard, complete=False)
         reply.finish("cancelled", reason=reason)
         self._ear.reply_flushed(now_s)
-
-    # Settings.
-
-    def _voice_settings(self) -> VoiceSettings:
-        turn, detection = self._services.settings.turn, self._config.turn_detection
-        common = {
-            "partial_interval_s": turn.partial_interval_ms / 1000,
-            "partials": turn.partials,
-        }
-        if detection is None:
-            return VoiceSettings(endpointing=None, **common)
-        if isinstance(detection, realtime.SemanticVad):
-            silence_s = (self._config.silence_ms or 0) / 1000
-            return VoiceSettings(
-                EndpointingSettings(threshold=turn.threshold, silence_s=silence_s),
-                prefix_padding_s=turn.prefix_padding_ms / 1000,
-                **common,
-            )
-        explicit = detection.silence_duration_ms
-        chosen = turn.silence_ms if explicit is None else explicit
-        return VoiceSettings(
-            EndpointingSettings(
-                threshold=detection.threshold,
-                silence_s=None if chosen is None else chosen / 1000,
-            ),
-            prefix_padding_s=detection.prefix_padding_ms / 1000,
-            **common,
-        )
-
-
-def _default_config(services: Services, kind: realtime.SessionKind) -> realtime.SessionConfig:
-    settings, engine = services.settings, services.engine.status
-    unset = settings.turn.silence_ms
-    return realtime.default_session(
-        kind,
-        services.llm.name if kind == "realtime" else engine.model,
-        realtime.DEFAULT_SILENCE_MS if unset is None else unset,
-        transcription_model=engine.model,
-        instructions=settings.llm.system if kind == "realtime" else "",
-        voice=settings.tts.voice,
-    )
 
 
 def _item_from(item: Any, item_id: str) -> Item:

@@ -103,7 +103,9 @@ def _language_model(settings: LlmSettings, clock: Clock) -> LanguageModel:
         key = settings.api_key.get_secret_value() if settings.api_key else None
         return OpenAiLanguageModel(settings.url, settings.model, key, settings.timeout_s)
     return ScriptedLanguageModel(
-        clock, ttft_s=settings.scripted_ttft_s, tokens_per_s=settings.scripted_tokens_per_s
+        ttft_s=settings.scripted_ttft_s,
+        tokens_per_s=settings.scripted_tokens_per_s,
+        clock=clock,
     )
 
 
