@@ -221,7 +221,8 @@ class Synthesizer:
             raw, starts = espeak.synthesize(spoken)
             raw_hz = espeak.rate_hz
         starts_s = [(character, sample / raw_hz) for character, sample in starts]
-        return _timed(spoken, resample(raw, raw_hz, rate_hz), rate_hz, starts_s)
+        audio = np.clip(resample(raw, raw_hz, rate_hz), -1.0, 1.0)
+        return _timed(spoken, audio, rate_hz, starts_s)
 
 
 def _within(value: float, low: int, high: int) -> int:
