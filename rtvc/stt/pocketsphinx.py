@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rtvc.audio import float_to_pcm16
 from rtvc.clock import Clock
 from rtvc.errors import ModelError
 from rtvc.stt.guards import is_silent
@@ -55,9 +56,8 @@ class PocketSphinxTranscriber:
 
     def _decode(self, audio: AudioArray) -> str:
         decoder = self._decoder()
-        samples = np.clip(audio * 32768.0, -32768, 32767).astype("<i2")
         decoder.start_utt()
-        decoder.process_raw(samples.tobytes(), no_search=False, full_utt=True)
+        decoder.process_raw(float_to_pcm16(audio), no_search=False, full_utt=True)
         decoder.end_utt()
         hypothesis = decoder.hyp()
         return "" if hypothesis is None else str(hypothesis.hypstr).strip()
