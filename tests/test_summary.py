@@ -195,7 +195,7 @@ def test_lag_of_processes_and_seconds_adds_up() -> None:
 
 
 def test_a_broken_histogram_is_named() -> None:
-    with pytest.raises(RecordError, match="at 1[.]0 s: expected"):
+    with pytest.raises(RecordError, match=r"at 1\.0 s: expected"):
         summarize(a_run(generator=[a_second(lag_histogram="x")]))
 
 

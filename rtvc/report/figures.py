@@ -1,0 +1,404 @@
+"""The figures of a report: pure functions from a run and its summary to SVG."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from rtvc.record import GeneratorRow, Run, TurnRow
+from rtvc.report.svg import (
+    WIDTH,
+    Scale,
+    bar,
+    bottom_axis,
+    cross,
+    left_axis,
+    line,
+    path_through,
+    picture,
+    round_step,
+    text,
+)
+from rtvc.slo import shown
+from rtvc.summary import CPU_LIMIT, FRAME_S, WAITS, Stack, Summary, transcription_delay
+
+LEFT, RIGHT = 84, WIDTH - 16
+"""Edges of the plotting area, in user units."""
+
+WINDOW_S = 90.0
+"""Seconds: longest stretch the timeline draws; a longer one would be a grey smear."""
+
+ROWS = 16
+"""Speakers the timeline draws."""
+
+GAUGES = 8
+"""Gauges drawn from samples.csv."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure, ready to be placed."""
+
+    name: str
+    """File name without its ending."""
+    title: str
+    """What it shows."""
+    caption: str
+    """How to read it."""
+    svg: str
+    """Markup."""
+
+
+def figures(run: Run, summary: Summary, target_s: float | None) -> dict[str, Figure]:
+    """Every figure the run has data for, by name."""
+    makers: Sequence[Callable[[], Figure | None]] = (
+        lambda: distribution(_measured(run), target_s),
+        lambda: over_time(_measured(run), target_s),
+        lambda: timeline(run),
+        lambda: stack(summary.stacks),
+        lambda: generator_health(run.generator),
+        lambda: gauges(run),
+    )
+    made = [figure for make in makers if (figure := make()) is not None]
+    return {figure.name: figure for figure in made}
+
+
+def _measured(run: Run) -> list[TurnRow]:
+    return [turn for turn in run.turns if not turn.warm_up]
+
+
+# The distribution of transcription delay.
+
+
+def distribution(turns: Sequence[TurnRow], target_s: float | None) -> Figure | None:
+    delays = sorted(map(transcription_delay, turns))
+    came = [delay for delay in delays if math.isfinite(delay)]
+    if not came:
+        return None
+    step = round_step(max(came[-1] - min(0.0, came[0]), 0.02), 36)
+    counts = _binned(came, step)
+    missing = len(delays) - len(came)
+    low = min(0.0, step * min(counts))
+    high = max(step * (max(counts) + 1), (target_s or 0) * 1.12)
+    x = Scale(low, high, LEFT, RIGHT - (64 if missing else 0))
+    y = Scale(0, max([*counts.values(), missing]) * 1.12, 212, 40)
+    parts = [*bottom_axis(x, 212, 40, "ms", 1000), *left_axis(y, LEFT, x.end, "")]
+    for number, count in counts.items():
+        start, end = step * number, step * (number + 1)
+        hint = f"{1000 * start:.0f} to {1000 * end:.0f} ms: {count}"
+        beyond = target_s is not None and start >= target_s - 1e-9
+        kind = "over" if beyond else "speech"
+        parts.append(
+            bar(x(start) + 0.5, y(count), x(end) - x(start) - 1, 212 - y(count), kind, hint)
+        )
+    parts += _missing_bar(y, missing) + _target_mark(x, target_s)
+    return Figure(
+        "transcription-delay",
+        "Transcription delay",
+        f"Utterances by delay from the true end of speech, n={len(delays)}, "
+        f"bins of {1000 * step:g} ms.",
+        picture(240, parts, "Histogram of transcription delay"),
+    )
+
+
+def _binned(values: Sequence[float], step: float) -> dict[int, int]:
+    counts: dict[int, int] = {}
+    for value in values:
+        number = math.floor(value / step + 1e-9)
+        counts[number] = counts.get(number, 0) + 1
+    return counts
+
+
+def _missing_bar(y: Scale, missing: int) -> list[str]:
+    if not missing:
+        return []
+    return [
+        bar(RIGHT - 34, y(missing), 20, 212 - y(missing), "missing", f"{missing} never came"),
+        text(RIGHT - 24, y(missing) - 6, f"{missing}", "label", "middle"),
+        text(RIGHT - 24, 228, "never", "tick", "middle"),
+    ]
+
+
+def _target_mark(x: Scale, target_s: float | None) -> list[str]:
+    if target_s is None:
+        return []
+    at = x(target_s)
+    name = f"target {shown(target_s, 's')}"
+    return [line(at, 26, at, 212, "target"), text(at, 18, name, "target-label", "middle")]
+
+
+# Delay over time.
+
+
+def over_time(turns: Sequence[TurnRow], target_s: float | None) -> Figure | None:
+    came = [
+        (turn.speech_end_at_s, transcription_delay(turn))
+        for turn in turns
+        if math.isfinite(transcription_delay(turn))
+    ]
+    if not came:
+        return None
+    came.sort()
+    ends = [turn.speech_end_at_s for turn in turns]
+    x = Scale(0, max(*ends, 1.0), LEFT, RIGHT)
+    delays = [delay for _, delay in came]
+    y = Scale(min(0.0, *delays), max(*delays, target_s or 0) * 1.1, 212, 34)
+    parts = [*bottom_axis(x, 212, 34, "s"), *left_axis(y, LEFT, RIGHT, "ms", 1000)]
+    if target_s is not None:
+        parts.append(line(LEFT, y(target_s), RIGHT, y(target_s), "target"))
+    for at, delay in came:
+        late = target_s is not None and delay >= target_s
+        parts.append(_dot(x(at), y(delay), "over" if late else "speech", at, delay))
+    for turn in turns:
+        if math.isinf(transcription_delay(turn)):
+            hint = f"speaker {turn.speaker}: no final for the utterance that ended here"
+            parts.append(cross(x(turn.speech_end_at_s), 20, "cross", hint))
+    running = _running_median(came)
+    if running:
+        parts.append(path_through([(x(at), y(delay)) for at, delay in running], "median"))
+    return Figure(
+        "delay-over-time",
+        "Delay over time",
+        "Each dot is an utterance at the instant its speech ended; the line is the median of 11 "
+        "in a row; a cross marks a final that never came. A rising line means a queue that grows.",
+        picture(240, parts, "Transcription delay over the run"),
+    )
+
+
+def _dot(x: float, y: float, kind: str, at: float, delay: float) -> str:
+    hint = f"{shown(delay, 's')} at {at:.1f} s"
+    return bar(x - 2.5, y - 2.5, 5, 5, f"dot {kind}", hint)
+
+
+def _running_median(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    width = 11
+    if len(points) < 2 * width:
+        return []
+    windows = (points[at : at + width] for at in range(len(points) - width + 1))
+    return [(window[width // 2][0], median(delay for _, delay in window)) for window in windows]
+
+
+# Who spoke when.
+
+
+def timeline(run: Run) -> Figure | None:
+    if not run.turns:
+        return None
+    begin, end = _window(run.turns)
+    inside = [turn for turn in run.turns if begin <= turn.speech_start_at_s < end]
+    speakers = _slowest_speakers(inside)
+    height = 26 + 24 * len(speakers)
+    x = Scale(begin, end, LEFT, RIGHT)
+    parts = bottom_axis(x, height, 20, "s")
+    for row, speaker in enumerate(speakers):
+        middle = 38 + 24 * row
+        parts.append(text(LEFT - 10, middle + 4, f"speaker {speaker}", "tick", "end"))
+        parts.append(line(LEFT, middle, RIGHT, middle, "lane"))
+        for turn in inside:
+            if turn.speaker == speaker:
+                parts += _turn_marks(turn, x, middle)
+    everyone = len({turn.speaker for turn in run.turns})
+    chosen = f"The slowest {len(speakers)} of {everyone} speakers, "
+    shown_part = chosen if everyone > len(speakers) else "Seconds "
+    return Figure(
+        "timeline",
+        "Who spoke when",
+        f"{shown_part}{begin:.0f} to {end:.0f} s. Speech, then the wait for its final transcript, "
+        "then the reply as received (faster than it is played). Warm-up is pale.",
+        picture(height + 28, parts, "Timeline of utterances, finals and replies by speaker"),
+    )
+
+
+def _window(turns: Sequence[TurnRow]) -> tuple[float, float]:
+    """The whole run, or the stretch around its slowest turn."""
+    last = max(_ends_at(turn) for turn in turns)
+    if last <= WINDOW_S:
+        return 0.0, max(last * 1.01, 1.0)
+    slowest = max(turns, key=lambda turn: (not turn.warm_up, transcription_delay(turn)))
+    begin = min(max(0.0, slowest.speech_start_at_s - WINDOW_S / 2), last - WINDOW_S)
+    return begin, begin + WINDOW_S
+
+
+def _ends_at(turn: TurnRow) -> float:
+    return max(turn.speech_end_at_s, turn.final_at_s or 0.0, turn.reply_last_audio_at_s or 0.0)
+
+
+def _slowest_speakers(turns: Sequence[TurnRow]) -> list[int]:
+    worst: dict[int, float] = {}
+    for turn in turns:
+        delay = -math.inf if turn.warm_up else transcription_delay(turn)
+        worst[turn.speaker] = max(worst.get(turn.speaker, -math.inf), delay)
+    slowest = sorted(worst, key=lambda speaker: worst[speaker], reverse=True)[:ROWS]
+    return sorted(slowest)
+
+
+def _turn_marks(turn: TurnRow, x: Scale, y: float) -> list[str]:
+    pale = " pale" if turn.warm_up else ""
+    start, end, final = turn.speech_start_at_s, turn.speech_end_at_s, turn.final_at_s
+    who = f"speaker {turn.speaker}, utterance {turn.utterance}"
+    marks = [bar(x(start), y - 6, x(end) - x(start), 12, f"speech{pale}", who)]
+    if final is None:
+        marks.append(cross(x(end) + 7, y, "cross", f"{who}: no final"))
+    elif final > end:
+        hint = f"{who}: final after {shown(transcription_delay(turn), 's')}"
+        marks.append(bar(x(end), y - 6, x(final) - x(end), 12, f"waiting{pale}", hint))
+    if turn.premature_finals:
+        marks.append(line(x(start) + 3, y - 9, x(end) - 3, y - 9, "cut"))
+    first, last = turn.reply_first_audio_at_s, turn.reply_last_audio_at_s
+    if first is not None and last is not None:
+        hint = f"{who}: reply after {shown(turn.response_latency_s or 0.0, 's')}"
+        marks.append(bar(x(first), y - 3, x(last) - x(first), 6, f"reply{pale}", hint))
+    return marks
+
+
+# Where the server's time went.
+
+
+def stack(stacks: Sequence[Stack]) -> Figure | None:
+    if not stacks:
+        return None
+    longest = max(each.total_s for each in stacks)
+    x = Scale(0, max(longest * 1.04, 0.001), LEFT + 56, RIGHT - 60)
+    parts, y = [], 10.0
+    for each in stacks:
+        parts += _stack_bars(each, x, y)
+        y += 62 if each.hidden else 46
+    axis = bottom_axis(x, y + 2, 4, "ms", 1000)
+    return Figure(
+        "server-stages",
+        "Where the server's time went",
+        "Typical turns at p50 and p95 of their length, taken apart on the server's clock; the "
+        "parts add up. Amber is waiting, blue and violet are work; hatched below is work hidden "
+        "in a wait, not counted in the sum.",
+        picture(y + 28, [*axis, *parts], "Server time of typical turns by segment"),
+    )
+
+
+def _stack_bars(each: Stack, x: Scale, y: float) -> list[str]:
+    parts = [
+        text(LEFT + 46, y + 15, each.stage, "label", "end"),
+        text(LEFT + 46, y + 29, f"{each.label}, n={each.n}", "tick", "end"),
+    ]
+    at = 0.0
+    for name, length in each.segments.items():
+        width = x(length) - x(0)
+        hint = f"{name}: {shown(length, 's')}"
+        parts.append(bar(x(at), y, width, 30, segment_class(name), hint))
+        number = f"{1000 * length:.0f}"
+        # A number that does not fit is left to the pointer and the table.
+        if width > 9 * len(number) + 8:
+            parts.append(text(x(at) + width / 2, y + 20, number, f"in-{_tone(name)}", "middle"))
+        at += length
+    parts.append(text(x(at) + 8, y + 20, shown(each.total_s, "s"), "total"))
+    return parts + _hidden_bars(each, x, y + 34)
+
+
+def _hidden_bars(each: Stack, x: Scale, y: float) -> list[str]:
+    """Drawn from the left: hidden work has a length, its place does not matter here."""
+    parts, at = [], 0.0
+    for name, length in each.hidden.items():
+        width = x(length) - x(0)
+        parts.append(bar(x(at), y, width, 8, "hidden-work", f"hidden {name}: {shown(length, 's')}"))
+        parts.append(text(x(at) + width + 6, y + 8, f"hidden {name}", "tick"))
+        at += length
+    return parts
+
+
+_SEGMENT_CLASSES = {
+    "vad_delay",
+    "endpoint_wait",
+    "queue_wait",
+    "features",
+    "encode",
+    "decode",
+    "emit",
+    "transport",
+    "send",
+    "unaccounted",
+    "llm_ttft",
+    "tts_ttfb",
+}
+
+
+def segment_class(name: str) -> str:
+    """A class with a colour of its own, or that of waits or work in general."""
+    known = f"segment-{name}" if name in _SEGMENT_CLASSES else ""
+    return known or ("segment-wait" if name in WAITS else "segment-work")
+
+
+def _tone(name: str) -> str:
+    return "dark" if name in {"decode", "emit", "llm_ttft", "encode"} else "light"
+
+
+# Whether the load generator kept up, and what the gauges showed.
+
+
+def generator_health(rows: Sequence[GeneratorRow]) -> Figure | None:
+    if not rows:
+        return None
+    lag = _by_second((row.at_s, 1000 * row.lag_max_s) for row in rows)
+    cpu = _by_second((row.at_s, 100 * row.cpu_ratio) for row in rows if row.cpu_ratio is not None)
+    end = max(row.at_s for row in rows)
+    parts = _strip(lag, end, 0, "largest lag, ms", 1000 * FRAME_S)
+    if cpu:
+        parts += _strip(cpu, end, 100, "CPU, % of a core", 100 * CPU_LIMIT)
+    height = 206 if cpu else 106
+    parts += bottom_axis(Scale(0, max(end, 1.0), LEFT, RIGHT), height, height, "s")
+    return Figure(
+        "generator",
+        "Did the load generator keep up?",
+        "Each second's latest frame and the busiest process; dashed: the limits. The run is void "
+        "if lag p99 exceeds one frame or CPU p95 its limit.",
+        picture(height + 26, parts, "Lag and CPU of the load generator over the run"),
+    )
+
+
+def gauges(run: Run) -> Figure | None:
+    by_name: dict[str, list[tuple[float, float]]] = {}
+    for row in run.samples:
+        by_name.setdefault(f"{row.source} {row.name}", []).append((row.at_s, row.value))
+    names = sorted(by_name)[:GAUGES]
+    if not names:
+        return None
+    end = max(row.at_s for row in run.samples)
+    parts = []
+    for place, name in enumerate(names):
+        parts += _strip(_by_second(by_name[name]), end, 100 * place, _readable(name), None)
+    height = 100 * len(names) + 6
+    parts += bottom_axis(Scale(0, max(end, 1.0), LEFT, RIGHT), height, height, "s")
+    left_out = len(by_name) - len(names)
+    more = f" {left_out} more are in samples.csv." if left_out else ""
+    return Figure(
+        "gauges",
+        "Gauges over the run",
+        f"Largest reading of each second, on the time axis of the figures above.{more}",
+        picture(height + 26, parts, "Gauges over the run"),
+    )
+
+
+def _readable(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _by_second(readings: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Largest reading of each second."""
+    largest: dict[int, float] = {}
+    for at, value in readings:
+        second = math.ceil(at)
+        largest[second] = max(largest.get(second, -math.inf), value)
+    return [(float(second), largest[second]) for second in sorted(largest)]
+
+
+def _strip(
+    points: Sequence[tuple[float, float]], end: float, top: float, name: str, limit: float | None
+) -> list[str]:
+    """One small plot of a value over time, 100 units high."""
+    highest = max([value for _, value in points] + ([limit] if limit is not None else []))
+    lowest = min(0.0, *(value for _, value in points), 0.0)
+    x = Scale(0, max(end, 1.0), LEFT, RIGHT)
+    y = Scale(lowest, highest * 1.15 if highest > 0 else lowest + 1, top + 98, top + 26)
+    parts = [*left_axis(y, LEFT, RIGHT, ""), text(LEFT, top + 16, name, "label")]
+    if limit is not None:
+        parts.append(line(LEFT, y(limit), RIGHT, y(limit), "target"))
+    parts.append(path_through([(x(at), y(value)) for at, value in points], "series"))
+    return parts

@@ -1,0 +1,359 @@
+"""A run directory in, one HTML file out: opens offline, asks nothing of any network."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from rtvc.errors import RecordError, UsageError
+from rtvc.record import Manifest, Run, TurnRow, load_run
+from rtvc.report.definitions import DEFINITIONS
+from rtvc.report.figures import Figure, figures, segment_class
+from rtvc.slo import Judgement, Outcome, Unit, Verdict, judge, parse_objectives, shown
+from rtvc.summary import Metric, Summary, summarize, transcription_delay, word_errors, write_summary
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+REPORT_FILE = "report.html"
+
+MARKS = {"passed": "✓", "failed": "✗", "undecided": "?", "no data": "✗"}
+"""As k6 draws them."""
+
+OUTCOMES: dict[Outcome, str] = {
+    "met": "Targets met",
+    "missed": "Targets missed",
+    "undecided": "Undecided",
+    "void": "Void",
+}
+
+WORST = 8
+"""Utterances listed with their words."""
+
+
+def build_report(run_dir: Path, *, with_text: bool | None = None) -> Path:
+    """Write report.html, figures/*.svg and summary.json; returns the page's path.
+
+    `with_text` None shows texts unless the corpus is somebody's recordings.
+    """
+    run = load_run(Path(run_dir))
+    summary = summarize(run)
+    judgement = judge(summary, _objectives(run))
+    drawn = figures(run, summary, _delay_target(judgement))
+    page = _template().render(_context(run, summary, judgement, drawn, with_text))
+    write_summary(run.folder, summary)
+    _write_figures(run.folder / "figures", drawn.values())
+    path = run.folder / REPORT_FILE
+    path.write_text(page, "utf-8")
+    return path
+
+
+def _objectives(run: Run) -> Any:
+    try:
+        return parse_objectives(run.manifest.targets)
+    except UsageError as error:
+        raise RecordError(f"{run.folder}: targets: {error}") from error
+
+
+def _delay_target(judgement: Judgement) -> float | None:
+    """Seconds: the tightest upper bound on transcription delay."""
+    bounds = [
+        verdict.objective.target
+        for verdict in judgement.verdicts
+        if verdict.objective.metric == "transcription_delay"
+        and verdict.objective.comparison.startswith("<")
+    ]
+    return min(bounds, default=None)
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _css(*names: str) -> str:
+    return "\n".join((TEMPLATES / name).read_text("utf-8") for name in names)
+
+
+def _write_figures(folder: Path, drawn: Iterable[Figure]) -> None:
+    """Each figure as a file of its own, with its colours inside."""
+    folder.mkdir(exist_ok=True)
+    style = f"<style>{_css('figures.css')}\nsvg {{ background: var(--paper); }}</style>"
+    for figure in drawn:
+        opened = figure.svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        head, close, rest = opened.partition(">")
+        (folder / f"{figure.name}.svg").write_text(head + close + style + rest + "\n", "utf-8")
+
+
+def _context(
+    run: Run,
+    summary: Summary,
+    judgement: Judgement,
+    drawn: dict[str, Figure],
+    with_text: bool | None,
+) -> dict[str, Any]:
+    texts = run.manifest.corpus != "recordings" if with_text is None else with_text
+    return {
+        "css": _css("figures.css", "report.css"),
+        "judgement": judgement,
+        "outcome": OUTCOMES[judgement.outcome],
+        "facts": _facts(run.manifest, summary),
+        "notices": _notices(run, summary),
+        "targets": [_target_row(verdict) for verdict in judgement.verdicts],
+        "delays": [_delay_row(name, metric) for name, metric in summary.metrics.items()],
+        "figures": drawn,
+        "legend": _legend(summary),
+        "segments": _segment_rows(summary),
+        "accuracy": _accuracy_numbers(summary),
+        "worst": _worst(run) if texts else [],
+        "texts_left_out": not texts,
+        "connections": _connection_numbers(summary),
+        "reasons": _reasons(run),
+        "generator": _generator_numbers(summary),
+        "environment": _environment(run.manifest),
+        "details": _details(run.manifest),
+        "definitions": DEFINITIONS,
+        "manifest": run.manifest,
+    }
+
+
+def _facts(manifest: Manifest, summary: Summary) -> list[str]:
+    length = "" if summary.duration_s is None else f"{summary.duration_s:.0f} s"
+    speakers = f"{summary.speakers} speaker{'' if summary.speakers == 1 else 's'}"
+    found = (_when(manifest.started_at), manifest.url, speakers, length, _model(manifest))
+    return [fact for fact in found if fact]
+
+
+def _when(started_at: str) -> str:
+    try:
+        moment = datetime.fromisoformat(started_at)
+    except ValueError:
+        return started_at
+    return f"{moment:%d %B %Y, %H:%M} UTC".lstrip("0")
+
+
+def _model(manifest: Manifest) -> str | None:
+    named = [part for part in (manifest.model, manifest.model_kind) if part]
+    return f"model {', '.join(named)}" if named else None
+
+
+def _notices(run: Run, summary: Summary) -> list[str]:
+    notices = []
+    if summary.self_test:
+        notices.append(
+            "Measured with the self-test model: it understands the built-in synthetic speakers "
+            "only. Its delays and word errors say nothing about a real model's."
+        )
+    if summary.cut_off:
+        notices.append("The run was cut off before its end; what it had recorded is shown.")
+    if run.manifest.colocated:
+        notices.append("Server and load generator shared one machine and competed for its cores.")
+    return notices
+
+
+def _target_row(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "kind": verdict.status.replace(" ", "-"),
+        "mark": MARKS[verdict.status],
+        "status": verdict.status,
+        "name": verdict.objective.name,
+        "target": verdict.objective.target_text,
+        "measured": verdict.measured_text.partition(", n=")[0],
+        "n": f"{verdict.n:,}",
+        "fill": _fill(verdict),
+    }
+
+
+def _fill(verdict: Verdict) -> float | None:
+    """Percent of the track; the target stands at two thirds of it."""
+    target = verdict.objective.target
+    if verdict.measured is None or target <= 0:
+        return None
+    share = verdict.measured / target
+    return 100.0 if math.isinf(share) else round(min(max(share * 66.6, 0.6), 100.0), 1)
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else shown(value, "s")
+
+
+def _delay_row(name: str, metric: Metric) -> dict[str, Any]:
+    interval = "–"
+    if metric.p95_low is not None and metric.p95_high is not None:
+        interval = f"{shown(metric.p95_low, 's')} to {shown(metric.p95_high, 's')}"
+    cells = [f"{metric.n:,}", f"{metric.missing:,}", _seconds(metric.p50), _seconds(metric.p95)]
+    return {
+        "name": name.replace("_", " "),
+        "cells": [*cells, interval, _seconds(metric.p99), _maximum(metric)],
+    }
+
+
+def _maximum(metric: Metric) -> str:
+    """When an answer never came, the largest of those that did stands beside it."""
+    if metric.max is None or math.isfinite(metric.max) or metric.max_observed is None:
+        return _seconds(metric.max)
+    return f"missing ({shown(metric.max_observed, 's')} of those that came)"
+
+
+def _legend(summary: Summary) -> list[dict[str, str]]:
+    names = dict.fromkeys(name for stack in summary.stacks for name in stack.segments)
+    return [{"name": _spoken(name), "kind": segment_class(name)} for name in names]
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _segment_rows(summary: Summary) -> list[dict[str, Any]]:
+    return [
+        {
+            "stage": segment.stage,
+            "name": _spoken(segment.name),
+            "kind": "swatch-none" if segment.hidden else segment_class(segment.name),
+            "nature": "hidden work" if segment.hidden else "wait" if segment.wait else "work",
+            "cells": [
+                f"{segment.n:,}",
+                _seconds(segment.p50),
+                _seconds(segment.p95),
+                _seconds(segment.max),
+            ],
+        }
+        for segment in summary.segments
+    ]
+
+
+def _number(name: str, value: float | None, unit: Unit = "") -> dict[str, str]:
+    return {"name": name, "value": "–" if value is None else shown(value, unit)}
+
+
+def _accuracy_numbers(summary: Summary) -> list[dict[str, str]]:
+    accuracy, spoken = summary.accuracy, summary.utterances
+    kinds = f"{accuracy.substitutions} S, {accuracy.deletions} D, {accuracy.insertions} I"
+    return [
+        _number(f"word error rate ({kinds} in {accuracy.reference_words:,})", accuracy.wer, "%"),
+        _number(f"premature finals ({spoken.cut_utterances})", spoken.premature_share, "%"),
+        _number("finals missing", spoken.finals_missing),
+        _number(f"cross-talk words ({accuracy.cross_talk_turns} turns)", accuracy.cross_talk_words),
+        _number(f"utterances ({spoken.warm_up} more to warm up)", spoken.spoken),
+    ]
+
+
+def _connection_numbers(summary: Summary) -> list[dict[str, str]]:
+    made, errors = summary.connections, summary.errors
+    return [
+        _number(f"errors ({errors.count} of {errors.attempts:,})", errors.rate, "%"),
+        _number("most sessions at once", made.concurrent),
+        _number("refused", made.refused),
+        _number("failed", made.failed),
+        _number("lost mid-run", made.lost),
+        _number("replies missing", summary.utterances.replies_missing),
+    ]
+
+
+def _generator_numbers(summary: Summary) -> list[dict[str, str]]:
+    generator = summary.generator
+    return [
+        _number(f"lag p99 of {generator.frames:,} frames", generator.lag_p99, "s"),
+        _number(f"frames late ({generator.late_frames:,})", generator.late_share, "%"),
+        _number("CPU of the busiest process, p95", generator.cpu_p95, "%"),
+        _number("longest oversleep of its loop", generator.loop_lag_max, "s"),
+    ]
+
+
+def _reasons(run: Run) -> list[dict[str, Any]]:
+    counted = Counter(
+        (row.outcome, row.reason or "no reason given")
+        for row in run.connections
+        if row.outcome != "ok"
+    )
+    return [
+        {"outcome": outcome, "reason": reason, "times": times}
+        for (outcome, reason), times in counted.most_common(WORST)
+    ]
+
+
+def _worst(run: Run) -> list[dict[str, Any]]:
+    """Utterances with word errors, most first."""
+    errors_of = ((turn, word_errors(turn)) for turn in run.turns if not turn.warm_up)
+    scored = [(sum(errors), turn) for turn, errors in errors_of if errors and sum(errors)]
+    scored.sort(key=lambda pair: (-pair[0], pair[1].speaker, pair[1].utterance))
+    return [_worst_row(turn, errors) for errors, turn in scored[:WORST]]
+
+
+def _worst_row(turn: TurnRow, errors: int) -> dict[str, Any]:
+    return {
+        "who": f"{turn.speaker}, utterance {turn.utterance}",
+        "words": word_changes(turn.text, turn.heard or ""),
+        "errors": f"{errors} in {turn.reference_words}",
+        "delay": _seconds(transcription_delay(turn)),
+    }
+
+
+def word_changes(said: str, heard: str) -> list[tuple[str, str]]:
+    """Runs of words as ("same" | "lost" | "new", words); for eyes, the counts come from jiwer.
+
+    >>> word_changes("turn the light on", "Turn a light on.")
+    [('same', 'turn'), ('lost', 'the'), ('new', 'a'), ('same', 'light on')]
+    """
+    old, new = said.split(), heard.split()
+    plain_old, plain_new = list(map(_plain_word, old)), list(map(_plain_word, new))
+    changes = []
+    matcher = SequenceMatcher(None, plain_old, plain_new, autojunk=False)
+    for kind, old_from, old_to, new_from, new_to in matcher.get_opcodes():
+        if kind == "equal":
+            changes.append(("same", " ".join(old[old_from:old_to])))
+            continue
+        changes.append(("lost", " ".join(old[old_from:old_to])))
+        changes.append(("new", " ".join(new[new_from:new_to])))
+    return [(kind, words) for kind, words in changes if words]
+
+
+def _plain_word(word: str) -> str:
+    return word.lower().strip(".,!?;:\"'()")
+
+
+def _environment(manifest: Manifest) -> list[tuple[str, str]]:
+    machine = manifest.machine
+    found: list[tuple[str, str | None]] = [
+        ("Command", manifest.command),
+        ("Server", manifest.url),
+        ("Protocol", manifest.protocol),
+        ("Model", (_model(manifest) or "").removeprefix("model ") or None),
+        (
+            "Machine",
+            f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GiB",
+        ),
+        ("GPU", ", ".join(machine.gpus) or "none"),
+        ("System", f"{machine.platform}, Python {machine.python}"),
+        ("Corpus", " ".join(filter(None, (manifest.corpus, manifest.corpus_hash))) or None),
+        ("rtvc", " ".join(filter(None, (manifest.rtvc_version, manifest.commit)))),
+        ("Started", manifest.started_at),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def _details(manifest: Manifest) -> list[tuple[str, list[tuple[str, str]]]]:
+    sections = {
+        "Settings": manifest.settings,
+        "What the server said of itself": manifest.server,
+        "Package versions": manifest.packages,
+    }
+    return [
+        (name, [(key, _written(value)) for key, value in entries.items()])
+        for name, entries in sections.items()
+    ]
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
