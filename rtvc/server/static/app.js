@@ -121,7 +121,7 @@ class Page extends SessionListener {
     this.underrunsBefore = this.underruns;
     const { context, player, microphone } = this;
     const playing = player?.items[0];
-    if (playing) this.conversation.cut(playing.itemId, playing.heardMs);
+    if (playing) this.conversation.cut(playing.itemId, playing.heardMs, false);
     this.context = this.player = this.microphone = null;
     microphone?.close();
     player?.close();
@@ -225,11 +225,11 @@ class Page extends SessionListener {
   async #interrupt(byPerson) {
     const playing = this.player?.items[0];
     if (this.player === null || playing === undefined) return;
-    this.conversation.cut(playing.itemId, playing.heardMs);
+    this.conversation.cut(playing.itemId, playing.heardMs, byPerson);
     const cut = await this.player.flush();
     if (cut === null) return;
     if (cut.whole) return this.conversation.heardWhole(cut.itemId);
-    this.conversation.cut(cut.itemId, cut.playedMs);
+    this.conversation.cut(cut.itemId, cut.playedMs, byPerson);
     if (byPerson) this.#bargedIn(cut.itemId, cut.playedMs);
   }
 
@@ -301,12 +301,14 @@ class Page extends SessionListener {
       return player?.isPlaying ? "Replying; speak to interrupt" : "Listening";
     }
     return {
+      idle: "Ready when you are",
+      open: "Connected",
       preparing: "Getting ready",
       connecting: "Connecting",
       microphone: "Allow the microphone",
       waiting: "Waiting to try again",
       failed: "Stopped",
-    }[phase] ?? "Ready when you are";
+    }[phase];
   }
 
   draw() {
@@ -360,7 +362,7 @@ const readable = {
       reply: turn.replyText,
       heardMs: turn.heardMs,
       heardWhole: turn.heardWhole,
-      interrupted: turn.cutAtMs !== null,
+      interrupted: turn.interrupted,
       timings: turn.timings,
     }));
   },

@@ -16,7 +16,7 @@ class CaptureProcessor extends AudioWorkletProcessor {
     this.resampler =
       sampleRate === WIRE_RATE_HZ ? null : new Resampler(sampleRate, WIRE_RATE_HZ);
     this.resampled = new Float32Array(this.resampler?.capacityFor(QUANTUM_SAMPLES) ?? 0);
-    /** @type {Int16Array[]} */
+    /** @type {Int16Array<ArrayBuffer>[]} */
     this.pool = Array.from({ length: POOLED_FRAMES }, () => new Int16Array(FRAME_SAMPLES));
     this.frame = new Int16Array(FRAME_SAMPLES);
     this.filled = 0;

@@ -29,8 +29,10 @@ export class Turn {
     this.heardMs = 0;
     /** The reply's end was reached in playback. */
     this.heardWhole = false;
-    /** @type {number | null} milliseconds heard when the person cut in; null if nobody did */
+    /** @type {number | null} milliseconds heard when the reply was cut; null if it was not */
     this.cutAtMs = null;
+    /** By the person, not by a lost connection or the Stop button. */
+    this.interrupted = false;
     /** @type {TurnTimings | null} */
     this.timings = null;
   }
@@ -166,7 +168,10 @@ export class Conversation {
     const turn = this.byResponse.get(response.id);
     if (turn === undefined) return;
     turn.replyComplete = true;
-    if (response.status === "cancelled") turn.cutAtMs ??= turn.heardMs;
+    if (response.status === "cancelled" && turn.cutAtMs === null) {
+      turn.cutAtMs = turn.heardMs;
+      turn.interrupted = response.status_details?.reason === "turn_detected";
+    }
     if (response.status === "failed") {
       turn.problem = response.status_details?.error?.message ?? "the reply failed";
     }
@@ -202,14 +207,16 @@ export class Conversation {
     this.#change({ type: "", item_id: itemId }, (turn) => {
       turn.heardMs = turn.replyAudioMs;
       turn.heardWhole = true;
+      turn.interrupted = false;
       turn.cutAtMs = null; // the end was reached before the cut took hold
     });
   }
 
-  /** @param {string} itemId @param {number} playedMs */
-  cut(itemId, playedMs) {
+  /** @param {string} itemId @param {number} playedMs @param {boolean} byPerson */
+  cut(itemId, playedMs, byPerson) {
     this.#change({ type: "", item_id: itemId }, (turn) => {
       turn.heardMs = turn.cutAtMs = playedMs;
+      turn.interrupted = byPerson;
     });
   }
 

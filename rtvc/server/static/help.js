@@ -18,7 +18,10 @@ function insecure() {
       `${location.origin} is plain http from another machine. Browsers offer the microphone only ` +
       "over https or from localhost. Do one of these:",
     steps: [
-      { what: "Serve https, then open this page with https://", command: "rtvc serve --tls self-signed" },
+      {
+        what: "Serve https, then open this page with https://",
+        command: `rtvc serve --host 0.0.0.0 --port ${here} --tls self-signed`,
+      },
       {
         what: `Or forward the port, then open http://localhost:${here}`,
         command: `ssh -L ${here}:localhost:${here} ${location.hostname}`,

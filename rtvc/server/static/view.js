@@ -44,7 +44,7 @@ function split(text, stable) {
   return [words.slice(0, count).join(" "), ` ${words.slice(count).join(" ")}`];
 }
 
-/** @param {Turn} turn @returns {Node[]} */
+/** @param {Turn} turn @returns {(Node | string)[]} */
 function saidNodes(turn) {
   if (turn.final !== null) return [turn.final ? turn.final : element("i", "", "(no words)")];
   const [stable, unstable] = split(turn.hypothesis, turn.stableText);
@@ -53,12 +53,13 @@ function saidNodes(turn) {
   return nodes;
 }
 
-/** @param {Turn} turn @returns {Node[]} */
+/** @param {Turn} turn @returns {(Node | string)[]} */
 function replyNodes(turn) {
   const spoken = turn.replyText.slice(0, turn.spokenCharacters);
   const rest = turn.replyText.slice(turn.spokenCharacters);
   if (turn.cutAtMs === null) return [element("span", "", spoken), element("span", "ahead", rest)];
-  const flag = element("span", "cut-flag", `interrupted after ${(turn.cutAtMs / 1000).toFixed(1)} s`);
+  const how = turn.interrupted ? "interrupted" : "cut off";
+  const flag = element("span", "cut-flag", `${how} after ${(turn.cutAtMs / 1000).toFixed(1)} s`);
   return [element("span", "", spoken), element("del", "unheard", rest), " ", flag];
 }
 
@@ -205,6 +206,7 @@ export function drawModel({ model, model_kind, llm, tts }) {
 
 /** @param {Help} help */
 function helpNodes(help) {
+  /** @type {Node[]} */
   const nodes = [element("h2", "", help.title), element("p", "", help.text)];
   if (help.steps) nodes.push(element("ol", "", ...help.steps.map(stepRow)));
   return nodes;

@@ -26,6 +26,7 @@ const SEGMENTS = {
   decode: { label: "decode", kind: "work", means: "model, decoder" },
   emit: { label: "emit", kind: "work", means: "transcript onto the wire" },
   llm_ttft: { label: "LLM", kind: "work", means: "language model, until its first token" },
+  llm_sentence: { label: "sentence", kind: "work", means: "language model, until its first sentence" },
   tts_ttfb: { label: "speech", kind: "work", means: "until the first audio of the reply" },
   send: { label: "send", kind: "work", means: "reply onto the wire" },
 };
@@ -142,7 +143,7 @@ function totals(turn) {
     element(
       "span",
       within ? "verdict within" : "verdict over",
-      within ? "✓ within target" : "▲ over target",
+      within ? `✓ transcription within ${TARGET_MS} ms` : `▲ transcription over ${TARGET_MS} ms`,
     ),
   );
   return made;
