@@ -18,9 +18,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_server(*flags: str) -> Iterator[str]:
+def running_server(*flags: str, port: int | None = None) -> Iterator[str]:
     """`http://127.0.0.1:PORT` of a ready server on the self-test model; stopped at the end."""
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "rtvc", "serve", "--model", "selftest", "--port", str(port)]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen([*command, *flags], stdout=log, stderr=subprocess.STDOUT)
