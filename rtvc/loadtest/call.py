@@ -23,6 +23,9 @@ from rtvc.loadtest.observations import (
 SILENT_REPLY_S = 10.0
 """A reply that neither ends nor sounds for this long is taken to be over."""
 
+RECENT = 8
+"""Utterances of a speaker that can overlap one that has just been told."""
+
 
 class Microphone(Protocol):
     """What a call needs of a simulated speaker (`rtvc.speech.speaker.Speaker`)."""
@@ -32,6 +35,21 @@ class Microphone(Protocol):
     @property
     def done(self) -> bool: ...
     def frame(self, index: int) -> bytes: ...
+    def reply_started(self, at_s: float) -> None: ...
+    def reply_ended(self, at_s: float) -> None: ...
+    def final_received(self, at_s: float) -> None: ...
+    def stop(self, at_s: float) -> None: ...
+
+
+class Mute:
+    """Says nothing: for calls that only connect."""
+
+    utterances: Sequence[Utterance] = ()
+    done = True
+
+    def frame(self, index: int) -> bytes:
+        return b""
+
     def reply_started(self, at_s: float) -> None: ...
     def reply_ended(self, at_s: float) -> None: ...
     def final_received(self, at_s: float) -> None: ...
@@ -96,8 +114,8 @@ class Call:
                 self._microphone.final_received(at_s - self._stream_start_s)
             case ReplyAudio(response_id=response_id):
                 self._hear(response_id, at_s)
-            case ReplyDone():
-                self._done(at_s)
+            case ReplyDone(response_id=response_id, status=status):
+                self._done(response_id, status, at_s)
             case TurnTimed():
                 self._timed.append(seen)
             case _:
@@ -127,9 +145,10 @@ class Call:
         self._end_reply(at_s)
         return [self._client.truncate(reply.item_id, heard_ms)]
 
-    def _done(self, at_s: float) -> None:
-        if self._listening is None:
-            # A reply without sound, or one already cut off: the conversation goes on.
+    def _done(self, response_id: str, status: str, at_s: float) -> None:
+        silent = self.measurement.replies[response_id].first_audio_at_s is None
+        if silent and status != "cancelled":
+            # A reply without sound; the conversation goes on.
             self._microphone.reply_ended(at_s - self._stream_start_s)
         self.tick(at_s)
 
@@ -157,6 +176,15 @@ class Call:
     def finished(self, at_s: float) -> bool:
         """Nothing more to say, and every answer is in or overdue."""
         return self._microphone.done and self.measurement.all_settled(at_s)
+
+    def said(self, from_s: float, until_s: float) -> list[str]:
+        """Texts that were being spoken at some time between two instants."""
+        start_s, end_s = from_s - self._stream_start_s, until_s - self._stream_start_s
+        return [
+            u.text
+            for u in self._microphone.utterances[-RECENT:]
+            if u.speech_start_s < end_s and u.speech_end_s > start_s
+        ]
 
     def drain_timed(self) -> list[TurnTimed]:
         """The server's own accounts of turns since the last call."""

@@ -1,12 +1,10 @@
 """The load generator watching itself: how late frames left, second by second."""
 
 from rtvc.record import GeneratorRow
+from rtvc.stats import Histogram
 
 FRAME_S = 0.02
 """One frame of audio."""
-
-BIN_S = 0.0001
-"""Width of a bin of the lag histogram."""
 
 PROBE_S = 0.05
 """Period of the probe of the event loop."""
@@ -23,7 +21,7 @@ class Meter:
         self._frames = 0
         self._late_frames = 0
         self._lag_max_s = 0.0
-        self._bins: dict[int, int] = {}
+        self._lags = Histogram()
         self._loop_lag_max_s: float | None = None
 
     def frame(self, lag_s: float) -> None:
@@ -31,8 +29,7 @@ class Meter:
         self._frames += 1
         self._late_frames += lag_s > FRAME_S
         self._lag_max_s = max(self._lag_max_s, lag_s)
-        index = max(0, int(lag_s / BIN_S))
-        self._bins[index] = self._bins.get(index, 0) + 1
+        self._lags.add(max(0.0, lag_s))
 
     def probe(self, oversleep_s: float) -> None:
         """The probe of the event loop woke that much too late."""
@@ -46,7 +43,7 @@ class Meter:
             frames=self._frames,
             late_frames=self._late_frames,
             lag_max_s=self._lag_max_s,
-            lag_histogram=" ".join(f"{index}:{n}" for index, n in sorted(self._bins.items())),
+            lag_histogram=self._lags.text(),
             cpu_ratio=cpu_ratio,
             loop_lag_max_s=self._loop_lag_max_s,
         )

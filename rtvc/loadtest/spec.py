@@ -10,6 +10,9 @@ from rtvc.errors import UsageError
 
 ENDPOINT_PATH = "/v1/realtime"
 
+LAST_WORD_S = 60.0
+"""No call outlasts the run's end by more than this."""
+
 SpecKind = Literal["calls", "connect-storm"]
 
 _WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -43,8 +46,6 @@ class LoadSpec:
     """Of everything that is drawn."""
     connect_timeout_s: float
     """From before TCP connect to the session being usable."""
-    io_timeout_s: float
-    """For one message to be sent."""
     grace_s: float
     """A final later than this is missing."""
     insecure: bool

@@ -1,0 +1,272 @@
+"""`rtvc loadtest`."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from rtvc.clock import Clock, SystemClock
+from rtvc.errors import RtvcError
+from rtvc.loadtest.clips import Corpus, builtin_corpus, recorded_corpus, save_clips
+from rtvc.loadtest.plan import Wish, default_folder, make_spec, parse_duration
+from rtvc.loadtest.preflight import ServerFacts, ask_server
+from rtvc.loadtest.progress import Tally
+from rtvc.loadtest.runner import (
+    LOG_FILE,
+    Ended,
+    GeneratorProcess,
+    claim_folder,
+    hand_over,
+    keep_last_rows,
+    tell_progress,
+    terminable,
+    why_nothing_ran,
+    work_folder,
+)
+from rtvc.loadtest.spec import LoadSpec, http_url
+from rtvc.record import MANIFEST_FILE, Manifest, new_manifest
+from rtvc.report.page import build_report
+from rtvc.report.terminal import verdict_table
+from rtvc.slo import Judgement, judge, parse_objectives
+from rtvc.summary import Summary, load_summary, to_json
+
+READY_PATIENCE_S = 300.0
+"""A server may pull and warm a model first."""
+
+LINE_EVERY_S = 5.0
+"""Progress where there is no terminal."""
+
+REDRAW_EVERY_S = 1.0
+"""Progress on a terminal."""
+
+INTERRUPTED = 130
+
+
+def _flag(name: str, text: str, **more: Any) -> Any:
+    return typer.Option(name, help=text, show_default=False, **more)
+
+
+def loadtest(
+    url: Annotated[str, typer.Argument(help="Server, such as ws://127.0.0.1:8000")],
+    speakers: Annotated[int, _flag("--speakers", "Concurrent simulated speakers [10]")] = 10,
+    duration: Annotated[
+        str, _flag("--duration", "Measured time: 60, 90s, 2m, 1h30m; the warm-up comes first [60]")
+    ] = "60",
+    scenario: Annotated[
+        str | None,
+        _flag("--scenario", "conversation, dictation, interruptions, connect-storm"),
+    ] = None,
+    speech: Annotated[
+        Path | None,
+        _flag("--speech", "Folder of WAV or FLAC with a .txt beside each [synthetic speakers]"),
+    ] = None,
+    slo: Annotated[
+        list[str] | None,
+        _flag("--slo", "Objective such as transcription_delay_p95<500ms, or a TOML; repeatable"),
+    ] = None,
+    out: Annotated[
+        Path | None, _flag("--out", "Folder of the run, empty [reports/runs/<time>-<name>]")
+    ] = None,
+    as_json: Annotated[bool, _flag("--json", "Only the summary as JSON on stdout")] = False,
+    seed: Annotated[int, _flag("--seed", "Of texts, voices and moments [0]")] = 0,
+    warm_up: Annotated[
+        float | None, _flag("--warm-up", "Seconds recorded but not judged [the ramp]")
+    ] = None,
+    ramp: Annotated[
+        float | None, _flag("--ramp", "Seconds over which speakers arrive [0.2 each, at most 5]")
+    ] = None,
+    transcription: Annotated[
+        bool, _flag("--transcription", "Transcription sessions: nobody replies")
+    ] = False,
+    protocol: Annotated[
+        str, _flag("--protocol", "Wire protocol [openai-realtime]")
+    ] = "openai-realtime",
+    connect_storm: Annotated[
+        int, _flag("--connect-storm", "Only connect: so many rounds of all speakers at once")
+    ] = 0,
+    api_key: Annotated[
+        str | None, _flag("--api-key", "Sent as a Bearer token; never recorded")
+    ] = None,
+    insecure: Annotated[
+        bool, _flag("--insecure", "Accept a self-signed certificate (wss)")
+    ] = False,
+) -> None:
+    """Let simulated speakers talk to a voice server; judge it and write a report.
+
+    Exit code: 0 targets met, 99 missed, 3 void or undecided, 130 interrupted (what was measured
+    is kept), 2 wrong usage, 1 anything else.
+    """
+    wish = Wish(
+        url=url,
+        speakers=speakers,
+        duration_s=parse_duration(duration),
+        scenario=scenario,
+        speech=speech,
+        targets=tuple(slo or ()),
+        seed=seed,
+        warm_up_s=warm_up,
+        ramp_s=ramp,
+        transcription=transcription,
+        protocol=protocol,
+        storm_rounds=connect_storm,
+        insecure=insecure,
+    )
+    raise typer.Exit(_LoadTest(wish, out, api_key, as_json=as_json).run())
+
+
+class _LoadTest:
+    """One run from the command line."""
+
+    def __init__(self, wish: Wish, out: Path | None, api_key: str | None, *, as_json: bool) -> None:
+        self._wish = wish
+        self._out = out
+        self._api_key = api_key
+        self._as_json = as_json
+        self._clock: Clock = SystemClock()
+        self._console = Console(stderr=True)
+
+    def run(self) -> int:
+        """The exit code."""
+        objectives = parse_objectives(self._wish.judged_by)
+        with work_folder() as work_dir, terminable():
+            # What was asked for is checked before a folder is made or the server is asked.
+            name = f"{make_spec(self._wish, work_dir, work_dir).scenario}-{self._wish.speakers}"
+            facts = self._preflight()
+            folder = claim_folder(self._out or default_folder(name, self._clock.utc()))
+            spec = make_spec(self._wish, folder, work_dir)
+            corpus = self._prepare_clips(spec)
+            hand_over(self._manifest(spec, facts, corpus), self._api_key, spec)
+            ended = self._generate(spec, folder)
+        if not (folder / MANIFEST_FILE).exists():
+            raise why_nothing_ran(folder / LOG_FILE)
+        summary = _finish(folder)
+        judgement = judge(summary, objectives)
+        self._tell(folder, summary, judgement)
+        return self._exit_code(ended, summary, judgement)
+
+    def _preflight(self) -> ServerFacts:
+        facts = self._ask_server()
+        limit = facts.max_sessions
+        if limit is not None and limit < self._wish.speakers:
+            self._console.print(
+                f"[yellow]note:[/] the server admits {limit} sessions; of "
+                f"{self._wish.speakers} speakers the others will be refused"
+            )
+        return facts
+
+    def _ask_server(self) -> ServerFacts:
+        readyz = http_url(self._wish.url, "/readyz")
+        with (
+            httpx.Client(verify=not self._wish.insecure, trust_env=False) as client,
+            self._status("asking the server") as status,
+        ):
+            return ask_server(
+                readyz,
+                client=client,
+                clock=self._clock,
+                sleep=time.sleep,
+                patience_s=READY_PATIENCE_S,
+                on_wait=status,
+            )
+
+    def _prepare_clips(self, spec: LoadSpec) -> Corpus | None:
+        if spec.kind == "connect-storm":
+            return None
+        wish = self._wish
+        with self._status("preparing what the speakers say"):
+            if wish.speech is not None:
+                corpus = recorded_corpus(wish.speech, wish.speakers)
+            else:
+                run_s = spec.warm_up_s + spec.duration_s
+                corpus = builtin_corpus(wish.speakers, run_s, wish.seed)
+            save_clips(spec.clips_file, corpus.deal)
+        return corpus
+
+    def _manifest(self, spec: LoadSpec, facts: ServerFacts, corpus: Corpus | None) -> Manifest:
+        settings = {
+            "speakers": spec.speakers,
+            "duration_s": spec.duration_s,
+            "warm_up_s": spec.warm_up_s,
+            "ramp_s": spec.ramp_s,
+            "scenario": spec.scenario,
+            "transcription": spec.transcription,
+            "seed": spec.seed,
+            "storm_rounds": spec.rounds,
+            "connect_timeout_s": spec.connect_timeout_s,
+            "grace_s": spec.grace_s,
+        }
+        return new_manifest(
+            ["rtvc", *sys.argv[1:]],
+            self._clock,
+            settings=settings,
+            url=spec.url,
+            protocol=spec.protocol,
+            model=facts.model,
+            model_kind=facts.model_kind,
+            server=facts.said,
+            corpus=corpus.kind if corpus else None,
+            corpus_hash=corpus.digest if corpus else None,
+            targets=self._wish.judged_by,
+            colocated=self._wish.colocated,
+        )
+
+    def _generate(self, spec: LoadSpec, folder: Path) -> Ended:
+        every_s = REDRAW_EVERY_S if self._console.is_terminal else LINE_EVERY_S
+        with self._status("starting the speakers") as say:
+            generator = GeneratorProcess(spec, folder / LOG_FILE, self._clock)
+
+            def show(seen: Tally) -> None:
+                say(seen.line())
+
+            return generator.wait(tell_progress(folder, self._clock, every_s, show))
+
+    @contextmanager
+    def _status(self, first: str) -> Iterator[Callable[[str], None]]:
+        """One line that changes on a terminal, lines that follow each other elsewhere."""
+        if not self._console.is_terminal:
+            yield lambda text: self._console.print(
+                text, markup=False, highlight=False, soft_wrap=True
+            )
+            return
+        with Status(first, console=self._console) as status:
+            yield status.update
+
+    def _tell(self, folder: Path, summary: Summary, judgement: Judgement) -> None:
+        if self._as_json:
+            shown = {**to_json(summary), "verdict": judgement.sentence, "folder": str(folder)}
+            typer.echo(json.dumps(shown, indent=2, allow_nan=False))
+            return
+        console = Console()
+        console.print(judgement.sentence, style="bold", markup=False)
+        console.print(verdict_table(summary, judgement.verdicts))
+        console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+    def _exit_code(self, ended: Ended, summary: Summary, judgement: Judgement) -> int:
+        if ended.interrupted:
+            self._console.print("interrupted; what was measured is kept")
+            return INTERRUPTED
+        if not ended.in_order:
+            self._console.print(
+                f"rtvc: the load generator ended with status {ended.exit_status}; "
+                "what it had measured is kept"
+            )
+            return RtvcError.exit_code
+        if summary.connections.attempts and not summary.connections.ok:
+            self._console.print("rtvc: no speaker could connect")
+            return RtvcError.exit_code
+        return judgement.exit_code
+
+
+def _finish(folder: Path) -> Summary:
+    """Report and summary of what was recorded."""
+    keep_last_rows(folder)
+    build_report(folder)
+    return load_summary(folder)

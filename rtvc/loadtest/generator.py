@@ -1,0 +1,259 @@
+"""The generator: numbers the speakers, watches itself, and writes the run, second by second."""
+
+import functools
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import gevent
+import psutil
+from gevent.event import Event
+
+from rtvc.clock import Clock
+from rtvc.loadtest.call import Call, Microphone
+from rtvc.loadtest.live_call import LiveCall, Shift, Switchboard
+from rtvc.loadtest.measure import Measurement, Turn
+from rtvc.loadtest.meter import PROBE_S, Meter
+from rtvc.loadtest.realtime_client import RealtimeClient
+from rtvc.loadtest.rows import server_turn_rows, turn_row
+from rtvc.loadtest.spec import LoadSpec
+from rtvc.record import RunWriter, SampleRow, TurnRow
+
+FLUSH_S = 1.0
+"""How often rows are written."""
+
+STOP_POLL_S = 0.2
+"""How often the request to stop is looked for."""
+
+BETWEEN_ROUNDS_S = 0.3
+"""For the server to notice that the last round's sessions are gone."""
+
+Report = Callable[[str, float | None, str | None], None]
+"""(name of a metric, seconds or None, what went wrong or None)."""
+
+NewMicrophone = Callable[[int], Microphone]
+"""Number of a speaker → what it says."""
+
+
+class RunClock:
+    """Seconds since the run's start."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._started_s = clock.now()
+
+    def now(self) -> float:
+        return self._clock.now() - self._started_s
+
+    def utc(self) -> datetime:
+        return self._clock.utc()
+
+
+class Barrier:
+    """Lets everyone pass once all have come, or after a while."""
+
+    def __init__(self, parties: int, patience_s: float) -> None:
+        self._missing = parties
+        self._patience_s = patience_s
+        self._all_here = Event()
+
+    def pass_together(self) -> None:
+        self._missing -= 1
+        if self._missing <= 0:
+            self._all_here.set()
+        self._all_here.wait(timeout=self._patience_s)
+
+
+class Generator:
+    """All calls of this process, and the only writer of what they measured."""
+
+    def __init__(
+        self,
+        spec: LoadSpec,
+        writer: RunWriter,
+        clock: Clock,
+        new_microphone: NewMicrophone,
+        report: Report,
+    ) -> None:
+        self.spec = spec
+        self._clock = RunClock(clock)
+        self._writer = writer
+        self._new_microphone = new_microphone
+        self._report = report
+        self._counts: Counter[str] = Counter()
+        self._board = Switchboard(
+            spec=spec,
+            clock=self._clock,
+            meter=Meter(os.getpid()),
+            counts=self._counts,
+            shift=Shift(spec.warm_up_s + spec.duration_s),
+            api_key=spec.key_file.read_text("utf-8") if spec.key_file.exists() else None,
+        )
+        self._live: dict[int, LiveCall] = {}
+        self._numbers = itertools.count()
+        self._left = spec.speakers
+        self._everyone_left = Event()
+        self._process = psutil.Process()
+        self._cpu_s = self._cpu_used_s()
+        self._cpu_read_at_s = self._clock.now()
+
+    def run_speaker(self) -> None:
+        """The whole life of the next speaker, from its arrival on."""
+        number = next(self._numbers)
+        run = self._run_storm if self.spec.kind == "connect-storm" else self._run_call
+        try:
+            run(number)
+        finally:
+            self._left -= 1
+            if self._left == 0:
+                self._everyone_left.set()
+
+    def _run_call(self, number: int) -> None:
+        arrival_s = self.spec.ramp_s * number / self.spec.speakers
+        gevent.sleep(max(0.0, arrival_s - self._clock.now()))
+        if self._board.shift.interrupted:
+            return
+        live = self._new_call(number)
+        if not self._connect(live):
+            self._counts += live.what_went_wrong()
+            return
+        self._live[number] = live
+        try:
+            live.converse()
+        finally:
+            del self._live[number]
+            self._hung_up(live)
+
+    def _run_storm(self, number: int) -> None:
+        for together, apart in self._gates:
+            together.pass_together()
+            if self._board.shift.interrupted:
+                return
+            live = self._new_call(number)
+            self._connect(live)
+            apart.pass_together()
+            live.attempt.close(self._clock.now())
+            gevent.sleep(BETWEEN_ROUNDS_S)
+
+    @functools.cached_property
+    def _gates(self) -> list[tuple[Barrier, Barrier]]:
+        """Before and after each round of a connect storm."""
+        parties, patience_s = self.spec.speakers, 2 * self.spec.connect_timeout_s
+        return [
+            (Barrier(parties, patience_s), Barrier(parties, patience_s))
+            for _ in range(self.spec.rounds)
+        ]
+
+    def _new_call(self, number: int) -> LiveCall:
+        spec = self.spec
+        measurement = Measurement(conversation=spec.conversation, grace_s=spec.grace_s)
+        client = RealtimeClient(transcription=spec.transcription)
+        call = Call(client, self._new_microphone(number), measurement)
+        return LiveCall(number, call, self._board)
+
+    def _connect(self, live: LiveCall) -> bool:
+        usable = live.connect()
+        row = live.attempt.row()
+        self._writer.append(row)
+        self._report("connection", row.connection_s, row.reason)
+        return usable
+
+    def _hung_up(self, live: LiveCall) -> None:
+        self._write_turns(live, live.last_turns())
+        self._counts += live.what_went_wrong()
+        row = live.attempt.row()
+        # The second row of this attempt: the last one counts (see `runner.keep_last_rows`).
+        self._writer.append(row)
+        self._report("session", (row.closed_at_s or 0.0) - row.opened_at_s, row.reason)
+
+    def watch(self) -> None:
+        """Write every second, until everyone has left; then once more."""
+        probe = gevent.spawn(self._probe)
+        stop_poll = gevent.spawn(self._poll_stop)
+        try:
+            while not self._everyone_left.wait(timeout=FLUSH_S):
+                self._flush()
+        finally:
+            probe.kill()
+            stop_poll.kill()
+            self._flush()
+            self._writer.close()
+
+    def _probe(self) -> None:
+        while True:
+            due_s = self._clock.now() + PROBE_S
+            gevent.sleep(PROBE_S)
+            oversleep_s = max(0.0, self._clock.now() - due_s)
+            self._board.meter.probe(oversleep_s)
+            if self.spec.kind == "connect-storm":
+                # No frames are sent; the probe stands in for them.
+                self._board.meter.frame(oversleep_s)
+
+    def _poll_stop(self) -> None:
+        """Stop when asked to, or when whoever started us is gone."""
+        parent = os.getppid()
+        while not self.spec.stop_file.exists() and os.getppid() == parent:
+            gevent.sleep(STOP_POLL_S)
+        shift = self._board.shift
+        shift.interrupted, shift.stop_at_s = True, self._clock.now()
+
+    def _flush(self) -> None:
+        for live in list(self._live.values()):
+            self._write_turns(live, live.call.measurement.settled(self._clock.now()))
+            gevent.sleep(0)
+        now_s = self._clock.now()
+        health = self._board.meter.drain(
+            now_s, speakers=len(self._live), cpu_ratio=self._cpu_ratio(now_s)
+        )
+        self._writer.append(health, *self._count_rows(now_s))
+
+    def _count_rows(self, now_s: float) -> list[SampleRow]:
+        """What went wrong so far, one running count a name."""
+        counts = sum((live.what_went_wrong() for live in self._live.values()), self._counts.copy())
+        return [
+            SampleRow(at_s=now_s, source="generator", name=f"{name}_count", value=float(n))
+            for name, n in sorted(counts.items())
+        ]
+
+    def _write_turns(self, live: LiveCall, turns: Sequence[Turn]) -> None:
+        session_id = live.session_id or f"speaker-{live.number}"
+        for timed in live.call.drain_timed():
+            self._writer.append(*server_turn_rows(timed, session_id))
+        for turn in turns:
+            row = turn_row(
+                turn,
+                speaker=live.number,
+                session_id=live.session_id,
+                others=lambda turn=turn: self._said_meanwhile(live, turn),  # type: ignore[misc]
+                warm_up_s=self.spec.warm_up_s,
+            )
+            self._writer.append(row)
+            self._report_turn(row)
+
+    def _said_meanwhile(self, live: LiveCall, turn: Turn) -> list[str]:
+        until_s = turn.final_at_s or turn.speech_end_at_s
+        return [
+            text
+            for other in self._live.values()
+            if other is not live
+            for text in other.call.said(turn.speech_start_at_s, until_s)
+        ]
+
+    def _report_turn(self, row: TurnRow) -> None:
+        missing = None if row.final_at_s is not None else "no final transcript"
+        self._report("first partial", row.time_to_first_partial_s, missing)
+        self._report("transcription delay", row.transcription_delay_s, missing)
+        if row.reply_expected:
+            silent = None if row.response_latency_s is not None else "no reply"
+            self._report("response latency", row.response_latency_s, silent)
+
+    def _cpu_used_s(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
+    def _cpu_ratio(self, now_s: float) -> float | None:
+        used_s, since_s = self._cpu_used_s() - self._cpu_s, now_s - self._cpu_read_at_s
+        self._cpu_s, self._cpu_read_at_s = self._cpu_s + used_s, now_s
+        return used_s / since_s if since_s > 0 else None

@@ -1,0 +1,155 @@
+"""What the user asked for → what the generator is to do."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rtvc.errors import UsageError
+from rtvc.loadtest.spec import LoadSpec, session_url
+from rtvc.speech.speaker import SCENARIOS
+
+PROTOCOLS = ("openai-realtime",)
+
+STORM = "connect-storm"
+
+CONNECT_TIMEOUT_S = 15.0
+"""From before TCP connect until the session is usable; slower has failed."""
+
+GRACE_S = 10.0
+"""A final, or a reply, that takes longer is missing."""
+
+MAX_SPEAKERS = 1000
+"""Of one generator process; far beyond what one holds on schedule."""
+
+STORM_TARGETS = ("connection_p95<3s", "errors<1%")
+"""What is judged where nothing is said."""
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A load test, as asked for."""
+
+    url: str
+    """Server, with or without a path."""
+    speakers: int = 10
+    """Concurrent simulated speakers."""
+    duration_s: float = 60.0
+    """Seconds of measuring, after the warm-up."""
+    scenario: str | None = None
+    """Name; None: conversation, or dictation where nobody replies."""
+    speech: Path | None = None
+    """Folder of recordings; None: the built-in synthetic speakers."""
+    targets: tuple[str, ...] = ()
+    """Objectives; empty: the default ones."""
+    seed: int = 0
+    """Of texts, voices and moments."""
+    warm_up_s: float | None = None
+    """Seconds recorded but not summarised; None: as long as the ramp."""
+    ramp_s: float | None = None
+    """Seconds over which speakers arrive; None: 0.2 for each, 5 at most."""
+    transcription: bool = False
+    """Transcription sessions, without replies."""
+    protocol: str = PROTOCOLS[0]
+    """Wire protocol."""
+    storm_rounds: int = 0
+    """Rounds of a connect storm; 0: a run of calls."""
+    insecure: bool = False
+    """Accept any certificate."""
+
+    @property
+    def is_storm(self) -> bool:
+        return self.storm_rounds > 0 or self.scenario == STORM
+
+    @property
+    def judged_by(self) -> tuple[str, ...]:
+        """Objectives; a storm has no transcripts to judge."""
+        return self.targets or (STORM_TARGETS if self.is_storm else ())
+
+    @property
+    def colocated(self) -> bool | None:
+        """Whether the server is on this machine, as far as the URL tells."""
+        return True if urlsplit(self.url).hostname in _LOOPBACK else None
+
+
+def make_spec(wish: Wish, run_dir: Path, work_dir: Path) -> LoadSpec:
+    """Raises UsageError for what cannot be run."""
+    _check(wish)
+    ramp_s = min(5.0, wish.speakers * 0.2) if wish.ramp_s is None else wish.ramp_s
+    storm = wish.is_storm
+    return LoadSpec(
+        kind="connect-storm" if storm else "calls",
+        url=session_url(wish.url, transcription=wish.transcription),
+        protocol=wish.protocol,
+        speakers=wish.speakers,
+        warm_up_s=ramp_s if wish.warm_up_s is None else wish.warm_up_s,
+        duration_s=wish.duration_s,
+        ramp_s=ramp_s,
+        rounds=max(1, wish.storm_rounds) if storm else 0,
+        scenario=_scenario(wish),
+        transcription=wish.transcription,
+        seed=wish.seed,
+        connect_timeout_s=CONNECT_TIMEOUT_S,
+        grace_s=GRACE_S,
+        insecure=wish.insecure,
+        run_dir=str(run_dir),
+        work_dir=str(work_dir),
+    )
+
+
+def _check(wish: Wish) -> None:
+    if not 1 <= wish.speakers <= MAX_SPEAKERS:
+        raise UsageError(f"expected 1 to {MAX_SPEAKERS} speakers, but got {wish.speakers}")
+    if not 0 < wish.duration_s <= 86_400:
+        raise UsageError(f"expected a duration of up to a day, but got {wish.duration_s:g} s")
+    for name, seconds in (("--warm-up", wish.warm_up_s), ("--ramp", wish.ramp_s)):
+        if seconds is not None and not 0 <= seconds <= 3600:
+            raise UsageError(f"expected {name} of 0 to 3600 s, but got {seconds:g}")
+    if wish.protocol not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        raise UsageError(f"expected a protocol ({known}), but got {wish.protocol!r}")
+    if wish.storm_rounds < 0:
+        raise UsageError(f"expected 0 or more rounds of a storm, but got {wish.storm_rounds}")
+
+
+def _scenario(wish: Wish) -> str:
+    if wish.is_storm:
+        return STORM
+    name = wish.scenario or ("dictation" if wish.transcription else "conversation")
+    if name not in SCENARIOS:
+        known = ", ".join([*SCENARIOS, STORM])
+        raise UsageError(f"expected a scenario ({known}), but got {name!r}")
+    if wish.transcription and SCENARIOS[name].wait_for_reply:
+        raise UsageError(
+            f"nobody replies in a transcription session, but the scenario {name!r} waits for "
+            "replies; use dictation"
+        )
+    return name
+
+
+def default_folder(name: str, now: datetime) -> Path:
+    """
+    >>> default_folder("conversation-10", datetime(2026, 1, 2, 3, 4, 5)).as_posix()
+    'reports/runs/20260102T030405Z-conversation-10'
+    """
+    return Path("reports/runs") / f"{now:%Y%m%dT%H%M%SZ}-{name}"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from "90", "90s", "2m", "1h30m".
+
+    >>> [parse_duration(text) for text in ("90", "1.5s", "2m", "1h30m")]
+    [90.0, 1.5, 120.0, 5400.0]
+    """
+    found = _DURATION.fullmatch(text.strip())
+    if found is None or not any(found.groups()):
+        raise UsageError(f"expected a duration such as 90, 90s, 2m or 1h30m, but got {text!r}")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s?)?")

@@ -1,0 +1,203 @@
+"""Runs the generator as a subprocess and makes of its run directory a verdict and a report.
+
+Locust patches the process that imports it, so it has one of its own, in a session of its own:
+Ctrl-C reaches us, and we ask the generator to stop in order. If it dies, what it had written is
+still read.
+"""
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rtvc.clock import Clock
+from rtvc.config import child_environment
+from rtvc.errors import RtvcError, UsageError
+from rtvc.loadtest.progress import Tally, read_tally
+from rtvc.loadtest.spec import LAST_WORD_S, LoadSpec
+from rtvc.record import FILES, ConnectionRow, Manifest, RunWriter, load_run
+
+LOG_FILE = "generator.log"
+"""What Locust said, in the run directory."""
+
+LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+
+POLL_S = 0.1
+"""How often the generator is looked after."""
+
+ORDERLY_STOP_S = 10.0
+"""From asking the generator to stop to insisting."""
+
+START_S = 60.0
+"""For the generator to start and load its clips."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the generator ended."""
+
+    interrupted: bool
+    """Somebody pressed Ctrl-C."""
+    exit_status: int
+    """Of the generator process; negative: killed by that signal."""
+
+    @property
+    def in_order(self) -> bool:
+        return self.exit_status == 0
+
+
+class GeneratorProcess:
+    """The generator, from start to end."""
+
+    def __init__(self, spec: LoadSpec, log: Path, clock: Clock) -> None:
+        self._spec = spec
+        self._clock = clock
+        spec_file = Path(spec.work_dir) / "spec.json"
+        spec.save(spec_file)
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                _command(spec, spec_file),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=spec.work_dir,
+                env=_environment(),
+                start_new_session=True,
+            )
+
+    def wait(self, on_poll: Callable[[], None]) -> Ended:
+        """Until it ends. Ctrl-C once: in order; twice: at once."""
+        interrupted = False
+        deadline_s = self._clock.now() + longest_s(self._spec)
+        try:
+            while self._process.poll() is None and self._clock.now() < deadline_s:
+                try:
+                    on_poll()
+                    time.sleep(POLL_S)
+                except KeyboardInterrupt:
+                    if interrupted:
+                        break
+                    interrupted = True
+                    self._spec.stop_file.touch()
+                    deadline_s = self._clock.now() + ORDERLY_STOP_S
+        finally:
+            self._insist()
+        return Ended(interrupted, self._process.wait())
+
+    def _insist(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+
+def longest_s(spec: LoadSpec) -> float:
+    """No run takes longer; one that does hangs."""
+    rounds_s = spec.rounds * 3 * spec.connect_timeout_s
+    calls_s = spec.ramp_s + spec.connect_timeout_s + spec.warm_up_s + spec.duration_s
+    return START_S + calls_s + LAST_WORD_S + rounds_s
+
+
+def _command(spec: LoadSpec, spec_file: Path) -> list[str]:
+    # All users are started at once; each then arrives by the spec's ramp, to the millisecond.
+    users = str(spec.speakers)
+    return [
+        *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"),
+        *("--users", users, "--spawn-rate", users, "--host", spec.url.partition("?")[0]),
+        *("--stop-timeout", "5", "--rtvc-spec", str(spec_file)),
+    ]
+
+
+def _environment() -> dict[str, str]:
+    """Without the user's own LOCUST_* settings, which would change the run unseen."""
+    ours = child_environment(PYTHONUNBUFFERED="1")
+    return {name: value for name, value in ours.items() if not name.startswith("LOCUST_")}
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends a run like Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def claim_folder(folder: Path) -> Path:
+    """The run's folder, new and empty.
+
+    Raises:
+        UsageError: there is something in it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = next(folder.iterdir(), None)
+    except OSError as error:
+        raise UsageError(f"cannot use {folder} as a run's folder: {error.strerror}") from None
+    if taken is not None:
+        raise UsageError(f"expected an empty folder for the run, but {folder} has {taken.name}")
+    return folder.resolve()
+
+
+@contextlib.contextmanager
+def work_folder() -> Iterator[Path]:
+    """Private to this user: clips, the spec and, if there is one, the key."""
+    with TemporaryDirectory(prefix="rtvc-loadtest-") as folder:
+        yield Path(folder)
+
+
+def hand_over(manifest: Manifest, api_key: str | None, spec: LoadSpec) -> None:
+    """Files the generator reads when it starts; the key is never in the spec or the manifest."""
+    folder = Path(spec.work_dir)
+    (folder / "run.json").write_text(json.dumps(asdict(manifest)), encoding="utf-8")
+    if api_key:
+        spec.key_file.touch(mode=0o600)
+        spec.key_file.write_text(api_key, encoding="utf-8")
+
+
+def tell_progress(
+    folder: Path, clock: Clock, every_s: float, show: Callable[[Tally], None]
+) -> Callable[[], None]:
+    """To be called often; reads the run's files no oftener than is cheap."""
+    next_s = clock.now() + min(every_s, 1.0)
+
+    def poll() -> None:
+        nonlocal next_s
+        began_s = clock.now()
+        if began_s < next_s:
+            return
+        seen = read_tally(folder)
+        if seen is not None:
+            show(seen)
+        now_s = clock.now()
+        next_s = now_s + max(every_s, 20 * (now_s - began_s))
+
+    return poll
+
+
+def keep_last_rows(folder: Path) -> None:
+    """One row an attempt: a session has a row when it opens, so that a generator that is killed
+    leaves it behind, and one more when it closes."""
+    path = folder / FILES[ConnectionRow]
+    run = load_run(folder)
+    last = {(row.speaker, row.opened_at_s): row for row in run.connections}
+    if len(last) == len(run.connections):
+        return
+    with TemporaryDirectory(dir=folder, prefix=".closing-") as draft:
+        with RunWriter(Path(draft), run.manifest) as writer:
+            writer.append(*last.values())
+        shutil.move(Path(draft) / path.name, path)
+
+
+def why_nothing_ran(log: Path) -> RtvcError:
+    """The generator left no run behind: its own last words."""
+    lines = log.read_text("utf-8", errors="replace").strip().splitlines() if log.exists() else []
+    last = lines[-1].strip() if lines else "it said nothing"
+    return RtvcError(f"the load generator did not start: {last} (all of it: {log})")

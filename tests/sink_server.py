@@ -1,0 +1,214 @@
+"""A Realtime server that understands nothing and answers after a known delay.
+
+    python -m tests.sink_server --port 0 --delay 0.2 [--mode …]
+
+It hears speech by level, as loud frames begin and end. It notes what it did, on its own clock:
+for each utterance the instant of the last loud frame and of the final, so that a test can compare
+what the load test measured with what was really waited, difference against difference.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+FRAME_S = 0.02
+RATE_HZ = 24_000
+LOUD = 200
+SILENT_FRAMES = 20
+REPLY_S = 0.8
+
+MODES = (
+    "answer",
+    "refuse-503",
+    "refuse-1013",
+    "never-answer",
+    "no-finals",
+    "every-other-final",
+    "garbage",
+    "die",
+    "stop-reading",
+)
+
+
+@dataclass
+class Heard:
+    """One utterance as the server heard it, in seconds of its own clock."""
+
+    last_loud_s: float
+    final_s: float | None
+    reply_s: float | None
+
+
+@dataclass
+class Notes:
+    """What happened, for the test to read."""
+
+    connections: int = 0
+    frames: int = 0
+    truncated: int = 0
+    utterances: list[Heard] = field(default_factory=list)
+
+    def waits_s(self) -> list[float]:
+        """Last loud frame received → final sent."""
+        return [u.final_s - u.last_loud_s for u in self.utterances if u.final_s is not None]
+
+
+class Session:
+    """One caller."""
+
+    def __init__(self, wire: ServerConnection, sink: "Sink", number: int) -> None:
+        self._wire = wire
+        self._sink = sink
+        self._number = number
+        self._frames = 0
+        self._quiet = 0
+        self._items = 0
+        self._speaking = False
+        self._last_loud_s = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        await self._say("session.created", session={"id": f"s{self._number}", "type": "realtime"})
+        async for message in self._wire:
+            event = json.loads(message)
+            if event["type"] == "input_audio_buffer.append":
+                await self._hear(base64.b64decode(event["audio"]))
+            elif event["type"] == "conversation.item.truncate":
+                self._sink.notes.truncated += 1
+        for task in self._tasks:
+            task.cancel()
+
+    async def _say(self, kind: str, **fields: Any) -> None:
+        await self._wire.send(json.dumps({"type": kind, "event_id": "e", **fields}))
+
+    async def _hear(self, pcm16: bytes) -> None:
+        self._frames += 1
+        self._sink.notes.frames += 1
+        loud = int(np.abs(np.frombuffer(pcm16, "<i2").astype(np.int32)).max()) > LOUD
+        if loud:
+            self._quiet, self._last_loud_s = 0, self._sink.now()
+            if not self._speaking:
+                await self._begin()
+        elif self._speaking:
+            self._quiet += 1
+            if self._quiet == SILENT_FRAMES:
+                self._speaking = False
+                self._answer_later(f"s{self._number}i{self._items}", self._last_loud_s)
+        await self._misbehave()
+
+    async def _begin(self) -> None:
+        self._speaking = True
+        self._items += 1
+        item = f"s{self._number}i{self._items}"
+        begun_ms = (self._frames - 1) * 1000 * FRAME_S
+        await self._say("input_audio_buffer.speech_started", item_id=item, audio_start_ms=begun_ms)
+        await self._say("rtvc.hypothesis", item_id=item, text="something")
+
+    async def _misbehave(self) -> None:
+        if self._sink.mode == "die" and self._frames == 100 and self._number == 0:
+            self._wire.transport.abort()
+        if self._sink.mode == "garbage" and self._frames % 50 == 0:
+            await self._wire.send("not json")
+            await self._wire.send("[1]")
+            await self._wire.send('{"type":"session.created","session":7}')
+
+    def _answer_later(self, item: str, last_loud_s: float) -> None:
+        task = asyncio.create_task(self._answer(item, last_loud_s))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, item: str, last_loud_s: float) -> None:
+        heard = Heard(last_loud_s, None, None)
+        self._sink.notes.utterances.append(heard)
+        mode = self._sink.mode
+        if mode == "no-finals" or (mode == "every-other-final" and self._items % 2 == 0):
+            return
+        await asyncio.sleep(max(0.0, last_loud_s + self._sink.delay_s - self._sink.now()))
+        try:
+            await self._say("input_audio_buffer.committed", item_id=item)
+            completed = "conversation.item.input_audio_transcription.completed"
+            heard.final_s = self._sink.now()
+            await self._say(completed, item_id=item, transcript="something else entirely")
+            if self._sink.replies:
+                await self._reply(item, heard)
+        except ConnectionClosed:
+            return
+
+    async def _reply(self, item: str, heard: Heard) -> None:
+        reply = f"r-{item}"
+        await self._say("response.created", response={"id": reply})
+        sound = base64.b64encode(bytes(int(RATE_HZ * 2 * REPLY_S / 4))).decode()
+        heard.reply_s = self._sink.now()
+        for _ in range(4):
+            await self._say(
+                "response.output_audio.delta", response_id=reply, item_id=f"a-{item}", delta=sound
+            )
+        await self._say("response.done", response={"id": reply, "status": "completed"})
+
+
+class Sink:
+    """The server."""
+
+    def __init__(
+        self, mode: str = "answer", delay_s: float = 0.45, *, replies: bool = True
+    ) -> None:
+        self.mode = mode
+        self.delay_s = delay_s
+        self.replies = replies
+        self.notes = Notes()
+        self.now: Callable[[], float] = lambda: 0.0
+
+    async def listen(self, port: int) -> Server:
+        self.now = asyncio.get_running_loop().time
+        return await serve(
+            self._serve, "127.0.0.1", port, process_request=self._answer_http, compression=None
+        )
+
+    async def _answer_http(self, wire: ServerConnection, request: Request) -> Response | None:
+        if request.path.startswith("/readyz"):
+            return wire.respond(HTTPStatus.OK, '{"state":"ready","model":"sink","sessions":0}')
+        if request.path.startswith("/notes"):
+            return wire.respond(HTTPStatus.OK, json.dumps(asdict(self.notes)))
+        if self.mode == "refuse-503":
+            reason = {"error": {"code": "server_full", "message": "8 of 8 sessions are taken"}}
+            return wire.respond(HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(reason))
+        return None
+
+    async def _serve(self, wire: ServerConnection) -> None:
+        number, self.notes.connections = self.notes.connections, self.notes.connections + 1
+        refused: dict[str, Callable[[], Awaitable[None]]] = {
+            "refuse-1013": lambda: wire.close(1013, "try again later"),
+            "never-answer": wire.wait_closed,
+        }
+        if self.mode in refused:
+            await refused[self.mode]()
+            return
+        await Session(wire, self, number).run()
+
+
+async def _main(arguments: argparse.Namespace) -> None:
+    sink = Sink(arguments.mode, arguments.delay, replies=not arguments.no_replies)
+    server = await sink.listen(arguments.port)
+    sys.stdout.write(f"{next(iter(server.sockets)).getsockname()[1]}\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--delay", type=float, default=0.45)
+    parser.add_argument("--mode", choices=MODES, default="answer")
+    parser.add_argument("--no-replies", action="store_true")
+    asyncio.run(_main(parser.parse_args()))
