@@ -5,8 +5,9 @@ everything is warm, and when the server is full.
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rtvc import __version__
 from rtvc.errors import AdmissionRefused
 from rtvc.server.connection import RealtimeConnection
+from rtvc.server.realtimevoicechat import RealtimeVoiceChatConnection
 from rtvc.server.services import Services
 
 _STATIC = Path(__file__).parent / "static"
@@ -113,23 +115,45 @@ def build_app(services: Services) -> FastAPI:
     async def favicon() -> Response:
         return FileResponse(_STATIC / "favicon.svg", media_type="image/svg+xml")
 
+    _add_doors(app, services)
+    return app
+
+
+def _add_doors(app: FastAPI, services: Services) -> None:
+    """The WebSockets, one for each protocol."""
+
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
         query = socket.query_params
         transcription = query.get("intent") == "transcription"
-        connection = RealtimeConnection(
-            socket,
-            services,
-            kind="transcription" if transcription else "realtime",
-            extras=query.get("rtvc") == "1",
-        )
+
+        def connection() -> RealtimeConnection:
+            return RealtimeConnection(
+                socket,
+                services,
+                kind="transcription" if transcription else "realtime",
+                extras=query.get("rtvc") == "1",
+            )
+
         await admit(socket, services, connection)
 
-    return app
+    @app.websocket("/ws")
+    async def realtimevoicechat(socket: WebSocket) -> None:
+        await admit(socket, services, lambda: RealtimeVoiceChatConnection(socket, services))
 
 
-async def admit(socket: WebSocket, services: Services, connection: Any) -> None:
-    """Run a session in a slot of its own, or refuse it at once."""
+class Connection(Protocol):
+    """One session, whatever its protocol."""
+
+    async def run(self) -> None:
+        """Serve until either side ends it."""
+
+
+async def admit(socket: WebSocket, services: Services, connect: Callable[[], Connection]) -> None:
+    """Run a session in a slot of its own, or refuse it at once.
+
+    The session is built only once it has its slot: before, there may be nothing to build it from.
+    """
     readiness = services.readiness
     if not readiness.ready and readiness.state != "restarting":
         body = refusal("not_ready", readiness.detail, _LOADING_RETRY_S)
@@ -142,7 +166,7 @@ async def admit(socket: WebSocket, services: Services, connection: Any) -> None:
         await socket.send_denial_response(body)
         return
     try:
-        await connection.run()
+        await connect().run()
     finally:
         services.admission.leave()
 

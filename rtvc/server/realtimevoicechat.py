@@ -1,0 +1,334 @@
+"""One session of `/ws`: RealtimeVoiceChat's protocol over the same ears, engine and replies.
+
+reader ─ packets ─▶ SampleRateFinder ─▶ Listener ─ voice events ─▶ _heard ─┐
+       ─ commands ─▶ Listener (in order) ─▶ _obey                          ├─▶ Outbox ─▶ writer
+                                            SpokenAnswer ──────────────────┘
+"""
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from rtvc.audio import pcm16_to_float
+from rtvc.config import TurnSettings
+from rtvc.errors import ProtocolError
+from rtvc.protocol.realtimevoicechat import (
+    ASSUMED_RATE_HZ,
+    AudioPacket,
+    ClearHistory,
+    ClientMessage,
+    SampleRateFinder,
+    ServerMessage,
+    ServerMessageType,
+    SetSpeed,
+    TtsStart,
+    TtsStop,
+    decode_packet,
+    encode_server_message,
+    parse_client_message,
+)
+from rtvc.server.connection import new_id
+from rtvc.server.conversation import Conversation, Item
+from rtvc.server.ear import Ear
+from rtvc.server.listener import Listener
+from rtvc.server.outbox import ClientStalledError, Outbox
+from rtvc.server.realtimevoicechat_reply import SpokenAnswer
+from rtvc.server.services import Services
+from rtvc.voice.endpointing import EndpointingSettings
+from rtvc.voice.session import (
+    FinalTranscript,
+    PartialTranscript,
+    SpeechStarted,
+    SpeechStopped,
+    TranscriptFailed,
+    VoiceEvent,
+    VoiceSettings,
+)
+
+_log = logging.getLogger(__name__)
+
+_GOING_AWAY, _POLICY, _INTERNAL = 1001, 1008, 1011
+_FAREWELL_S = 2.0
+
+
+def listening_settings(turn: TurnSettings, speed: int | None) -> VoiceSettings:
+    """How to listen at a position of the page's slider, 0 (at once) to 100 (patient).
+
+    None: the slider was not touched, and the server's own settings hold.
+    """
+    endpointing = (
+        EndpointingSettings(
+            threshold=turn.threshold,
+            silence_s=None if turn.silence_ms is None else turn.silence_ms / 1000,
+        )
+        if speed is None
+        else patience(turn.threshold, speed)
+    )
+    return VoiceSettings(
+        endpointing,
+        prefix_padding_s=turn.prefix_padding_ms / 1000,
+        partial_interval_s=turn.partial_interval_ms / 1000,
+        partials=turn.partials,
+    )
+
+
+def patience(threshold: float, speed: int) -> EndpointingSettings:
+    """Silence that ends a turn, near what RealtimeVoiceChat waits at the same position.
+
+    >>> patience(0.5, 50).unset_silence_s
+    0.65
+    """
+    share = speed / 100
+    return EndpointingSettings(
+        threshold=threshold,
+        silence_s=None,
+        unset_silence_s=0.15 + share,
+        unmarked_silence_s=0.3 + 1.7 * share,
+        unfinished_silence_s=0.6 + 2.4 * share,
+    )
+
+
+class RealtimeVoiceChatConnection:
+    """A caller of `/ws`."""
+
+    def __init__(self, socket: WebSocket, services: Services) -> None:
+        self._socket = socket
+        self._services = services
+        self._clock = services.clock
+        self.session_id = new_id("sess")
+        self._finder = SampleRateFinder()
+        self._rate_hz = ASSUMED_RATE_HZ
+        self._outbox = Outbox(socket.send_text, timeout_s=services.settings.serve.send_timeout_s)
+        self._ear = Ear(services.new_vad(), decode=pcm16_to_float, rate_hz=ASSUMED_RATE_HZ)
+        self._listener = Listener(
+            services,
+            self.session_id,
+            self._ear,
+            listening_settings(services.settings.turn, None),
+            new_item_id=lambda: new_id("item"),
+            on_event=self._heard,
+        )
+        self._conversation = Conversation()
+        self._answer: SpokenAnswer | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+        self._answers_broke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._client_playing = False
+        self._partial = ""
+        self._opened_at_s = self._clock.now()
+        self._utterances = 0
+        self._interruptions = 0
+        self._ignored = 0
+
+    # The life of a session.
+
+    async def run(self) -> None:
+        """Serve until either side ends it; nothing is sent before someone speaks."""
+        await self._socket.accept()
+        self._services.sessions[self.session_id] = self
+        jobs = {
+            "reader": self._read(),
+            "listener": self._listener.run(),
+            "writer": self._outbox.run(),
+            "answers": self._watch_answers(),
+        }
+        work = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
+        code, reason = _GOING_AWAY, "the server is stopping"
+        try:
+            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            code, reason = self._verdict(work)
+        except asyncio.CancelledError:
+            _log.info("session %s ends: %s", self.session_id, reason)
+        finally:
+            self._services.sessions.pop(self.session_id, None)
+            await self._stop([*work, *self._answering])
+        await self._farewell(code, reason)
+
+    async def _stop(self, work: list[asyncio.Task[None]]) -> None:
+        for task in work:
+            task.cancel()
+        await asyncio.wait(work)
+        await self._listener.close()
+
+    def _verdict(self, work: list[asyncio.Task[None]]) -> tuple[int, str]:
+        for task in work:
+            error = task.exception() if task.done() and not task.cancelled() else None
+            if isinstance(error, ClientStalledError):
+                return _POLICY, str(error)
+            if error is not None and not isinstance(error, WebSocketDisconnect):
+                _log.error("session %s failed", self.session_id, exc_info=error)
+                return _INTERNAL, "the server failed; see its log"
+        return _GOING_AWAY, "the server is stopping"
+
+    async def _farewell(self, code: int, reason: str) -> None:
+        if self._socket.client_state is not WebSocketState.CONNECTED:
+            return
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._socket.close(code, reason)
+        except (TimeoutError, RuntimeError, WebSocketDisconnect):
+            _log.info("session %s did not take its close frame", self.session_id)
+
+    def drain(self) -> None:
+        """The protocol has no word for it; the socket is closed when the server stops."""
+
+    def describe(self, now_s: float) -> dict[str, Any]:
+        """The session as /v1/sessions shows it: no text, no audio."""
+        return {
+            "id": self.session_id,
+            "protocol": "realtimevoicechat",
+            "type": "realtime",
+            "age_s": round(now_s - self._opened_at_s, 3),
+            "audio_s": round(self._listener.voice.audio_s, 3),
+            "speaking": self._listener.voice.speaking,
+            "replying": self._answer is not None and not self._answer.over,
+            "utterances": self._utterances,
+            "interruptions": self._interruptions,
+            "echo_frames": self._ear.echo_frames,
+            "audio_backlog_s": round(self._listener.inbox.backlog_s, 3),
+            "unsent_messages": len(self._outbox),
+            "sample_rate_hz": self._rate_hz,
+            "sample_rate_confidence": round(self._finder.confidence, 3),
+            "ignored_messages": self._ignored,
+        }
+
+    # Out.
+
+    def _post(self, kind: ServerMessageType, content: str = "") -> None:
+        self._outbox.post(encode_server_message(ServerMessage(kind, content)))
+
+    # In.
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            try:
+                await self._take(message)
+            except ProtocolError as error:
+                self._ignore(str(error))
+
+    async def _take(self, message: Any) -> None:
+        packet = message.get("bytes")
+        if packet is not None:
+            await self._take_audio(decode_packet(packet))
+            return
+        command = parse_client_message(message.get("text") or "")
+        if command is None:
+            self._ignore("a type that the protocol does not know")
+        else:
+            await self._listener.control(partial(self._obey, command))
+
+    def _ignore(self, reason: str) -> None:
+        """There is no way to tell the client; the first time, the log is told."""
+        self._ignored += 1
+        if self._ignored == 1:
+            _log.warning("session %s: message ignored: %s", self.session_id, reason)
+
+    async def _take_audio(self, packet: AudioPacket) -> None:
+        self._client_playing = packet.playing
+        if not packet.samples:
+            return
+        found_hz = self._finder.feed(packet.timestamp_ms, packet.samples) or ASSUMED_RATE_HZ
+        if found_hz != self._rate_hz:
+            self._rate_hz = found_hz
+            await self._listener.control(partial(self._change_rate, found_hz))
+        await self._listener.append(packet.pcm, packet.samples / found_hz)
+
+    async def _change_rate(self, rate_hz: int) -> None:
+        self._ear.change_input(pcm16_to_float, rate_hz)
+
+    async def _obey(self, command: ClientMessage) -> None:
+        match command:
+            case TtsStart():
+                if self._answer is not None:
+                    self._answer.played_from_s = self._clock.now()
+            case TtsStop():
+                # Sent at every underrun, too: only the end of a whole answer means silence.
+                if self._answer is not None and self._answer.over:
+                    self._answer = None
+                    self._ear.reply_flushed(self._clock.now())
+            case ClearHistory():
+                self._interrupt()
+                self._conversation.clear()
+            case SetSpeed(speed=speed):
+                settings = listening_settings(self._services.settings.turn, speed)
+                self._listener.voice.configure(settings)
+
+    # What was heard.
+
+    def _heard(self, event: VoiceEvent) -> None:
+        match event:
+            case SpeechStarted():
+                self._partial = ""
+                self._interrupt()
+            case PartialTranscript():
+                self._show_partial(event.text)
+            case SpeechStopped():
+                self._utterances += 1
+                self._conversation.add(Item(event.item_id, "user", None, spoken=True))
+            case FinalTranscript():
+                self._final(event)
+            case TranscriptFailed():
+                self._listener.costs.pop(event.item_id, None)
+                _log.warning("session %s: no transcript: %s", self.session_id, event.reason)
+
+    def _show_partial(self, text: str) -> None:
+        if text and text != self._partial:
+            self._partial = text
+            self._post("partial_user_request", text)
+
+    def _final(self, event: FinalTranscript) -> None:
+        self._listener.costs.pop(event.item_id, None)
+        self._conversation.update(event.item_id, text=event.text)
+        if not event.text:
+            return
+        self._post("final_user_request", event.text)
+        if not self._listener.voice.speaking and (self._answer is None or self._answer.over):
+            self._start_answer()
+
+    # Answers.
+
+    def _start_answer(self) -> None:
+        answer = SpokenAnswer(self._services, self._outbox, self._ear, item_id=new_id("item"))
+        messages = self._conversation.messages(self._services.settings.llm.system)
+        self._conversation.add(Item(answer.item_id, "assistant", None, True, complete=False))
+        self._answer = answer
+        task = asyncio.create_task(self._run_answer(answer, messages), name="answer")
+        self._answering.add(task)
+        task.add_done_callback(self._answer_ended)
+
+    async def _run_answer(self, answer: SpokenAnswer, messages: Any) -> None:
+        await answer.run(messages)
+        self._conversation.update(answer.item_id, text=answer.text, complete=True)
+
+    def _answer_ended(self, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._answers_broke.done():
+            self._answers_broke.set_exception(error)
+
+    async def _watch_answers(self) -> None:
+        """Ends the session when an answer failed in a way that nobody foresaw."""
+        await self._answers_broke
+
+    def _interrupt(self) -> None:
+        """Stop the answer that is being made or played; keep in mind what was heard of it."""
+        answer, now_s = self._answer, self._clock.now()
+        if answer is None:
+            return
+        if answer.over and not (self._client_playing or answer.playing(now_s)):
+            return
+        self._interruptions += 1
+        for task in self._answering:
+            task.cancel()
+        heard = answer.heard_by(now_s)
+        self._conversation.update(answer.item_id, text=heard, complete=False)
+        answer.finish(heard)
+        self._answer = None
+        self._ear.reply_flushed(now_s)
+        self._post("stop_tts")
+        self._post("tts_interruption")

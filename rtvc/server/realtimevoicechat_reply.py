@@ -1,0 +1,126 @@
+"""One answer in RealtimeVoiceChat's protocol: text that grows, audio at 48 kHz, and its end."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from rtvc.audio import Resampler, float_to_pcm16, pcm16_to_float, resample
+from rtvc.errors import ReplyError
+from rtvc.protocol.realtimevoicechat import (
+    REPLY_RATE_HZ,
+    ServerMessage,
+    ServerMessageType,
+    encode_server_message,
+    tts_chunk,
+)
+from rtvc.server.ear import Ear
+from rtvc.server.llm import Message
+from rtvc.server.outbox import Outbox
+from rtvc.server.reply import AudioDelta, ReplyEvent, TextDelta, heard_part, speak_reply
+from rtvc.server.services import Services
+from rtvc.voice.session import SAMPLE_RATE_HZ
+
+_log = logging.getLogger(__name__)
+
+_TEXT_INTERVAL_S = 0.05
+"""Each partial answer holds the whole text, so not every token is worth one."""
+
+
+class SpokenAnswer:
+    """An answer in progress, and what the client may have heard of it."""
+
+    def __init__(self, services: Services, outbox: Outbox, ear: Ear, *, item_id: str) -> None:
+        self._services = services
+        self._clock = services.clock
+        self._outbox = outbox
+        self._ear = ear
+        self.item_id = item_id
+        self.text = ""
+        """All text written so far."""
+        self.over = False
+        """Whether final_assistant_answer has been sent, or never will be."""
+        self.played_from_s: float | None = None
+        """When the client began to play: when it said so, or when it was sent the first audio."""
+        self._positions: list[tuple[float, int]] = []
+        self._audio_s = 0.0
+        self._shown_at_s: float | None = None
+        self._upsampler = Resampler(services.tts.rate_hz, REPLY_RATE_HZ)
+
+    async def run(self, messages: Sequence[Message]) -> None:
+        """Write, speak and send until the end; cancel the task to stop at once."""
+        speaking = speak_reply(
+            messages,
+            self._services.llm,
+            self._services.tts,
+            clock=self._clock,
+            voice=self._services.settings.tts.voice,
+            max_tokens=self._services.settings.llm.max_tokens,
+        )
+        try:
+            async with aclosing(speaking) as happenings:
+                async for happening in happenings:
+                    await self._send(happening)
+            await self._send_tail()
+            self.finish(self.text)
+        except ReplyError as error:
+            # The protocol has no error message; the person should not wait for nothing.
+            _log.warning("no answer: %s", error)
+            self.finish(self.text or f"(no answer: {error})")
+
+    def finish(self, text: str) -> None:
+        """Send the final answer, once; an empty one ends what the page shows as being typed."""
+        if not self.over:
+            self.over = True
+            self._post("final_assistant_answer", " ".join(text.split()))
+
+    def heard_by(self, now_s: float) -> str:
+        """The part of the text that was heard by now."""
+        if self.played_from_s is None:
+            return ""
+        return heard_part(self.text, self._positions, (now_s - self.played_from_s) * 1000)
+
+    def playing(self, now_s: float) -> bool:
+        """Whether, by what was sent, the client has not yet played all of it."""
+        started_s = self.played_from_s
+        return started_s is not None and now_s < started_s + self._audio_s
+
+    def _post(self, kind: ServerMessageType, content: str) -> None:
+        self._outbox.post(encode_server_message(ServerMessage(kind, content)))
+
+    async def _send(self, happening: ReplyEvent) -> None:
+        if isinstance(happening, TextDelta):
+            self.text += happening.text
+            self._show_text()
+        elif isinstance(happening, AudioDelta):
+            await self._send_audio(happening)
+
+    def _show_text(self) -> None:
+        now_s = self._clock.now()
+        if self._shown_at_s is None or now_s - self._shown_at_s >= _TEXT_INTERVAL_S:
+            self._shown_at_s = now_s
+            self._post("partial_assistant_answer", self.text)
+
+    async def _send_audio(self, piece: AudioDelta) -> None:
+        await self._outbox.room()
+        loop = asyncio.get_running_loop()
+        pcm = await loop.run_in_executor(self._services.hearing, self._prepare, piece.pcm16)
+        self._outbox.post(encode_server_message(tts_chunk(pcm)))
+        if self.played_from_s is None:
+            self.played_from_s = self._clock.now()
+        self._audio_s += len(piece.pcm16) / 2 / self._services.tts.rate_hz
+        self._positions.append((self._audio_s * 1000, piece.text_position))
+
+    def _prepare(self, pcm16: bytes) -> bytes:
+        """Off the event loop: audio for the client, and for the echo test."""
+        audio = pcm16_to_float(pcm16)
+        heard = resample(audio, self._services.tts.rate_hz, SAMPLE_RATE_HZ)
+        self._ear.reply_audio(heard, self._clock.now())
+        return float_to_pcm16(self._upsampler.feed(audio))
+
+    async def _send_tail(self) -> None:
+        """What the resampler still holds belongs to this answer and to no other."""
+        tail = self._upsampler.flush()
+        if len(tail):
+            await self._outbox.room()
+            self._outbox.post(encode_server_message(tts_chunk(float_to_pcm16(tail))))
