@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,7 +19,15 @@ from rtvc.errors import ModelError, TranscriberError
 from rtvc.stt.engine import EnginePlan, ProcessEngine, build_engine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import Fault, ScriptedTranscriber
-from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Engine, EngineStatus, Hypothesis, Job, JobKind
+from rtvc.stt.transcriber import (
+    SAMPLE_RATE_HZ,
+    Engine,
+    EngineStatus,
+    Hypothesis,
+    Job,
+    JobKind,
+    ReportProgress,
+)
 
 CLOCK = SystemClock()
 TONE = (0.1 * np.sin(np.arange(SAMPLE_RATE_HZ) / 5)).astype(np.float32)
@@ -238,6 +247,55 @@ async def test_close_leaves_no_process_and_no_waiting_call() -> None:
     after = {child.pid for child in psutil.Process().children(recursive=True)}
     assert after <= before
     await engine.close()
+
+
+async def test_close_while_the_process_is_being_replaced() -> None:
+    engine = scripted(ScriptedTranscriber("never"))
+    await engine.start()
+    pid = engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    engine._lose("stopped by the test")
+    await asyncio.sleep(0.1)
+    await engine.close()
+    assert not psutil.pid_exists(pid)
+    assert engine._alive == set()
+
+
+async def test_close_while_the_model_is_looked_for_ends_the_start() -> None:
+    go_on = threading.Event()
+
+    def prepare(report: ReportProgress) -> EnginePlan:
+        report(0.0, "downloading")
+        go_on.wait(20)
+        return EnginePlan(ScriptedTranscriber(), "scripted", "scripted")
+
+    engine = ProcessEngine(prepare, clock=CLOCK, model="scripted")
+    starting = asyncio.create_task(engine.start())
+    await until(lambda: engine.status.detail == "downloading")
+    await engine.close()
+    go_on.set()
+    with pytest.raises(ModelError, match="closed while loading"):
+        await starting
+    assert engine.pid is None
+
+
+async def test_an_engine_that_cannot_be_loaded_again_fails_what_waits() -> None:
+    transcriber = ScriptedTranscriber("yes", delay_s=0.2)
+    plan = EnginePlan(transcriber, "scripted", "scripted")
+    engine = ProcessEngine(
+        lambda report: plan, clock=CLOCK, model="scripted", relaunch_pauses_s=(0, 0)
+    )
+    async with started(engine):
+        call = asyncio.create_task(engine.transcribe(make_job()))
+        await asyncio.sleep(0.05)
+        transcriber._load_error = "the weights are gone"
+        assert engine.pid is not None
+        os.kill(engine.pid, signal.SIGKILL)
+        with pytest.raises(TranscriberError, match="the engine failed: the weights are gone"):
+            await call
+        assert engine.status.state == "failed"
+        assert engine.pid is None
 
 
 async def test_close_while_loading_ends_the_start() -> None:

@@ -103,6 +103,15 @@ def test_a_named_model_is_never_replaced(no_hub: None) -> None:
     assert "Systran/faster-whisper-small.en" in message
 
 
+def test_a_hub_that_never_answers_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, empty_cache: None
+) -> None:
+    monkeypatch.setattr(models, "HUB_DEADLINE_S", 0.05)
+    monkeypatch.setattr(models, "_ask_hub", lambda entry, outcome: None)
+    with pytest.raises(ModelError, match="no answer within 0 s"):
+        resolve_model("tiny")
+
+
 def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch, empty_cache: None) -> None:
     asked: list[CatalogueEntry] = []
     monkeypatch.setattr(models, "_require_hub", asked.append)

@@ -1,7 +1,9 @@
 """The shared engine: one process with the model, one scheduler over all sessions."""
 
 import asyncio
+import contextlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
@@ -77,11 +79,13 @@ class ProcessEngine:
         clock: Clock,
         model: str,
         hang_after_s: float = HANG_AFTER_S,
+        relaunch_pauses_s: Sequence[float] = RELAUNCH_PAUSES_S,
     ) -> None:
         """`prepare` may take its time (a download): it is called in a thread by `start`."""
         self._prepare = prepare
         self._clock = clock
         self._hang_after_s = hang_after_s
+        self._relaunch_pauses_s = tuple(relaunch_pauses_s)
         self._status = EngineStatus("starting", 0.0, "starting", model, "")
         self._listeners: list[Callable[[EngineStatus], None]] = []
         self._scheduler = Scheduler()
@@ -89,6 +93,7 @@ class ProcessEngine:
         self._running: dict[int, _Running] = {}
         self._plan: EnginePlan | None = None
         self._process: EngineProcess | None = None
+        self._alive: set[EngineProcess] = set()
         self._ready: asyncio.Future[Ready] | None = None
         self._replacing: asyncio.Task[None] | None = None
         self._failures_in_a_row = 0
@@ -156,7 +161,7 @@ class ProcessEngine:
         def report(progress: float, detail: str) -> None:
             _post(loop, self._change, "starting", progress, detail)
 
-        self._plan = plan = await asyncio.to_thread(self._prepare, report)
+        self._plan = plan = await _in_daemon_thread(lambda: self._prepare(report))
         self._scheduler = Scheduler(plan.limits)
         self._status = replace(
             self._status,
@@ -175,6 +180,8 @@ class ProcessEngine:
         Raises:
             TranscriberError: it does not get that far.
         """
+        if self._status.state == "closed":
+            raise EngineDied("the engine was closed while loading")
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         process = EngineProcess(
@@ -182,6 +189,7 @@ class ProcessEngine:
             lambda exit_code: _post(loop, self._on_exit, process, exit_code),
         )
         self._process = process
+        self._alive.add(process)
         await asyncio.to_thread(process.start)
         process.send(Load(plan.transcriber, plan.workers))
         try:
@@ -297,19 +305,18 @@ class ProcessEngine:
         if self._ready is not None and not self._ready.done():
             self._settle_ready(EngineDied(f"the engine failed while loading: {why}"))
             return
-        process, self._process = self._process, None
+        self._process = None
         # The last goes back first, as each goes to the front of the row.
         for batch_id in sorted(self._running, reverse=True):
             self._try_again(self._take_back(batch_id), why)
         self._failures_in_a_row = 0
         self._status = replace(self._status, restarts=self._status.restarts + 1)
         self._change("restarting", 0.0, why)
-        self._replacing = asyncio.get_running_loop().create_task(self._replace(process))
+        self._replacing = asyncio.get_running_loop().create_task(self._replace())
 
-    async def _replace(self, lost: EngineProcess | None) -> None:
-        if lost is not None:
-            await asyncio.shield(asyncio.to_thread(lost.stop))
-        for pause_s in RELAUNCH_PAUSES_S:
+    async def _replace(self) -> None:
+        await self._drop_process()
+        for pause_s in self._relaunch_pauses_s:
             await asyncio.sleep(pause_s)
             try:
                 await self._relaunch()
@@ -333,11 +340,13 @@ class ProcessEngine:
                 answer.set_exception(EngineDied(f"the engine failed: {self._status.detail}"))
 
     async def _drop_process(self) -> None:
-        process, self._process = self._process, None
+        """End the process, and any that was being ended when its task was cancelled."""
+        self._process = None
         for batch_id in [*self._running]:
             self._take_back(batch_id)
-        if process is not None:
-            await asyncio.shield(asyncio.to_thread(process.stop))
+        for process in [*self._alive]:
+            await asyncio.to_thread(process.stop)
+            self._alive.discard(process)
 
     def _answer_none(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
@@ -356,9 +365,32 @@ class ProcessEngine:
             listener(self.status)
 
 
+async def _in_daemon_thread(call: Callable[[], EnginePlan]) -> EnginePlan:
+    """Like `asyncio.to_thread`, but a download under way does not keep the program from ending."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[EnginePlan] = loop.create_future()
+
+    def settle(plan: EnginePlan | None, error: Exception | None) -> None:
+        if outcome.done():
+            return
+        if plan is not None:
+            outcome.set_result(plan)
+        elif error is not None:
+            outcome.set_exception(error)
+
+    def run() -> None:
+        try:
+            _post(loop, settle, call(), None)
+        except Exception as error:  # noqa: BLE001  raised again by whoever awaits
+            _post(loop, settle, None, error)
+
+    threading.Thread(target=run, name="prepare model", daemon=True).start()
+    return await outcome
+
+
 def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:
     """From a thread to the loop; a closed loop has nobody left to tell."""
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(call, *arguments)
 
 

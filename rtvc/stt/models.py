@@ -3,7 +3,9 @@
 A name is never silently replaced: only when none was given may another be chosen, with a notice.
 """
 
+import queue
 import struct
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,9 @@ SELFTEST_PATH = Path(__file__).parent / "selftest"
 NEEDED_FILES = ("model.bin", "config.json", "tokenizer.json")
 VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 HUB_TIMEOUT_S = 3.0
-"""Seconds the hub may take to say whether it is there."""
+"""Seconds a connection to the hub, or an answer, may take."""
+HUB_DEADLINE_S = 6.0
+"""Seconds after which the hub is not there, names looked up and all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +249,27 @@ def _cached(entry: CatalogueEntry) -> Path | None:
 
 def _require_hub(entry: CatalogueEntry) -> None:
     """A quick question first: a download may retry for minutes where there is no network."""
+    outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+    ask = threading.Thread(target=_ask_hub, args=[entry, outcome], name="model hub", daemon=True)
+    ask.start()
+    try:
+        # Looking a name up has no timeout of its own, so the whole question gets one.
+        error = outcome.get(timeout=HUB_DEADLINE_S)
+    except queue.Empty:
+        error = TimeoutError(f"no answer within {HUB_DEADLINE_S:.0f} s")
+    if error is not None:
+        raise ModelError(_unreachable(entry, error)) from error
+
+
+def _ask_hub(entry: CatalogueEntry, outcome: queue.SimpleQueue[Exception | None]) -> None:
     from huggingface_hub import HfApi
 
     try:
         HfApi().model_info(entry.repository, timeout=HUB_TIMEOUT_S)
-    except Exception as error:
-        raise ModelError(_unreachable(entry, error)) from error
+    except Exception as error:  # noqa: BLE001  the client's transport errors have no common base
+        outcome.put(error)
+    else:
+        outcome.put(None)
 
 
 def _download(entry: CatalogueEntry) -> Path:

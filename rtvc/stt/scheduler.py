@@ -123,7 +123,7 @@ class Scheduler:
     @property
     def backlog_s(self) -> float:
         """Seconds of audio waiting."""
-        return sum(ticket.audio_s for ticket in self._by_urgency())
+        return sum((ticket.audio_s for ticket in self._by_urgency()), 0.0)
 
     def submit(self, job: Job, now_s: float) -> tuple[Ticket, list[Ticket]]:
         """Take a job in. Returns its ticket and those that will never run because of it.
