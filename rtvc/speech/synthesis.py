@@ -155,6 +155,17 @@ class _Espeak:
         pcm = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.int16)
         return pcm.astype(np.float32) / np.float32(32768.0), self._word_starts
 
+    def phonemes(self, text: str) -> str:
+        """Names of the phonemes, each followed by "_" but the last."""
+        call = self._library.espeak_TextToPhonemes
+        call.restype = ctypes.c_char_p
+        call.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+        rest = ctypes.c_char_p(text.encode())
+        clauses = []
+        while rest.value:
+            clauses.append(call(ctypes.byref(rest), _UTF8, ord("_") << 8).decode())
+        return "_".join(clauses)
+
     def unload(self) -> None:
         self._library.espeak_Terminate()
         _ctypes.dlclose(self._library._handle)
@@ -190,6 +201,17 @@ class Synthesizer:
         with _lock:
             return _espeak().set_voice(name)
 
+    def phonemes(self, text: str, voice: str = "en-us") -> list[str]:
+        """espeak-ng's names of the phonemes that `say` would speak, stress marks included.
+
+        >>> Synthesizer().phonemes("hello")
+        ['h', '@', 'l', "'oU"]
+        """
+        with _lock:
+            espeak = _espeak()
+            _select(espeak, voice)
+            return espeak.phonemes(_speakable(text)).replace("_", " ").split()
+
     def say(
         self,
         text: str,
@@ -211,8 +233,7 @@ class Synthesizer:
             return _nothing(rate_hz)
         with _lock:
             espeak = _espeak(fresh=self._reproducible)
-            if not espeak.set_voice(voice):
-                raise UsageError(f"expected an espeak-ng voice such as 'en-us+f3', got {voice!r}")
+            _select(espeak, voice)
             espeak.set_manner(
                 _within(words_per_minute, 80, 450),
                 _within(pitch, 0, 99),
@@ -223,6 +244,11 @@ class Synthesizer:
         starts_s = [(character, sample / raw_hz) for character, sample in starts]
         audio = np.clip(resample(raw, raw_hz, rate_hz), -1.0, 1.0)
         return _timed(spoken, audio, rate_hz, starts_s)
+
+
+def _select(espeak: _Espeak, voice: str) -> None:
+    if not espeak.set_voice(voice):
+        raise UsageError(f"expected an espeak-ng voice such as 'en-us+f3', got {voice!r}")
 
 
 def _within(value: float, low: int, high: int) -> int:
