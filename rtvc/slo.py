@@ -62,6 +62,21 @@ def _count(run: Summary, counted: int) -> Reading:
     return (float(counted) if spoken else None, spoken)
 
 
+TOLD = 3
+"""Findings told in the verdict sentence; the table has them all."""
+
+_SPOKEN = {
+    "barge_in_latency": "barge-in latency",
+    "cross_talk": "cross-talk words",
+    "wer": "word error rate",
+}
+
+
+def spoken(name: str) -> str:
+    """A metric's or segment's name as people say it."""
+    return _SPOKEN.get(name, name.replace("_", " "))
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
     """One target."""
@@ -86,7 +101,7 @@ class Objective:
         >>> parse_objective("transcription_delay_p95<500ms").name
         'transcription delay p95'
         """
-        return " ".join(filter(None, (self.metric.replace("_", " "), self.aggregate)))
+        return " ".join(filter(None, (spoken(self.metric), self.aggregate)))
 
     @property
     def target_text(self) -> str:
@@ -291,9 +306,11 @@ def _sentence(outcome: Outcome, summary: Summary, verdicts: Sequence[Verdict]) -
     told = [verdict for verdict in verdicts if verdict.status in wanted[outcome]]
     # What people ask about first comes first.
     told.sort(key=lambda verdict: verdict.objective.metric != "transcription_delay")
-    findings = ", ".join(map(_finding, told))
+    findings = list(map(_finding, told[:TOLD]))
+    if told[TOLD:]:
+        findings.append(f"and {len(told) - TOLD} more")
     opening = _opening(outcome, summary)
-    return f"{opening}: {findings}." if findings else f"{opening}."
+    return f"{opening}: {', '.join(findings)}." if findings else f"{opening}."
 
 
 def _opening(outcome: Outcome, summary: Summary) -> str:
@@ -316,7 +333,7 @@ def _finding(verdict: Verdict) -> str:
         return f"no data for {objective.name} (target {objective.target_text})"
     if not verdict.substituted:
         return f"{objective.name} {verdict.measured_text} (target {objective.target_text})"
-    metric = objective.metric.replace("_", " ")
+    metric = spoken(objective.metric)
     target = f"target {objective.aggregate} {objective.target_text}"
     return f"{metric} {verdict.measured_text} ({target})"
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_run import a_connection, a_manifest, a_second, a_turn
 
 from rtvc.errors import UsageError
 from rtvc.record import Run
@@ -29,6 +28,7 @@ from rtvc.slo import (
     shown,
 )
 from rtvc.summary import METRICS, Summary, summarize
+from tests.synthetic_run import a_connection, a_manifest, a_second, a_turn
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_run import a_connection, a_manifest, a_second, a_turn, server_turn, write_run
 
 from rtvc.errors import RecordError
 from rtvc.record import ConnectionRow, GeneratorRow, Run, ServerTurnRow, TurnRow
 from rtvc.summary import Summary, load_summary, summarize, to_json, write_summary
+from tests.synthetic_run import a_connection, a_manifest, a_second, a_turn, server_turn, write_run
 
 
 def a_run(

@@ -83,7 +83,7 @@ DEFINITIONS = (
     ),
     Definition(
         "warm-up",
-        "A speaker's first utterances, recorded and left out of every figure.",
+        "A speaker's first utterances: recorded, pale in the timeline, left out of every number.",
     ),
     Definition(
         "undecided",

@@ -19,7 +19,7 @@ from rtvc.report.svg import (
     round_step,
     text,
 )
-from rtvc.slo import shown
+from rtvc.slo import shown, spoken
 from rtvc.summary import CPU_LIMIT, FRAME_S, WAITS, Stack, Summary, transcription_delay
 
 LEFT, RIGHT = 84, WIDTH - 16
@@ -30,6 +30,9 @@ WINDOW_S = 90.0
 
 ROWS = 16
 """Speakers the timeline draws."""
+
+STRIP = 108
+"""User units: height of one small plot over time."""
 
 GAUGES = 8
 """Gauges drawn from samples.csv."""
@@ -142,7 +145,7 @@ def over_time(turns: Sequence[TurnRow], target_s: float | None) -> Figure | None
     ends = [turn.speech_end_at_s for turn in turns]
     x = Scale(0, max(*ends, 1.0), LEFT, RIGHT)
     delays = [delay for _, delay in came]
-    y = Scale(min(0.0, *delays), max(*delays, target_s or 0) * 1.1, 212, 34)
+    y = Scale(min(0.0, *delays), max(*delays, target_s or 0, 0.02) * 1.1, 212, 34)
     parts = [*bottom_axis(x, 212, 34, "s"), *left_axis(y, LEFT, RIGHT, "ms", 1000)]
     if target_s is not None:
         parts.append(line(LEFT, y(target_s), RIGHT, y(target_s), "target"))
@@ -185,7 +188,9 @@ def timeline(run: Run) -> Figure | None:
     if not run.turns:
         return None
     begin, end = _window(run.turns)
-    inside = [turn for turn in run.turns if begin <= turn.speech_start_at_s < end]
+    inside = [
+        turn for turn in run.turns if begin <= turn.speech_start_at_s and _ends_at(turn) <= end
+    ]
     speakers = _slowest_speakers(inside)
     height = 26 + 24 * len(speakers)
     x = Scale(begin, end, LEFT, RIGHT)
@@ -198,8 +203,8 @@ def timeline(run: Run) -> Figure | None:
             if turn.speaker == speaker:
                 parts += _turn_marks(turn, x, middle)
     everyone = len({turn.speaker for turn in run.turns})
-    chosen = f"The slowest {len(speakers)} of {everyone} speakers, "
-    shown_part = chosen if everyone > len(speakers) else "Seconds "
+    chosen = f"{len(speakers)} of {everyone} speakers (the slowest), "
+    shown_part = chosen if everyone > len(speakers) else ""
     return Figure(
         "timeline",
         "Who spoke when",
@@ -266,10 +271,10 @@ def stack(stacks: Sequence[Stack]) -> Figure | None:
     axis = bottom_axis(x, y + 2, 4, "ms", 1000)
     return Figure(
         "server-stages",
-        "Where the server's time went",
+        "Where the server’s time went",
         "Typical turns at p50 and p95 of their length, taken apart on the server's clock; the "
-        "parts add up. Amber is waiting, blue and violet are work; hatched below is work hidden "
-        "in a wait, not counted in the sum.",
+        "parts add up. Amber is waiting, blue and violet are work. Outlined below: work hidden in "
+        "a wait, not counted in the sum.",
         picture(y + 28, [*axis, *parts], "Server time of typical turns by segment"),
     )
 
@@ -341,8 +346,8 @@ def generator_health(rows: Sequence[GeneratorRow]) -> Figure | None:
     end = max(row.at_s for row in rows)
     parts = _strip(lag, end, 0, "largest lag, ms", 1000 * FRAME_S)
     if cpu:
-        parts += _strip(cpu, end, 100, "CPU, % of a core", 100 * CPU_LIMIT)
-    height = 206 if cpu else 106
+        parts += _strip(cpu, end, STRIP, "CPU, % of a core", 100 * CPU_LIMIT)
+    height = STRIP * (2 if cpu else 1)
     parts += bottom_axis(Scale(0, max(end, 1.0), LEFT, RIGHT), height, height, "s")
     return Figure(
         "generator",
@@ -363,21 +368,17 @@ def gauges(run: Run) -> Figure | None:
     end = max(row.at_s for row in run.samples)
     parts = []
     for place, name in enumerate(names):
-        parts += _strip(_by_second(by_name[name]), end, 100 * place, _readable(name), None)
-    height = 100 * len(names) + 6
+        parts += _strip(_by_second(by_name[name]), end, STRIP * place, spoken(name), None)
+    height = STRIP * len(names)
     parts += bottom_axis(Scale(0, max(end, 1.0), LEFT, RIGHT), height, height, "s")
     left_out = len(by_name) - len(names)
     more = f" {left_out} more are in samples.csv." if left_out else ""
     return Figure(
         "gauges",
         "Gauges over the run",
-        f"Largest reading of each second, on the time axis of the figures above.{more}",
+        f"Largest reading of each second.{more}",
         picture(height + 26, parts, "Gauges over the run"),
     )
-
-
-def _readable(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _by_second(readings: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -392,12 +393,12 @@ def _by_second(readings: Iterable[tuple[float, float]]) -> list[tuple[float, flo
 def _strip(
     points: Sequence[tuple[float, float]], end: float, top: float, name: str, limit: float | None
 ) -> list[str]:
-    """One small plot of a value over time, 100 units high."""
+    """One small plot of a value over time, STRIP units high."""
     highest = max([value for _, value in points] + ([limit] if limit is not None else []))
     lowest = min(0.0, *(value for _, value in points), 0.0)
     x = Scale(0, max(end, 1.0), LEFT, RIGHT)
-    y = Scale(lowest, highest * 1.15 if highest > 0 else lowest + 1, top + 98, top + 26)
-    parts = [*left_axis(y, LEFT, RIGHT, ""), text(LEFT, top + 16, name, "label")]
+    y = Scale(lowest, highest * 1.15 if highest > 0 else lowest + 1, top + 100, top + 30)
+    parts = [*left_axis(y, LEFT, RIGHT, ""), text(LEFT, top + 20, name, "label")]
     if limit is not None:
         parts.append(line(LEFT, y(limit), RIGHT, y(limit), "target"))
     parts.append(path_through([(x(at), y(value)) for at, value in points], "series"))

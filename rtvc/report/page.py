@@ -15,7 +15,7 @@ from rtvc.errors import RecordError, UsageError
 from rtvc.record import Manifest, Run, TurnRow, load_run
 from rtvc.report.definitions import DEFINITIONS
 from rtvc.report.figures import Figure, figures, segment_class
-from rtvc.slo import Judgement, Outcome, Unit, Verdict, judge, parse_objectives, shown
+from rtvc.slo import Judgement, Outcome, Unit, Verdict, judge, parse_objectives, shown, spoken
 from rtvc.summary import Metric, Summary, summarize, transcription_delay, word_errors, write_summary
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -131,7 +131,9 @@ def _context(
 def _facts(manifest: Manifest, summary: Summary) -> list[str]:
     length = "" if summary.duration_s is None else f"{summary.duration_s:.0f} s"
     speakers = f"{summary.speakers} speaker{'' if summary.speakers == 1 else 's'}"
-    found = (_when(manifest.started_at), manifest.url, speakers, length, _model(manifest))
+    model = _model(manifest)
+    named = f"model {model}" if model else None
+    found = (_when(manifest.started_at), manifest.url, speakers, length, named)
     return [fact for fact in found if fact]
 
 
@@ -144,8 +146,9 @@ def _when(started_at: str) -> str:
 
 
 def _model(manifest: Manifest) -> str | None:
-    named = [part for part in (manifest.model, manifest.model_kind) if part]
-    return f"model {', '.join(named)}" if named else None
+    if manifest.model is None:
+        return manifest.model_kind
+    return f"{manifest.model} ({manifest.model_kind})" if manifest.model_kind else manifest.model
 
 
 def _notices(run: Run, summary: Summary) -> list[str]:
@@ -194,7 +197,7 @@ def _delay_row(name: str, metric: Metric) -> dict[str, Any]:
         interval = f"{shown(metric.p95_low, 's')} to {shown(metric.p95_high, 's')}"
     cells = [f"{metric.n:,}", f"{metric.missing:,}", _seconds(metric.p50), _seconds(metric.p95)]
     return {
-        "name": name.replace("_", " "),
+        "name": spoken(name),
         "cells": [*cells, interval, _seconds(metric.p99), _maximum(metric)],
     }
 
@@ -208,18 +211,14 @@ def _maximum(metric: Metric) -> str:
 
 def _legend(summary: Summary) -> list[dict[str, str]]:
     names = dict.fromkeys(name for stack in summary.stacks for name in stack.segments)
-    return [{"name": _spoken(name), "kind": segment_class(name)} for name in names]
-
-
-def _spoken(name: str) -> str:
-    return name.replace("_", " ")
+    return [{"name": spoken(name), "kind": segment_class(name)} for name in names]
 
 
 def _segment_rows(summary: Summary) -> list[dict[str, Any]]:
     return [
         {
             "stage": segment.stage,
-            "name": _spoken(segment.name),
+            "name": spoken(segment.name),
             "kind": "swatch-none" if segment.hidden else segment_class(segment.name),
             "nature": "hidden work" if segment.hidden else "wait" if segment.wait else "work",
             "cells": [
@@ -239,9 +238,9 @@ def _number(name: str, value: float | None, unit: Unit = "") -> dict[str, str]:
 
 def _accuracy_numbers(summary: Summary) -> list[dict[str, str]]:
     accuracy, spoken = summary.accuracy, summary.utterances
-    kinds = f"{accuracy.substitutions} S, {accuracy.deletions} D, {accuracy.insertions} I"
+    kinds = f"{accuracy.substitutions} S + {accuracy.deletions} D + {accuracy.insertions} I"
     return [
-        _number(f"word error rate ({kinds} in {accuracy.reference_words:,})", accuracy.wer, "%"),
+        _number(f"word errors: {kinds} of {accuracy.reference_words:,}", accuracy.wer, "%"),
         _number(f"premature finals ({spoken.cut_utterances})", spoken.premature_share, "%"),
         _number("finals missing", spoken.finals_missing),
         _number(f"cross-talk words ({accuracy.cross_talk_turns} turns)", accuracy.cross_talk_words),
@@ -284,10 +283,10 @@ def _reasons(run: Run) -> list[dict[str, Any]]:
 
 
 def _worst(run: Run) -> list[dict[str, Any]]:
-    """Utterances with word errors, most first."""
+    """Utterances with word errors, most first, the slower of equals first."""
     errors_of = ((turn, word_errors(turn)) for turn in run.turns if not turn.warm_up)
     scored = [(sum(errors), turn) for turn, errors in errors_of if errors and sum(errors)]
-    scored.sort(key=lambda pair: (-pair[0], pair[1].speaker, pair[1].utterance))
+    scored.sort(key=lambda pair: (-pair[0], -transcription_delay(pair[1])))
     return [_worst_row(turn, errors) for errors, turn in scored[:WORST]]
 
 
@@ -329,7 +328,7 @@ def _environment(manifest: Manifest) -> list[tuple[str, str]]:
         ("Command", manifest.command),
         ("Server", manifest.url),
         ("Protocol", manifest.protocol),
-        ("Model", (_model(manifest) or "").removeprefix("model ") or None),
+        ("Model", _model(manifest)),
         (
             "Machine",
             f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GiB",
