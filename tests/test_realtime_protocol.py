@@ -4,6 +4,8 @@ import base64
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -186,6 +188,19 @@ def test_rtvc_events_carry_their_version_and_all_their_fields() -> None:
     assert sent[0]["segments"] == [{"name": "decode", "start_ms": 10.0, "duration_ms": 20.0}]
     assert sent[1]["max_sessions"] == 4
     assert sent[2]["stable_text"] == "hello"
+
+
+def test_the_documentation_names_every_field_of_our_own_events() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
+    ours = text.partition("## Our own events")[2].partition("## RealtimeVoiceChat")[0]
+    for model in (ServerStatus, TurnTimings, TurnSegment):
+        for field in fields(model):
+            assert f"`{field.name}`" in ours or field.name in SHORT
+    assert f"now **{realtime.RTVC_VERSION}**" in ours
+
+
+SHORT = {"name", "start_ms", "duration_ms"}
+"""Shown together, as the shape of a segment."""
 
 
 # Client events.
