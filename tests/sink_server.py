@@ -37,8 +37,11 @@ MODES = (
     "every-other-final",
     "garbage",
     "die",
-    "stop-reading",
+    "mixed",
 )
+
+MIXED = ("answer", "refuse-503", "refuse-1013", "never-answer", "garbage", "die", "no-finals")
+"""What each caller in turn meets in the mode "mixed"."""
 
 
 @dataclass
@@ -67,9 +70,10 @@ class Notes:
 class Session:
     """One caller."""
 
-    def __init__(self, wire: ServerConnection, sink: "Sink", number: int) -> None:
+    def __init__(self, wire: ServerConnection, sink: "Sink", number: int, mode: str) -> None:
         self._wire = wire
         self._sink = sink
+        self._mode = mode
         self._number = number
         self._frames = 0
         self._quiet = 0
@@ -116,9 +120,9 @@ class Session:
         await self._say("rtvc.hypothesis", item_id=item, text="something")
 
     async def _misbehave(self) -> None:
-        if self._sink.mode == "die" and self._frames == 100 and self._number == 0:
+        if self._mode == "die" and self._frames == 100:
             self._wire.transport.abort()
-        if self._sink.mode == "garbage" and self._frames % 50 == 0:
+        if self._mode == "garbage" and self._frames % 50 == 0:
             await self._wire.send("not json")
             await self._wire.send("[1]")
             await self._wire.send('{"type":"session.created","session":7}')
@@ -131,7 +135,7 @@ class Session:
     async def _answer(self, item: str, last_loud_s: float) -> None:
         heard = Heard(last_loud_s, None, None)
         self._sink.notes.utterances.append(heard)
-        mode = self._sink.mode
+        mode = self._mode
         if mode == "no-finals" or (mode == "every-other-final" and self._items % 2 == 0):
             return
         await asyncio.sleep(max(0.0, last_loud_s + self._sink.delay_s - self._sink.now()))
@@ -169,6 +173,11 @@ class Sink:
         self.notes = Notes()
         self.now: Callable[[], float] = lambda: 0.0
 
+        self._callers: dict[ServerConnection, int] = {}
+
+    def _mode_of(self, number: int) -> str:
+        return MIXED[number % len(MIXED)] if self.mode == "mixed" else self.mode
+
     async def listen(self, port: int) -> Server:
         self.now = asyncio.get_running_loop().time
         return await serve(
@@ -180,21 +189,24 @@ class Sink:
             return wire.respond(HTTPStatus.OK, '{"state":"ready","model":"sink","sessions":0}')
         if request.path.startswith("/notes"):
             return wire.respond(HTTPStatus.OK, json.dumps(asdict(self.notes)))
-        if self.mode == "refuse-503":
+        number, self.notes.connections = self.notes.connections, self.notes.connections + 1
+        self._callers[wire] = number
+        if self._mode_of(number) == "refuse-503":
             reason = {"error": {"code": "server_full", "message": "8 of 8 sessions are taken"}}
             return wire.respond(HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(reason))
         return None
 
     async def _serve(self, wire: ServerConnection) -> None:
-        number, self.notes.connections = self.notes.connections, self.notes.connections + 1
+        number = self._callers.pop(wire)
+        mode = self._mode_of(number)
         refused: dict[str, Callable[[], Awaitable[None]]] = {
             "refuse-1013": lambda: wire.close(1013, "try again later"),
             "never-answer": wire.wait_closed,
         }
-        if self.mode in refused:
-            await refused[self.mode]()
+        if mode in refused:
+            await refused[mode]()
             return
-        await Session(wire, self, number).run()
+        await Session(wire, self, number, mode).run()
 
 
 async def _main(arguments: argparse.Namespace) -> None:

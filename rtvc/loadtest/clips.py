@@ -15,6 +15,7 @@ import numpy as np
 from rtvc.errors import UsageError
 from rtvc.loadtest.call import Microphone, Mute
 from rtvc.loadtest.realtime_client import WIRE_RATE_HZ
+from rtvc.loadtest.rows import learn
 from rtvc.loadtest.spec import LoadSpec
 from rtvc.speech.corpus import Clip, builtin_clips, corpus_hash, folder_clips
 from rtvc.speech.speaker import SCENARIOS, PreparedClip, Speaker, prepare
@@ -137,4 +138,8 @@ class Cast:
 
 def load_cast(spec: LoadSpec) -> Cast:
     """For a run that only connects, there is nothing to load."""
-    return Cast(spec, [] if spec.kind == "connect-storm" else load_clips(spec.clips_file))
+    if spec.kind == "connect-storm":
+        return Cast(spec, [])
+    deal = load_clips(spec.clips_file)
+    learn(prepared.clip.text for clips in deal for prepared in clips)
+    return Cast(spec, deal)

@@ -16,7 +16,14 @@ from rich.status import Status
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import RtvcError
 from rtvc.loadtest.clips import Corpus, builtin_corpus, recorded_corpus, save_clips
-from rtvc.loadtest.plan import Wish, default_folder, make_spec, parse_duration
+from rtvc.loadtest.plan import (
+    CONNECT_TIMEOUT_S,
+    GRACE_S,
+    Wish,
+    default_folder,
+    make_spec,
+    parse_duration,
+)
 from rtvc.loadtest.preflight import ServerFacts, ask_server
 from rtvc.loadtest.progress import Tally
 from rtvc.loadtest.runner import (
@@ -95,6 +102,13 @@ def loadtest(
     api_key: Annotated[
         str | None, _flag("--api-key", "Sent as a Bearer token; never recorded")
     ] = None,
+    connect_timeout: Annotated[
+        float, _flag("--connect-timeout", "Seconds until a session that is not usable failed [15]")
+    ] = CONNECT_TIMEOUT_S,
+    grace: Annotated[
+        float,
+        _flag("--grace", "Seconds until a final or reply is missing [10]"),
+    ] = GRACE_S,
     insecure: Annotated[
         bool, _flag("--insecure", "Accept a self-signed certificate (wss)")
     ] = False,
@@ -118,6 +132,8 @@ def loadtest(
         protocol=protocol,
         storm_rounds=connect_storm,
         insecure=insecure,
+        connect_timeout_s=connect_timeout,
+        grace_s=grace,
     )
     raise typer.Exit(_LoadTest(wish, out, api_key, as_json=as_json).run())
 

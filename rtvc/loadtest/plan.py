@@ -15,10 +15,8 @@ PROTOCOLS = ("openai-realtime",)
 STORM = "connect-storm"
 
 CONNECT_TIMEOUT_S = 15.0
-"""From before TCP connect until the session is usable; slower has failed."""
 
 GRACE_S = 10.0
-"""A final, or a reply, that takes longer is missing."""
 
 MAX_SPEAKERS = 1000
 """Of one generator process; far beyond what one holds on schedule."""
@@ -59,6 +57,10 @@ class Wish:
     """Rounds of a connect storm; 0: a run of calls."""
     insecure: bool = False
     """Accept any certificate."""
+    connect_timeout_s: float = CONNECT_TIMEOUT_S
+    """A session that takes longer to become usable has failed."""
+    grace_s: float = GRACE_S
+    """A final, or a reply, that takes longer is missing."""
 
     @property
     def is_storm(self) -> bool:
@@ -92,8 +94,8 @@ def make_spec(wish: Wish, run_dir: Path, work_dir: Path) -> LoadSpec:
         scenario=_scenario(wish),
         transcription=wish.transcription,
         seed=wish.seed,
-        connect_timeout_s=CONNECT_TIMEOUT_S,
-        grace_s=GRACE_S,
+        connect_timeout_s=wish.connect_timeout_s,
+        grace_s=wish.grace_s,
         insecure=wish.insecure,
         run_dir=str(run_dir),
         work_dir=str(work_dir),
@@ -105,14 +107,23 @@ def _check(wish: Wish) -> None:
         raise UsageError(f"expected 1 to {MAX_SPEAKERS} speakers, but got {wish.speakers}")
     if not 0 < wish.duration_s <= 86_400:
         raise UsageError(f"expected a duration of up to a day, but got {wish.duration_s:g} s")
-    for name, seconds in (("--warm-up", wish.warm_up_s), ("--ramp", wish.ramp_s)):
-        if seconds is not None and not 0 <= seconds <= 3600:
-            raise UsageError(f"expected {name} of 0 to 3600 s, but got {seconds:g}")
+    _check_seconds(wish)
     if wish.protocol not in PROTOCOLS:
         known = ", ".join(PROTOCOLS)
         raise UsageError(f"expected a protocol ({known}), but got {wish.protocol!r}")
     if wish.storm_rounds < 0:
         raise UsageError(f"expected 0 or more rounds of a storm, but got {wish.storm_rounds}")
+
+
+def _check_seconds(wish: Wish) -> None:
+    for name, seconds in (
+        ("--warm-up", wish.warm_up_s),
+        ("--ramp", wish.ramp_s),
+        ("--connect-timeout", wish.connect_timeout_s),
+        ("--grace", wish.grace_s),
+    ):
+        if seconds is not None and not 0 <= seconds <= 3600:
+            raise UsageError(f"expected {name} of 0 to 3600 s, but got {seconds:g}")
 
 
 def _scenario(wish: Wish) -> str:
