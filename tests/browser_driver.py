@@ -21,8 +21,8 @@ _QUIET = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    "--autoplay-policy=user-gesture-required",
     "--use-fake-device-for-media-stream",
+    "--autoplay-policy=user-gesture-required",
     "--host-resolver-rules=MAP voice.example 127.0.0.1",
 ]
 _READ_STATE = """() => {

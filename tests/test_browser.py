@@ -32,8 +32,9 @@ pytestmark = [
     ),
 ]
 
-FIRST = "please move the meeting with anna to thursday"
-SECOND = "stop and set a timer for ten minutes"
+FIRST = "I need you to check the weather in Madrid."
+SECOND = "Stop, and set a timer for ten minutes."
+THIRD = "If we need the purple letter, tell me a joke."
 STATIC = Path(rtvc.server.__file__).parent / "static"
 TYPES = {
     ".html": "text/html",
@@ -70,7 +71,7 @@ def within_one_word(said: str, heard: str | None) -> bool:
 def test_a_conversation_with_an_interruption(
     server_url: str, tmp_path: Path, screenshots: Path | None
 ) -> None:
-    said = [driver.Said(FIRST, 2.0), driver.Said(SECOND, 3.0)]
+    said = [driver.Said(FIRST, 2.0), driver.Said(SECOND, 3.0), driver.Said(THIRD, 12.0)]
     microphone = driver.write_microphone(tmp_path / "microphone.wav", said)
     with driver.chromium(microphone) as browser:
         page = browser.new_page(viewport={"width": 1180, "height": 860})
@@ -121,13 +122,38 @@ def check_waterfall(page: Page, timings: dict[str, Any]) -> None:
 
 def take_pictures(page: Page, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
-        page.screenshot(path=folder / f"page-{theme}.png")
+    driver.wait_for(page, "rtvcPage.turns[2]?.hypothesis.split(' ').length > 4")
+    page.screenshot(path=folder / "page-light.png")
+    driver.wait_for(page, "rtvcPage.turns[2]?.heardMs > 1500")
+    page.emulate_media(color_scheme="dark")
+    page.screenshot(path=folder / "page-dark.png")
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": 360, "height": 740})
     page.evaluate("window.scrollTo(0, document.documentElement.scrollHeight)")
     page.screenshot(path=folder / "page-narrow.png")
+
+
+def test_a_browser_that_refuses_24_khz_hears_and_speaks_all_the_same(
+    server_url: str, tmp_path: Path
+) -> None:
+    microphone = driver.write_microphone(tmp_path / "microphone.wav", [driver.Said(FIRST, 1.0)])
+    with driver.chromium(microphone) as browser:
+        page = browser.new_page()
+        page.add_init_script("""
+            window.rates = [];
+            window.AudioContext = class extends AudioContext {
+                constructor({ sampleRate, ...rest }) {
+                    if (sampleRate !== undefined) throw new DOMException("", "NotSupportedError");
+                    super({ ...rest, sampleRate: 44100 });
+                    window.rates.push(this.sampleRate);
+                }
+            };""")
+        page.goto(server_url)
+        page.get_by_role("button", name="Start talking").click()
+        state = driver.wait_for(page, "rtvcPage.turns[0]?.heardWhole")
+        assert page.evaluate("window.rates") == [44100]
+        assert within_one_word(FIRST, state["turns"][0]["final"])
+        assert state["playedMs"] == pytest.approx(state["turns"][0]["heardMs"], rel=0.05)
 
 
 def test_a_refused_microphone_is_explained(server_url: str) -> None:
@@ -139,6 +165,18 @@ def test_a_refused_microphone_is_explained(server_url: str) -> None:
         assert "Set Microphone to Allow" in page.locator("#help").inner_text()
         assert driver.state_of(page)["phase"] == "failed"
         assert page.get_by_role("button", name="Start talking").is_enabled()
+
+
+def test_a_missing_microphone_is_explained(server_url: str) -> None:
+    with driver.chromium(None) as browser:
+        page = browser.new_page()
+        page.add_init_script("""
+            navigator.mediaDevices.getUserMedia = () =>
+                Promise.reject(new DOMException("Requested device not found", "NotFoundError"));
+        """)
+        page.goto(server_url)
+        page.get_by_role("button", name="Start talking").click()
+        page.get_by_role("heading", name="No microphone was found").wait_for()
 
 
 def test_plain_http_from_elsewhere_is_explained(server_url: str) -> None:
@@ -216,6 +254,44 @@ def test_a_tone_survives_the_resampler(server_url: str) -> None:
             assert tone["rms"] == pytest.approx(0.7071, rel=0.01)
             assert tone["hz"] == pytest.approx(1000, rel=0.01)
         assert page.evaluate(script, [48_000, 15_000])["rms"] < 0.003
+
+
+CONTRASTS = """() => {
+    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const luminance = (name) => {
+        const probe = document.body.appendChild(document.createElement("i"));
+        probe.style.color = `var(--${name})`;
+        canvas.fillStyle = getComputedStyle(probe).color;
+        probe.remove();
+        canvas.fillRect(0, 0, 1, 1);
+        const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((byte) => {
+            const share = byte / 255;
+            return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+        });
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const pairs = [
+        ["on-accent", "accent"], ["on-work", "work"], ["on-wait", "wait"], ["paper", "ink"],
+    ];
+    for (const text of ["ink", "muted", "over", "within", "target"]) {
+        for (const ground of ["paper", "surface", "sunken"]) pairs.push([text, ground]);
+    }
+    return pairs.map(([text, ground]) => {
+        const [dark, light] = [luminance(text), luminance(ground)].sort((a, b) => a - b);
+        return [`${text} on ${ground}`, (light + 0.05) / (dark + 0.05)];
+    });
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out(server_url: str, theme: str) -> None:
+    with driver.chromium(None) as browser:
+        page = browser.new_page()
+        page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+        page.goto(server_url)
+        contrasts = page.evaluate(CONTRASTS)
+        assert len(contrasts) == 19
+        assert [pair for pair in contrasts if pair[1] < 4.5] == []
 
 
 class PageStub:

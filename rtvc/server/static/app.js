@@ -44,6 +44,7 @@ class Page extends SessionListener {
     /** @type {Map<string, number>} by item id, so that a turn's two reports count once */
     this.delays_ms = new Map();
     this.level_dbfs = -90;
+    this.announcedPhase = "idle";
   }
 
   get phase() {
@@ -68,12 +69,13 @@ class Page extends SessionListener {
     if (!microphoneIsReachable()) return this.fail("insecure");
     this.starting = true;
     this.draw();
+    const context = (this.context = openAudioContext());
     try {
-      await this.#openSound();
+      await this.#openSound(context);
     } catch (error) {
-      return this.fail("sound", String(error));
+      if (this.context === context) this.fail("sound", String(error));
     }
-    if (this.starting) this.session.start(); // not stopped meanwhile
+    if (this.context === context) this.session.start(); // else stopped meanwhile
   }
 
   stop() {
@@ -102,18 +104,14 @@ class Page extends SessionListener {
 
   // --- sound ---------------------------------------------------------------------------------
 
-  async #openSound() {
-    this.context ??= openAudioContext();
-    await this.context.resume();
-    this.player ??= await this.#openPlayer(this.context);
-  }
-
   /** @param {AudioContext} context */
-  async #openPlayer(context) {
+  async #openSound(context) {
+    await context.resume();
     const player = await Player.open(context);
+    if (this.context !== context) return player.close();
     player.onProgress = (item, heardMs) => this.conversation.heard(item.itemId, heardMs);
     player.onFinished = (itemId) => this.#replyFinished(itemId);
-    return player;
+    this.player = player;
   }
 
   async #closeSound() {
@@ -319,8 +317,16 @@ class Page extends SessionListener {
     view.drawStart(phase === "live" ? "on" : this.isRunning ? "busy" : "off");
     view.drawMute(this.microphone?.muted ?? false, phase === "live");
     view.write("status", this.#statusText());
+    this.#announcePhase(phase);
     this.#drawEmpty();
     this.#drawStats();
+  }
+
+  /** Within a conversation the finals are read out, not every change. @param {string} phase */
+  #announcePhase(phase) {
+    if (phase === this.announcedPhase) return;
+    this.announcedPhase = phase;
+    if (phase !== "waiting" && phase !== "failed") view.announce(this.#statusText());
   }
 
   #drawEmpty() {

@@ -102,9 +102,18 @@ export class Conversation {
 
   /** @param {WireEvent} event */
   #speechStarted(event) {
+    const before = this.turns.at(-1);
+    if (before?.speaking) this.#nothingSaid(before);
     const turn = new Turn(event.item_id, this.turns.length + 1);
     this.turns.push(turn);
     this.byItem.set(turn.itemId, turn);
+    this.changed(turn);
+  }
+
+  /** Its end was never reported: the server took a noise for speech. @param {Turn} turn */
+  #nothingSaid(turn) {
+    turn.speaking = false;
+    turn.final ??= turn.hypothesis;
     this.changed(turn);
   }
 

@@ -15,14 +15,19 @@ function current() {
 
 /** @param {Theme} theme */
 function choose(theme) {
-  if (theme === "system") {
-    delete document.documentElement.dataset.theme;
-    localStorage.removeItem(STORED_AS);
-  } else {
-    document.documentElement.dataset.theme = theme;
-    localStorage.setItem(STORED_AS, theme);
-  }
+  if (theme === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
   draw();
+  remember(theme);
+}
+
+/** @param {Theme} theme */
+function remember(theme) {
+  try {
+    localStorage.setItem(STORED_AS, theme);
+  } catch {
+    // Storage is blocked: chosen for this visit only.
+  }
 }
 
 function draw() {
