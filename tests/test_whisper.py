@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -153,6 +155,84 @@ def test_noise_has_no_text(level: float) -> None:
         assert answer.text == ""
         assert answer.no_speech_prob is not None
         assert answer.no_speech_prob > 0.5
+
+
+# Prompts of multilingual models, on a fake that keeps what it is asked
+
+
+class FakeModel:
+    """CTranslate2's Whisper as far as decoding needs it: hears French, says one word."""
+
+    is_multilingual = True
+
+    def __init__(self) -> None:
+        self.prompts: list[list[int]] = []
+        self.options: dict[str, object] = {}
+
+    def detect_language(self, encoded: object) -> list[list[tuple[str, float]]]:
+        return [[("<|fr|>", 0.8), ("<|en|>", 0.2)]] * 2
+
+    def generate(
+        self, encoded: object, prompts: list[list[int]], **options: object
+    ) -> list[SimpleNamespace]:
+        self.prompts, self.options = prompts, options
+        said = SimpleNamespace(sequences_ids=[[5]], scores=[-0.2], no_speech_prob=0.1)
+        return [said for _ in prompts]
+
+
+@pytest.fixture
+def multilingual(monkeypatch: pytest.MonkeyPatch) -> tuple[WhisperTranscriber, FakeModel]:
+    vocabulary = tokenizers.Tokenizer.from_file(str(SELFTEST_PATH / "tokenizer.json"))
+    vocabulary.add_special_tokens(["<|fr|>", "<|en|>"])
+    fake = FakeModel()
+    transcriber = WhisperTranscriber(SELFTEST_PATH, clock=SystemClock())
+    loaded = SimpleNamespace(model=fake, hf_tokenizer=vocabulary)
+    monkeypatch.setattr(transcriber, "_whisper", loaded)
+    return transcriber, fake
+
+
+def windows(*languages: str | None, prompt: str | None = None) -> list[whisper._Window]:
+    audio = np.full(2 * SAMPLE_RATE_HZ, 0.1, np.float32)
+    return [whisper._Window(0, audio, prompt, language) for language in languages]
+
+
+def test_a_multilingual_prompt_names_the_language_asked_for_or_heard(
+    multilingual: tuple[WhisperTranscriber, FakeModel],
+) -> None:
+    transcriber, fake = multilingual
+    transcriber._decode(windows("en", None), encoded=None)
+    token = transcriber._whisper.hf_tokenizer.token_to_id
+    assert fake.prompts == [
+        [
+            token("<|startoftranscript|>"),
+            token(name),
+            token("<|transcribe|>"),
+            token("<|notimestamps|>"),
+        ]
+        for name in ("<|en|>", "<|fr|>")
+    ]
+    assert fake.options["suppress_blank"] is True
+
+
+@pytest.mark.parametrize(("language", "most"), [("en", 30), ("fr", 60)])
+def test_the_answer_is_bounded_by_the_seconds_of_audio(
+    multilingual: tuple[WhisperTranscriber, FakeModel], language: str, most: int
+) -> None:
+    transcriber, fake = multilingual
+    transcriber._decode(windows(language), encoded=None)
+    assert fake.options["max_length"] == len(fake.prompts[0]) + most
+
+
+def test_context_stands_before_the_transcript(
+    multilingual: tuple[WhisperTranscriber, FakeModel],
+) -> None:
+    transcriber, fake = multilingual
+    transcriber._decode(windows("en", prompt="the meeting " * 500), encoded=None)
+    token = transcriber._whisper.hf_tokenizer.token_to_id
+    prompt = fake.prompts[0]
+    assert prompt[0] == token("<|startofprev|>")
+    assert prompt[-4] == token("<|startoftranscript|>")
+    assert len(prompt) == 224 + 4
 
 
 # Times and settings
