@@ -545,6 +545,12 @@ class Run:
     """The load generator watching itself."""
 
     @property
+    def attempts(self) -> list[ConnectionRow]:
+        """Connections, each once: an attempt may be written as it opens and again as it ends."""
+        latest = {(row.speaker, row.opened_at_s): row for row in self.connections}
+        return list(latest.values())
+
+    @property
     def cut_off(self) -> bool:
         """Whether the run ended before it was closed."""
         return self.manifest.duration_s is None

@@ -358,4 +358,5 @@ def _rounded(number: float, more_digits: int) -> str:
     """About three significant digits, trailing zeros left out."""
     digits = 0 if abs(number) >= 100 else 1 if abs(number) >= 10 else 2
     text = f"{number:.{digits + more_digits}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    shortest = text.rstrip("0").rstrip(".") if "." in text else text
+    return shortest.replace("-", "−")

@@ -268,7 +268,7 @@ def summarize(run: Run) -> Summary:
     """The figures of a run; pure."""
     turns = [turn for turn in run.turns if not turn.warm_up]
     utterances = _utterances(run.turns)
-    connections = _connections(run.connections)
+    connections = _connections(run.attempts)
     lag = _merged_lag(run)
     server_turns = _without_warm_up(run)
     return Summary(
@@ -276,11 +276,11 @@ def summarize(run: Run) -> Summary:
         started_at=run.manifest.started_at,
         duration_s=_duration(run),
         cut_off=run.cut_off,
-        speakers=len({row.speaker for row in run.connections}),
+        speakers=len({row.speaker for row in run.attempts}),
         model=run.manifest.model,
         model_kind=run.manifest.model_kind,
         self_test=run.manifest.is_self_test,
-        metrics=_metrics(run.connections, turns, lag),
+        metrics=_metrics(run.attempts, turns, lag),
         connections=connections,
         utterances=utterances,
         accuracy=_accuracy(turns),

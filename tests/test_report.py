@@ -186,6 +186,13 @@ def test_an_empty_run_has_a_report_that_says_so(tmp_path: Path) -> None:
     assert "svg" not in page.tags
 
 
+def test_a_void_run_ticks_nothing(tmp_path: Path) -> None:
+    rows: list[Row] = [a_turn(0, i) for i in range(120)]
+    page = report_on(tmp_path, [*rows, a_connection(), a_second(lag_histogram="900:100")])
+    assert "✓" not in page.text
+    assert "– transcription delay p95 < 500 ms 300 ms 120" in page.text
+
+
 def test_one_lonely_turn_is_drawn(tmp_path: Path) -> None:
     page = report_on(tmp_path, [a_turn(transcription_delay_s=0.0), a_second(lag_max_s=0.0)])
     assert page.tags.count("svg") == 4
@@ -304,6 +311,7 @@ def test_the_terminal_names_the_self_test_model_and_a_void_run(tmp_path: Path) -
     written = terminal_text(verdict_table(summary, judge(summary).verdicts))
     assert "measured with the self-test model" in written
     assert "void: the load generator used 97 % of a core" in written
+    assert "✓" not in written
 
 
 @given(

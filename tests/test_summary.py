@@ -116,6 +116,15 @@ def test_refused_failed_and_lost_are_counted_apart_and_all_are_errors() -> None:
     assert summary.metrics["connection"].missing == 2
 
 
+def test_an_attempt_written_as_it_opens_and_as_it_ends_is_one() -> None:
+    opened = a_connection(0, outcome="ok", close_code=None, closed_at_s=None)
+    ended = a_connection(0, outcome="lost", reason="1011", closed_at_s=9.0)
+    summary = summarize(a_run(connections=[opened, a_connection(1), ended]))
+    assert summary.connections.attempts == 2
+    assert summary.connections.lost == 1
+    assert summary.metrics["connection"].n == 2
+
+
 def test_concurrent_sessions_are_those_open_at_once() -> None:
     rows = [
         a_connection(0, opened_at_s=0.0, closed_at_s=10.0),

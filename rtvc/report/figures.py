@@ -343,7 +343,7 @@ def generator_health(rows: Sequence[GeneratorRow]) -> Figure | None:
         return None
     lag = _by_second((row.at_s, 1000 * row.lag_max_s) for row in rows)
     cpu = _by_second((row.at_s, 100 * row.cpu_ratio) for row in rows if row.cpu_ratio is not None)
-    end = max(row.at_s for row in rows)
+    end = float(math.ceil(max(row.at_s for row in rows)))
     parts = _strip(lag, end, 0, "largest lag, ms", 1000 * FRAME_S)
     if cpu:
         parts += _strip(cpu, end, STRIP, "CPU, % of a core", 100 * CPU_LIMIT)
@@ -365,7 +365,7 @@ def gauges(run: Run) -> Figure | None:
     names = sorted(by_name)[:GAUGES]
     if not names:
         return None
-    end = max(row.at_s for row in run.samples)
+    end = float(math.ceil(max(row.at_s for row in run.samples)))
     parts = []
     for place, name in enumerate(names):
         parts += _strip(_by_second(by_name[name]), end, STRIP * place, spoken(name), None)

@@ -25,6 +25,9 @@ REPORT_FILE = "report.html"
 MARKS = {"passed": "✓", "failed": "✗", "undecided": "?", "no data": "✗"}
 """As k6 draws them."""
 
+VOID_MARK = "–"
+"""Beside every objective of a void run."""
+
 OUTCOMES: dict[Outcome, str] = {
     "met": "Targets met",
     "missed": "Targets missed",
@@ -110,7 +113,9 @@ def _context(
         "outcome": OUTCOMES[judgement.outcome],
         "facts": _facts(run.manifest, summary),
         "notices": _notices(run, summary),
-        "targets": [_target_row(verdict) for verdict in judgement.verdicts],
+        "targets": [
+            _target_row(verdict, void=judgement.outcome == "void") for verdict in judgement.verdicts
+        ],
         "delays": [_delay_row(name, metric) for name, metric in summary.metrics.items()],
         "figures": drawn,
         "legend": _legend(summary),
@@ -165,11 +170,12 @@ def _notices(run: Run, summary: Summary) -> list[str]:
     return notices
 
 
-def _target_row(verdict: Verdict) -> dict[str, Any]:
+def _target_row(verdict: Verdict, *, void: bool) -> dict[str, Any]:
+    """In a void run nothing is ticked, however good it looks."""
     return {
-        "kind": verdict.status.replace(" ", "-"),
-        "mark": MARKS[verdict.status],
-        "status": verdict.status,
+        "kind": "unjudged" if void else verdict.status.replace(" ", "-"),
+        "mark": VOID_MARK if void else MARKS[verdict.status],
+        "status": "not judged" if void else verdict.status,
         "name": verdict.objective.name,
         "target": verdict.objective.target_text,
         "measured": verdict.measured_text.partition(", n=")[0],
@@ -273,7 +279,7 @@ def _generator_numbers(summary: Summary) -> list[dict[str, str]]:
 def _reasons(run: Run) -> list[dict[str, Any]]:
     counted = Counter(
         (row.outcome, row.reason or "no reason given")
-        for row in run.connections
+        for row in run.attempts
         if row.outcome != "ok"
     )
     return [

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rtvc.report.page import MARKS
+from rtvc.report.page import MARKS, VOID_MARK
 from rtvc.slo import Judgement, Outcome, Status, Verdict
 from rtvc.summary import Summary
 
@@ -34,14 +34,14 @@ def verdict_table(summary: Summary, verdicts: Sequence[Verdict]) -> RenderableTy
     table.add_column("target", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
     for verdict in verdicts:
-        table.add_row(*_cells(verdict))
+        table.add_row(*_cells(verdict, void=not summary.generator.valid))
     return Group(table, *_notes(summary))
 
 
-def _cells(verdict: Verdict) -> list[Text]:
-    style = _STATUS_STYLES[verdict.status]
+def _cells(verdict: Verdict, *, void: bool) -> list[Text]:
+    style = "dim" if void else _STATUS_STYLES[verdict.status]
     return [
-        Text(MARKS[verdict.status], style),
+        Text(VOID_MARK if void else MARKS[verdict.status], style),
         Text(verdict.objective.name),
         Text(verdict.measured_text.partition(", n=")[0], style),
         Text(verdict.objective.target_text),
