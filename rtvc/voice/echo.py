@@ -11,7 +11,8 @@ measure. Before that,
   few reverberation times are tried;
 - the unknown gain is fitted, and for the most part the gain of each band too (the frequency
   response of the path); a single gain for each band would explain too much;
-- loud cells of the spectrogram weigh more than quiet ones, where noise rules.
+- loud cells of the spectrogram weigh more than quiet ones, where noise rules, and a floor of noise
+  is put under the reply's spectrogram, too: a low and a high one are tried.
 
 Speech of a person that is louder than the echo fills cells that the reply leaves empty, and the
 distance grows.
@@ -38,7 +39,7 @@ KEEP_S = 3.0
 MAX_AHEAD_S = 120.0
 """Audio further in the future is not remembered: a bound on memory, 32 kB a second."""
 
-MAX_DISTANCE, MAX_DISTANCE_PER_S = 0.62, 0.9
+MAX_DISTANCE, MAX_DISTANCE_PER_S = 0.62, 1.0
 """An echo's spectral distance is at most this: so much, and so much for each second of microphone
 audio, for a longer stretch is less likely to be matched by chance."""
 MAX_GAIN = 4.0
@@ -49,9 +50,14 @@ WINDOW_S, HOP_S = 0.032, 0.010
 BANDS, LOWEST_HZ, HIGHEST_HZ = 24, 250.0, 6500.0
 FLOOR = 1e-4
 """Power below this share of the largest does not count: noise fills it in."""
+NOISY_FLOOR = 3e-3
+"""The same where the echo barely stands out from the noise of the room."""
 BAND_GAIN_SHARE = 0.7
 """How much of a band's own gain is believed (0: one gain for all, 1: each its own)."""
 WEIGHT_POWER = 0.3
+"""A cell of the spectrogram weighs as its power to this."""
+FRAMES_AT_ONCE = 48
+"""Keeps the working memory small enough to be reused rather than asked of the system again."""
 REVERBERATION_S = (0.3, 0.7)
 """Tried beside none at all."""
 
@@ -188,7 +194,9 @@ class _Spectrogram:
         weights /= weights.sum()
         placing = _Placing(np.log(floored), weights, played_power.shape[1])
         rooms = _reverberated(played_power, self._hop_s)
-        distance, place, gain = min(placing.closest(power) for power in (played_power, *rooms))
+        candidates = [(played_power, FLOOR), *((room, FLOOR) for room in rooms)]
+        candidates.append((rooms[0], NOISY_FLOOR))
+        distance, place, gain = min(placing.closest(*candidate) for candidate in candidates)
         frames = played_power.shape[1] - heard_power.shape[1] - place
         return EchoMatch(distance, frames * self._hop_s, float(np.exp(gain / 2)))
 
@@ -196,12 +204,16 @@ class _Spectrogram:
         """Band powers, shape (bands, frames); the last frame ends with the audio."""
         audio = audio[(len(audio) - self._window) % self._hop :]
         frames = np.lib.stride_tricks.sliding_window_view(audio, self._window)[:: self._hop]
-        spectrum = np.fft.rfft(frames * self._taper, axis=1)[:, : len(self._rising)]
-        power = spectrum.real**2 + spectrum.imag**2
-        whole = np.add.reduceat(power, self._first_bins, axis=1)
-        rising = np.add.reduceat(power * self._rising, self._first_bins, axis=1)
-        bands = rising[:, :-1] + (whole - rising)[:, 1:]
-        return np.ascontiguousarray(bands.T, np.float32)
+        blocks = range(0, len(frames), FRAMES_AT_ONCE)
+        powers = [self._band_power(frames[i : i + FRAMES_AT_ONCE]) for i in blocks]
+        return np.concatenate(powers, axis=1)
+
+    def _band_power(self, frames: FloatArray) -> FloatArray:
+        spectrum = np.fft.rfft(frames * self._taper, axis=1)[:, : len(self._rising)].T
+        power = np.ascontiguousarray(spectrum.real**2 + spectrum.imag**2)
+        whole = np.add.reduceat(power, self._first_bins)
+        rising = np.add.reduceat(power * self._rising[:, None], self._first_bins)
+        return np.asarray(rising[:-1] + (whole - rising)[1:], np.float32)
 
 
 class _Placing:
@@ -219,9 +231,9 @@ class _Placing:
         self._band_sums = (weights * mic).sum(axis=1)[:, None]
         self._square_sum = float((weights * mic**2).sum())
 
-    def closest(self, played: FloatArray) -> tuple[float, int, float]:
+    def closest(self, played: FloatArray, floor: float) -> tuple[float, int, float]:
         """Smallest distance, the frame of `played` it begins at, and the gain (nepers)."""
-        reference = np.log(played + FLOOR * played.max())
+        reference = np.log(played + np.float32(floor) * played.max())
         reference_f = np.fft.rfft(reference, self._size)
         squares_f = np.fft.rfft(reference**2, self._size)
         mixed_f = self._weights_f * squares_f - 2 * self._weighted_f * reference_f
@@ -250,8 +262,7 @@ def _reverberated(power: FloatArray, hop_s: float) -> FloatArray:
     for frame, fresh in enumerate(added):
         tail = keep * tail + fresh
         tails[frame] = tail
-    rooms: FloatArray = 0.5 * power + 0.5 * np.ascontiguousarray(tails.transpose(1, 2, 0))
-    return rooms
+    return np.asarray(0.5 * power + 0.5 * tails.transpose(1, 2, 0), np.float32, order="C")
 
 
 def _mel_bands(rate_hz: int, window: int) -> tuple[NDArray[np.intp], FloatArray]:
