@@ -213,16 +213,12 @@ def _listed(names: Sequence[str]) -> str:
 
 def _specification(model_file: Path) -> str:
     """What kind of model a CTranslate2 file holds: a version, a length, a name ending in zero."""
-    head = model_file.read_bytes()[:64] if model_file.stat().st_size < 64 else _head(model_file)
+    with model_file.open("rb") as stream:
+        head = stream.read(64)
     if len(head) < 6:
         return ""
     _version, length = struct.unpack_from("<IH", head)
     return head[6 : 6 + length].rstrip(b"\0").decode("ascii", "replace")
-
-
-def _head(model_file: Path) -> bytes:
-    with model_file.open("rb") as stream:
-        return stream.read(64)
 
 
 def _fetched(entry: CatalogueEntry, tell: ReportProgress, *, offline: bool) -> Path:
