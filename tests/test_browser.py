@@ -74,7 +74,7 @@ def test_a_conversation_with_an_interruption(
     said = [driver.Said(FIRST, 2.0), driver.Said(SECOND, 3.0), driver.Said(THIRD, 12.0)]
     microphone = driver.write_microphone(tmp_path / "microphone.wav", said)
     with driver.chromium(microphone) as browser:
-        page = browser.new_page(viewport={"width": 1180, "height": 860})
+        page = browser.new_page(viewport={"width": 1180, "height": 920})
         complaints = watch(page)
         page.goto(server_url)
         page.get_by_role("button", name="Start talking").click()
@@ -122,7 +122,8 @@ def check_waterfall(page: Page, timings: dict[str, Any]) -> None:
 
 def take_pictures(page: Page, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    driver.wait_for(page, "rtvcPage.turns[2]?.hypothesis.split(' ').length > 4")
+    loud = "document.getElementById('meter').ariaValueNow > -35"
+    driver.wait_for(page, f"rtvcPage.turns[2]?.hypothesis.split(' ').length > 3 && {loud}")
     page.screenshot(path=folder / "page-light.png")
     driver.wait_for(page, "rtvcPage.turns[2]?.heardMs > 1500")
     page.emulate_media(color_scheme="dark")
