@@ -5,9 +5,6 @@ reader ─ append ─▶ Listener ─ voice events ─▶ _heard ─┐
                                RealtimeReply ─────────┘
 """
 
-import asyncio
-import logging
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,7 +12,7 @@ from typing import Any
 
 from numpy import float32
 from numpy.typing import NDArray
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket
 
 from rtvc.audio import alaw_decode, pcm16_to_float, ulaw_decode
 from rtvc.errors import ProtocolError
@@ -23,11 +20,12 @@ from rtvc.protocol import realtime
 from rtvc.server.conversation import Conversation, Item
 from rtvc.server.ear import Ear
 from rtvc.server.listener import Listener
-from rtvc.server.outbox import ClientStalledError, Outbox
+from rtvc.server.outbox import Outbox
 from rtvc.server.realtime_reply import RealtimeReply, ReplySettings, reply_settings
 from rtvc.server.realtime_settings import initial_config, voice_settings
 from rtvc.server.reply import ReplyTimings
 from rtvc.server.services import Services
+from rtvc.server.session_life import SessionLife, new_id
 from rtvc.server.turn_timing import TurnClock
 from rtvc.voice.session import (
     FinalTranscript,
@@ -38,22 +36,13 @@ from rtvc.voice.session import (
     VoiceEvent,
 )
 
-_log = logging.getLogger(__name__)
-
 _DECODERS: dict[str, Callable[[bytes], NDArray[float32]]] = {
     "audio/pcm": pcm16_to_float,
     "audio/pcmu": ulaw_decode,
     "audio/pcma": alaw_decode,
 }
 _BYTES_PER_SAMPLE = {"audio/pcm": 2, "audio/pcmu": 1, "audio/pcma": 1}
-_GOING_AWAY, _POLICY, _INTERNAL = 1001, 1008, 1011
 _KEPT_TURNS = 16
-_FAREWELL_S = 2.0
-
-
-def new_id(prefix: str) -> str:
-    """An id that nobody can guess, such as "item_3f9c…"."""
-    return f"{prefix}_{secrets.token_hex(10)}"
 
 
 class RealtimeConnection:
@@ -80,9 +69,9 @@ class RealtimeConnection:
             new_item_id=lambda: new_id("item"),
             on_event=self._heard,
         )
+        self._life = SessionLife(socket, self.session_id, self._listener)
         self._conversation = Conversation()
         self._reply: RealtimeReply | None = None
-        self._reply_task: asyncio.Task[None] | None = None
         self._replies: dict[str, RealtimeReply] = {}
         self._turns: dict[str, TurnClock] = {}
         self._opened_at_s = self._clock.now()
@@ -99,51 +88,13 @@ class RealtimeConnection:
         self._post(self._events.session_created(self._config.to_wire(self.session_id)))
         self._post_status()
         self._services.readiness.listen(self._post_status)
-        work = [
-            asyncio.create_task(job, name=name)
-            for name, job in (
-                ("reader", self._read()),
-                ("listener", self._listener.run()),
-                ("writer", self._outbox.run()),
-            )
-        ]
         try:
-            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            code, reason = self._verdict(work)
-        except asyncio.CancelledError:
-            code, reason = _GOING_AWAY, "the server is stopping"
+            await self._life.run(
+                reader=self._read(), listener=self._listener.run(), writer=self._outbox.run()
+            )
         finally:
             self._services.readiness.unlisten(self._post_status)
-            await self._stop(work)
             self._services.sessions.pop(self.session_id, None)
-        await self._farewell(code, reason)
-
-    async def _stop(self, work: list[asyncio.Task[None]]) -> None:
-        if self._reply_task is not None:
-            work = [*work, self._reply_task]
-        for task in work:
-            task.cancel()
-        await asyncio.wait(work)
-        await self._listener.close()
-
-    def _verdict(self, work: list[asyncio.Task[None]]) -> tuple[int, str]:
-        for task in work:
-            error = task.exception() if task.done() and not task.cancelled() else None
-            if isinstance(error, ClientStalledError):
-                return _POLICY, str(error)
-            if error is not None and not isinstance(error, WebSocketDisconnect):
-                _log.error("session %s failed", self.session_id, exc_info=error)
-                return _INTERNAL, "the server failed; see its log"
-        return _GOING_AWAY, "the server is stopping"
-
-    async def _farewell(self, code: int, reason: str) -> None:
-        if self._socket.client_state is not WebSocketState.CONNECTED:
-            return
-        try:
-            async with asyncio.timeout(_FAREWELL_S):
-                await self._socket.close(code, reason)
-        except (TimeoutError, RuntimeError, WebSocketDisconnect):
-            _log.info("session %s did not take its close frame", self.session_id)
 
     def drain(self) -> None:
         """Say goodbye as soon as nothing is under way."""
@@ -507,7 +458,7 @@ class RealtimeConnection:
         while len(self._replies) > _KEPT_TURNS:
             self._replies.pop(next(iter(self._replies)))
         reply.start()
-        self._reply_task = asyncio.create_task(self._run_reply(reply, messages), name="reply")
+        self._life.start_reply(self._run_reply(reply, messages))
 
     async def _run_reply(self, reply: RealtimeReply, messages: Any) -> None:
         await reply.run(messages)
@@ -522,8 +473,7 @@ class RealtimeConnection:
         if reply.over and not playing:
             return
         self._interruptions += 1
-        if self._reply_task is not None:
-            self._reply_task.cancel()
+        self._life.cancel_replies()
         heard = reply.heard_by(now_s) if reply.settings.audio else reply.text
         self._conversation.update(reply.item_id, text=heard, complete=False)
         reply.finish("cancelled", reason=reason)

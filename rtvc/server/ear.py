@@ -51,6 +51,8 @@ class Ear:
         self._echo_lock = threading.Lock()
         self.echo_frames = 0
         """Frames that sounded like speech and were only the reply's echo."""
+        self.in_utterance = False
+        """Set by the listener: whether an utterance is going on."""
 
     def change_input(self, decode: Callable[[bytes], NDArray[np.float32]], rate_hz: int) -> None:
         """From now on audio comes in another format; what was heard stays heard."""
@@ -72,6 +74,11 @@ class Ear:
         """Whether the client is, by what was sent, still playing a reply."""
         with self._echo_lock:
             return self._echo.playing(now_s)
+
+    def reply_audible(self, now_s: float) -> bool:
+        """Whether a reply plays, or its echo may still be on its way."""
+        with self._echo_lock:
+            return self._echo.playing(now_s) or self._echo.remembered_s > 0
 
     def hear(self, chunks: Sequence[Chunk]) -> list[Frame]:
         """Judge what arrived; samples that don't fill a frame wait for the next call.
@@ -106,5 +113,12 @@ class Ear:
         return Frame(audio, speech, arrived_at_s)
 
     def _is_echo(self, ends_at_s: float) -> bool:
+        """An echo outlasts the reply by the delay of its way; the guard remembers for so long.
+
+        Within an utterance only what plays now can be heard: a person who has stopped a reply is
+        not measured against it any more.
+        """
         with self._echo_lock:
-            return self._echo.playing(ends_at_s) and self._echo.is_echo(self._recent, ends_at_s)
+            if self.in_utterance and not self._echo.playing(ends_at_s):
+                return False
+            return self._echo.is_echo(self._recent, ends_at_s)

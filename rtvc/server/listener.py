@@ -135,11 +135,12 @@ class Listener:
 
     async def _hear(self, chunks: Sequence[Chunk]) -> None:
         loop = asyncio.get_running_loop()
+        self.ear.in_utterance = self.voice.speaking
         frames = await loop.run_in_executor(self._services.hearing, self.ear.hear, chunks)
         for frame in frames:
             now_s = self._clock.now()
-            playing = self.ear.reply_playing(now_s)
-            self._handle(self.voice.feed(frame, now_s, reply_playing=playing))
+            audible = self.ear.reply_audible(now_s)
+            self._handle(self.voice.feed(frame, now_s, reply_playing=audible))
 
     def _handle(self, events: Sequence[VoiceEvent]) -> None:
         for event in events:

@@ -5,12 +5,11 @@ reader ─ packets ─▶ SampleRateFinder ─▶ Listener ─ voice events ─�
                                             SpokenAnswer ──────────────────┘
 """
 
-import asyncio
 import logging
 from functools import partial
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket
 
 from rtvc.audio import pcm16_to_float
 from rtvc.config import TurnSettings
@@ -30,13 +29,13 @@ from rtvc.protocol.realtimevoicechat import (
     encode_server_message,
     parse_client_message,
 )
-from rtvc.server.connection import new_id
 from rtvc.server.conversation import Conversation, Item
 from rtvc.server.ear import Ear
 from rtvc.server.listener import Listener
-from rtvc.server.outbox import ClientStalledError, Outbox
+from rtvc.server.outbox import Outbox
 from rtvc.server.realtimevoicechat_reply import SpokenAnswer
 from rtvc.server.services import Services
+from rtvc.server.session_life import SessionLife, new_id
 from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.session import (
     FinalTranscript,
@@ -49,9 +48,6 @@ from rtvc.voice.session import (
 )
 
 _log = logging.getLogger(__name__)
-
-_GOING_AWAY, _POLICY, _INTERNAL = 1001, 1008, 1011
-_FAREWELL_S = 2.0
 
 
 def listening_settings(turn: TurnSettings, speed: int | None) -> VoiceSettings:
@@ -111,10 +107,9 @@ class RealtimeVoiceChatConnection:
             new_item_id=lambda: new_id("item"),
             on_event=self._heard,
         )
+        self._life = SessionLife(socket, self.session_id, self._listener)
         self._conversation = Conversation()
         self._answer: SpokenAnswer | None = None
-        self._answering: set[asyncio.Task[None]] = set()
-        self._answers_broke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._client_playing = False
         self._partial = ""
         self._opened_at_s = self._clock.now()
@@ -128,48 +123,12 @@ class RealtimeVoiceChatConnection:
         """Serve until either side ends it; nothing is sent before someone speaks."""
         await self._socket.accept()
         self._services.sessions[self.session_id] = self
-        jobs = {
-            "reader": self._read(),
-            "listener": self._listener.run(),
-            "writer": self._outbox.run(),
-            "answers": self._watch_answers(),
-        }
-        work = [asyncio.create_task(job, name=name) for name, job in jobs.items()]
-        code, reason = _GOING_AWAY, "the server is stopping"
         try:
-            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            code, reason = self._verdict(work)
-        except asyncio.CancelledError:
-            _log.info("session %s ends: %s", self.session_id, reason)
+            await self._life.run(
+                reader=self._read(), listener=self._listener.run(), writer=self._outbox.run()
+            )
         finally:
             self._services.sessions.pop(self.session_id, None)
-            await self._stop([*work, *self._answering])
-        await self._farewell(code, reason)
-
-    async def _stop(self, work: list[asyncio.Task[None]]) -> None:
-        for task in work:
-            task.cancel()
-        await asyncio.wait(work)
-        await self._listener.close()
-
-    def _verdict(self, work: list[asyncio.Task[None]]) -> tuple[int, str]:
-        for task in work:
-            error = task.exception() if task.done() and not task.cancelled() else None
-            if isinstance(error, ClientStalledError):
-                return _POLICY, str(error)
-            if error is not None and not isinstance(error, WebSocketDisconnect):
-                _log.error("session %s failed", self.session_id, exc_info=error)
-                return _INTERNAL, "the server failed; see its log"
-        return _GOING_AWAY, "the server is stopping"
-
-    async def _farewell(self, code: int, reason: str) -> None:
-        if self._socket.client_state is not WebSocketState.CONNECTED:
-            return
-        try:
-            async with asyncio.timeout(_FAREWELL_S):
-                await self._socket.close(code, reason)
-        except (TimeoutError, RuntimeError, WebSocketDisconnect):
-            _log.info("session %s did not take its close frame", self.session_id)
 
     def drain(self) -> None:
         """The protocol has no word for it; the socket is closed when the server stops."""
@@ -297,23 +256,11 @@ class RealtimeVoiceChatConnection:
         messages = self._conversation.messages(self._services.settings.llm.system)
         self._conversation.add(Item(answer.item_id, "assistant", None, True, complete=False))
         self._answer = answer
-        task = asyncio.create_task(self._run_answer(answer, messages), name="answer")
-        self._answering.add(task)
-        task.add_done_callback(self._answer_ended)
+        self._life.start_reply(self._run_answer(answer, messages))
 
     async def _run_answer(self, answer: SpokenAnswer, messages: Any) -> None:
         await answer.run(messages)
         self._conversation.update(answer.item_id, text=answer.text, complete=True)
-
-    def _answer_ended(self, task: asyncio.Task[None]) -> None:
-        self._answering.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._answers_broke.done():
-            self._answers_broke.set_exception(error)
-
-    async def _watch_answers(self) -> None:
-        """Ends the session when an answer failed in a way that nobody foresaw."""
-        await self._answers_broke
 
     def _interrupt(self) -> None:
         """Stop the answer that is being made or played; keep in mind what was heard of it."""
@@ -323,8 +270,7 @@ class RealtimeVoiceChatConnection:
         if answer.over and not (self._client_playing or answer.playing(now_s)):
             return
         self._interruptions += 1
-        for task in self._answering:
-            task.cancel()
+        self._life.cancel_replies()
         heard = answer.heard_by(now_s)
         self._conversation.update(answer.item_id, text=heard, complete=False)
         answer.finish(heard)

@@ -1,0 +1,96 @@
+"""From the first task of a session to its close frame, whatever its protocol."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from rtvc.server.listener import Listener
+from rtvc.server.outbox import ClientStalledError
+
+_log = logging.getLogger(__name__)
+
+GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR = 1001, 1008, 1011
+_FAREWELL_S = 2.0
+
+
+def new_id(prefix: str) -> str:
+    """An id that nobody can guess, such as "item_3f9c…"."""
+    return f"{prefix}_{secrets.token_hex(10)}"
+
+
+class SessionLife:
+    """The tasks of one session: when the first of them ends, or one of its replies breaks, all
+    end, the listener's jobs are dropped, and the socket is closed with a code that says why.
+    """
+
+    def __init__(self, socket: WebSocket, session_id: str, listener: Listener) -> None:
+        self._socket = socket
+        self._session_id = session_id
+        self._listener = listener
+        self._replies: set[asyncio.Task[None]] = set()
+        self._reply_broke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self, **jobs: Coroutine[Any, Any, None]) -> None:
+        """Run the session's jobs, named as given."""
+        named = {**jobs, "replies": self._watch_replies()}
+        work = [asyncio.create_task(job, name=name) for name, job in named.items()]
+        code, reason = GOING_AWAY, "the server is stopping"
+        try:
+            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            code, reason = self._verdict(work)
+        except asyncio.CancelledError:
+            _log.info("session %s ends: %s", self._session_id, reason)
+        finally:
+            await self._stop([*work, *self._replies])
+        await self._farewell(code, reason)
+
+    def start_reply(self, reply: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a reply beside the jobs; if it fails in a way nobody foresaw, the session ends."""
+        task = asyncio.create_task(reply, name="reply")
+        self._replies.add(task)
+        task.add_done_callback(self._reply_ended)
+        return task
+
+    def cancel_replies(self) -> None:
+        """Stop what is being said."""
+        for task in self._replies:
+            task.cancel()
+
+    def _reply_ended(self, task: asyncio.Task[None]) -> None:
+        self._replies.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._reply_broke.done():
+            self._reply_broke.set_exception(error)
+
+    async def _watch_replies(self) -> None:
+        await self._reply_broke
+
+    async def _stop(self, work: Iterable[asyncio.Task[None]]) -> None:
+        tasks = list(work)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await self._listener.close()
+
+    def _verdict(self, work: Iterable[asyncio.Task[None]]) -> tuple[int, str]:
+        for task in work:
+            error = task.exception() if task.done() and not task.cancelled() else None
+            if isinstance(error, ClientStalledError):
+                return POLICY_VIOLATION, str(error)
+            if error is not None and not isinstance(error, WebSocketDisconnect):
+                _log.error("session %s failed", self._session_id, exc_info=error)
+                return INTERNAL_ERROR, "the server failed; see its log"
+        return GOING_AWAY, "the server is stopping"
+
+    async def _farewell(self, code: int, reason: str) -> None:
+        if self._socket.client_state is not WebSocketState.CONNECTED:
+            return
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._socket.close(code, reason)
+        except (TimeoutError, RuntimeError, WebSocketDisconnect):
+            _log.info("session %s did not take its close frame", self._session_id)
