@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from fake_openai import FakeOpenAi, chat_chunk, sse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from rtvc.server.llm import (
     ScriptedLanguageModel,
     read_events,
 )
+from tests.fake_openai import FakeOpenAi, chat_chunk, sse
 
 QUESTION = [Message("system", "Be brief."), Message("user", "What time is it?")]
 KEY = "sk-very-secret"

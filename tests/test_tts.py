@@ -5,7 +5,6 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
-from fake_openai import FakeOpenAi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from rtvc.server.tts import (
     whole_samples,
 )
 from rtvc.speech.synthesis import VOICES, Synthesizer
+from tests.fake_openai import FakeOpenAi
 
 KEY = "sk-very-secret"
 TEXT = "Good morning, how are you today?"
