@@ -5,6 +5,7 @@ import { Conversation } from "./conversation.js";
 import { helpFor, waitingHelp } from "./help.js";
 import { levelDbfs, Microphone, MicrophoneError, microphoneIsReachable, openAudioContext } from "./microphone.js";
 import { Player } from "./player.js";
+import { readable } from "./readable.js";
 import { fetchReadiness, Session, SessionListener } from "./session.js";
 import { wireThemeButton } from "./theme-button.js";
 import * as view from "./view.js";
@@ -18,7 +19,7 @@ const SELF_TEST_HINT =
   "This server runs the self-test model: it understands rtvc's built-in synthetic voices, not " +
   "people. To be understood yourself, start it with a speech-to-text model for people.";
 
-class Page extends SessionListener {
+export class Page extends SessionListener {
   constructor() {
     super();
     this.session = new Session(this);
@@ -353,54 +354,7 @@ class Page extends SessionListener {
 
 const page = new Page();
 
-/** What tests and the curious may read. */
-const readable = {
-  get phase() {
-    return page.phase;
-  },
-  get problem() {
-    return page.problem;
-  },
-  get turns() {
-    return page.conversation.turns.map((turn) => ({
-      final: turn.final,
-      hypothesis: turn.hypothesis,
-      reply: turn.replyText,
-      heardMs: turn.heardMs,
-      heardWhole: turn.heardWhole,
-      interrupted: turn.interrupted,
-      timings: turn.timings,
-    }));
-  },
-  get playing() {
-    return page.player?.isPlaying ?? false;
-  },
-  get playedMs() {
-    return page.playedMs;
-  },
-  get underruns() {
-    return page.underruns;
-  },
-  get bargeIns() {
-    return page.bargeIns;
-  },
-  get truncatedAtMs() {
-    return page.truncatedAtMs;
-  },
-  get connectionMs() {
-    return page.session.connectionMs;
-  },
-  get framesSent() {
-    return page.session.framesSent;
-  },
-  get framesDropped() {
-    return page.session.framesDropped;
-  },
-  get sessions() {
-    return page.sessions;
-  },
-};
-Object.defineProperty(window, "rtvcPage", { value: Object.freeze(readable) });
+Object.defineProperty(window, "rtvcPage", { value: readable(page) });
 
 view.byId("start").onclick = () => page.toggle();
 view.byId("mute").onclick = () => page.toggleMute();

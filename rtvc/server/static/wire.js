@@ -4,9 +4,6 @@
 /** The only sample rate of the wire, both ways: 16-bit mono. */
 export const WIRE_RATE_HZ = 24000;
 
-/** One frame is 20 ms. */
-export const FRAME_SAMPLES = WIRE_RATE_HZ / 50;
-
 export const CLIENT = Object.freeze({
   APPEND: "input_audio_buffer.append",
   TRUNCATE: "conversation.item.truncate",
@@ -17,11 +14,9 @@ export const SERVER = Object.freeze({
   SESSION_CREATED: "session.created",
   SPEECH_STARTED: "input_audio_buffer.speech_started",
   SPEECH_STOPPED: "input_audio_buffer.speech_stopped",
-  ITEM_ADDED: "conversation.item.added",
   TRANSCRIPT_DELTA: "conversation.item.input_audio_transcription.delta",
   TRANSCRIPT_COMPLETED: "conversation.item.input_audio_transcription.completed",
   TRANSCRIPT_FAILED: "conversation.item.input_audio_transcription.failed",
-  RESPONSE_CREATED: "response.created",
   RESPONSE_ITEM_ADDED: "response.output_item.added",
   REPLY_TEXT: "response.output_audio_transcript.delta",
   REPLY_TEXT_DONE: "response.output_audio_transcript.done",
