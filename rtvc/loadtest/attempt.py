@@ -48,7 +48,8 @@ class Attempt:
         self.close(at_s)
 
     def close(self, at_s: float) -> None:
-        self.closed_at_s = at_s
+        if self.closed_at_s is None:
+            self.closed_at_s = at_s
         if self.connection is not None:
             self.connection.close()
             self.connection = None

@@ -42,7 +42,7 @@ from rtvc.loadtest.spec import LoadSpec, http_url
 from rtvc.record import MANIFEST_FILE, Manifest, new_manifest
 from rtvc.report.page import build_report
 from rtvc.report.terminal import verdict_table
-from rtvc.slo import Judgement, judge, parse_objectives
+from rtvc.slo import Judgement, Objective, judge, parse_objectives
 from rtvc.summary import Summary, load_summary, to_json
 
 READY_PATIENCE_S = 300.0
@@ -148,10 +148,10 @@ class _LoadTest:
         self._as_json = as_json
         self._clock: Clock = SystemClock()
         self._console = Console(stderr=True)
+        self._objectives = parse_objectives(wish.judged_by)
 
     def run(self) -> int:
         """The exit code."""
-        objectives = parse_objectives(self._wish.judged_by)
         with work_folder() as work_dir, terminable():
             # What was asked for is checked before a folder is made or the server is asked.
             name = f"{make_spec(self._wish, work_dir, work_dir).scenario}-{self._wish.speakers}"
@@ -164,7 +164,7 @@ class _LoadTest:
         if not (folder / MANIFEST_FILE).exists():
             raise why_nothing_ran(folder / LOG_FILE)
         summary = _finish(folder)
-        judgement = judge(summary, objectives)
+        judgement = judge(summary, self._objectives)
         self._tell(folder, summary, judgement)
         return self._exit_code(ended, summary, judgement)
 
@@ -230,7 +230,7 @@ class _LoadTest:
             server=facts.said,
             corpus=corpus.kind if corpus else None,
             corpus_hash=corpus.digest if corpus else None,
-            targets=self._wish.judged_by,
+            targets=[written(objective) for objective in self._objectives if self._wish.judged_by],
             colocated=self._wish.colocated,
         )
 
@@ -279,6 +279,17 @@ class _LoadTest:
             self._console.print("rtvc: no speaker could connect")
             return RtvcError.exit_code
         return judgement.exit_code
+
+
+def written(objective: Objective) -> str:
+    """As it would be typed, so that a run keeps its targets and not the name of a file.
+
+    >>> [written(o) for o in parse_objectives(["connection_p95<3s", "wer <= 0.1", "cross_talk==0"])]
+    ['connection_p95<3s', 'wer<=10%', 'cross_talk==0']
+    """
+    subject = "_".join(filter(None, (objective.metric, objective.aggregate)))
+    number = objective.target * (100 if objective.unit == "%" else 1)
+    return f"{subject}{objective.comparison}{number:g}{objective.unit}"
 
 
 def _finish(folder: Path) -> Summary:

@@ -135,6 +135,7 @@ class Generator:
             self._connect(live)
             apart.pass_together()
             live.attempt.close(self._clock.now())
+            self._write_end(live)
             gevent.sleep(BETWEEN_ROUNDS_S)
 
     @functools.cached_property
@@ -163,8 +164,11 @@ class Generator:
     def _hung_up(self, live: LiveCall) -> None:
         self._write_turns(live, live.last_turns())
         self._counts += live.what_went_wrong()
+        self._write_end(live)
+
+    def _write_end(self, live: LiveCall) -> None:
+        """The second row of this attempt: the last one counts (`runner.keep_last_rows`)."""
         row = live.attempt.row()
-        # The second row of this attempt: the last one counts (see `runner.keep_last_rows`).
         self._writer.append(row)
         self._report("session", (row.closed_at_s or 0.0) - row.opened_at_s, row.reason)
 

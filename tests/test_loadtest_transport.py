@@ -1,0 +1,137 @@
+"""Connecting, step by step, and every way in which it can go wrong."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+
+from rtvc.clock import SystemClock
+from rtvc.loadtest.attempt import Attempt, open_session
+from rtvc.loadtest.call import Call, Mute
+from rtvc.loadtest.measure import Measurement
+from rtvc.loadtest.realtime_client import RealtimeClient
+from rtvc.loadtest.transport import ConnectError, Connection, LostError, connect
+from tests.sink_server import Sink
+
+
+@contextmanager
+def serving(mode: str) -> Iterator[str]:
+    """A sink on a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(Sink(mode).listen(0), loop).result(10)
+    try:
+        port = next(iter(server.sockets)).getsockname()[1]
+        yield f"ws://127.0.0.1:{port}/v1/realtime"
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(server.wait_closed(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+def attempt_at(url: str, timeout_s: float = 2.0) -> Attempt:
+    call = Call(RealtimeClient(transcription=False), Mute(), Measurement(conversation=True))
+    attempt = Attempt(0, 0.0)
+    open_session(
+        attempt,
+        url=url,
+        clock=SystemClock(),
+        timeout_s=timeout_s,
+        insecure=False,
+        api_key=None,
+        receive=call.receive,
+        usable=lambda: (call.usable_at_s, call.session_id),
+    )
+    attempt.close(0.0)
+    return attempt
+
+
+def test_a_session_is_usable_once_the_server_says_so() -> None:
+    with serving("answer") as url:
+        row = attempt_at(url).row()
+    assert (row.outcome, row.session_id, row.reason) == ("ok", "s0", None)
+
+
+def test_the_steps_of_connecting_come_in_order() -> None:
+    clock = SystemClock()
+    with serving("answer") as url:
+        before_s = clock.now()
+        connection = connect(url, clock=clock, timeout_s=2.0)
+        times = connection.times
+        assert before_s <= times.opened_s < times.transport_s < times.upgraded_s <= clock.now()
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome", "reason", "close_code"),
+    [
+        ("refuse-503", "refused", "HTTP 503: server_full: 8 of 8 sessions are taken", None),
+        ("refuse-1013", "refused", "closed by the server with 1013: try again later", 1013),
+        ("never-answer", "failed", "the session's first word took longer than 0.3 s", None),
+    ],
+)
+def test_a_session_that_is_not_usable_says_why(
+    mode: str, outcome: str, reason: str, close_code: int | None
+) -> None:
+    with serving(mode) as url:
+        row = attempt_at(url, timeout_s=0.3).row()
+    assert (row.outcome, row.reason, row.close_code) == (outcome, reason, close_code)
+    assert row.connection_s is None
+
+
+def test_nobody_there_is_failed_not_refused() -> None:
+    row = attempt_at("ws://127.0.0.1:1/v1/realtime").row()
+    assert row.outcome == "failed"
+    assert row.reason is not None
+    assert row.reason.startswith("no connection: ")
+
+
+def test_something_that_is_no_web_server_is_failed() -> None:
+    def gibber(listening: socket.socket) -> None:
+        peer, _ = listening.accept()
+        with peer:
+            peer.recv(4096)
+            peer.sendall(b"220 mail.test ready\r\n\r\n")
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        thread = threading.Thread(target=gibber, args=(listening,))
+        thread.start()
+        row = attempt_at(f"ws://127.0.0.1:{listening.getsockname()[1]}/").row()
+        thread.join()
+    assert row.outcome == "failed"
+
+
+def test_plain_text_where_tls_is_expected_is_failed() -> None:
+    with serving("answer") as url, pytest.raises(ConnectError, match="no TLS") as caught:
+        connect(url.replace("ws:", "wss:"), clock=SystemClock(), timeout_s=2.0)
+    assert caught.value.outcome == "failed"
+
+
+def test_a_connection_cut_mid_run_is_lost() -> None:
+    with serving("die") as url:
+        connection = connect(url, clock=SystemClock(), timeout_s=2.0)
+        with pytest.raises(LostError):
+            speak_silence(connection, frames=1000)
+        connection.close()
+
+
+def speak_silence(connection: Connection, frames: int) -> None:
+    connection.set_timeout(0.001)
+    for _ in range(frames):
+        connection.send(RealtimeClient.append(bytes(960)))
+        connection.receive()
+
+
+def test_hearing_nothing_for_a_while_is_no_loss() -> None:
+    with serving("answer") as url:
+        connection = connect(url, clock=SystemClock(), timeout_s=2.0)
+        assert connection.receive() is not None
+        connection.set_timeout(0.05)
+        assert connection.receive() is None
+        connection.close()
