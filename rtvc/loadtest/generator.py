@@ -54,16 +54,26 @@ class RunClock:
 class Barrier:
     """Lets everyone pass once all have come, or after a while."""
 
-    def __init__(self, parties: int, patience_s: float) -> None:
+    def __init__(self, parties: int, patience_s: float, clock: Clock) -> None:
         self._missing = parties
         self._patience_s = patience_s
+        self._clock = clock
+        self._opened_at_s: float | None = None
         self._all_here = Event()
 
-    def pass_together(self) -> None:
+    def pass_together(self) -> float:
+        """Seconds since the barrier opened: how late this one got through."""
         self._missing -= 1
         if self._missing <= 0:
-            self._all_here.set()
+            self._open()
         self._all_here.wait(timeout=self._patience_s)
+        opened_at_s = self._opened_at_s or self._open()
+        return self._clock.now() - opened_at_s
+
+    def _open(self) -> float:
+        self._opened_at_s = self._clock.now()
+        self._all_here.set()
+        return self._opened_at_s
 
 
 class Generator:
@@ -128,9 +138,11 @@ class Generator:
 
     def _run_storm(self, number: int) -> None:
         for together, apart in self._gates:
-            together.pass_together()
+            late_s = together.pass_together()
             if self._board.shift.interrupted:
                 return
+            # A connection is due when the barrier opens, as a frame is at its last sample.
+            self._board.meter.frame(late_s)
             live = self._new_call(number)
             self._connect(live)
             apart.pass_together()
@@ -141,9 +153,10 @@ class Generator:
     @functools.cached_property
     def _gates(self) -> list[tuple[Barrier, Barrier]]:
         """Before and after each round of a connect storm."""
-        parties, patience_s = self.spec.speakers, 2 * self.spec.connect_timeout_s
+        parties, clock = self.spec.speakers, self._clock
+        patience_s = 2 * self.spec.connect_timeout_s
         return [
-            (Barrier(parties, patience_s), Barrier(parties, patience_s))
+            (Barrier(parties, patience_s, clock), Barrier(parties, patience_s, clock))
             for _ in range(self.spec.rounds)
         ]
 
@@ -189,11 +202,7 @@ class Generator:
         while True:
             due_s = self._clock.now() + PROBE_S
             gevent.sleep(PROBE_S)
-            oversleep_s = max(0.0, self._clock.now() - due_s)
-            self._board.meter.probe(oversleep_s)
-            if self.spec.kind == "connect-storm":
-                # No frames are sent; the probe stands in for them.
-                self._board.meter.frame(oversleep_s)
+            self._board.meter.probe(max(0.0, self._clock.now() - due_s))
 
     def _poll_stop(self) -> None:
         """Stop when asked to, or when whoever started us is gone."""

@@ -9,6 +9,7 @@ import json
 import socket
 import ssl
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import websocket
@@ -133,7 +134,9 @@ def _open_socket(url: str, timeout_s: float, insecure: bool) -> socket.socket:
         raise ConnectError("failed", f"no TLS: {_one_line(error)}") from None
 
 
+@lru_cache(maxsize=2)
 def _tls(insecure: bool) -> ssl.SSLContext:
+    """Made once: reading the machine's certificates takes longer than a handshake."""
     context = ssl.create_default_context()
     if insecure:
         context.check_hostname = False
