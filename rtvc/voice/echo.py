@@ -39,7 +39,7 @@ KEEP_S = 3.0
 MAX_AHEAD_S = 120.0
 """Audio further in the future is not remembered: a bound on memory, 32 kB a second."""
 
-MAX_DISTANCE, MAX_DISTANCE_PER_S = 0.62, 1.0
+MAX_DISTANCE, MAX_DISTANCE_PER_S = 0.64, 0.8
 """An echo's spectral distance is at most this: so much, and so much for each second of microphone
 audio, for a longer stretch is less likely to be matched by chance."""
 MAX_GAIN = 4.0
