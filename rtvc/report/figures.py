@@ -304,8 +304,11 @@ def _hidden_bars(each: Stack, x: Scale, y: float) -> list[str]:
     for name, length in each.hidden.items():
         width = x(length) - x(0)
         parts.append(bar(x(at), y, width, 8, "hidden-work", f"hidden {name}: {shown(length, 's')}"))
-        parts.append(text(x(at) + width + 6, y + 8, f"hidden {name}", "tick"))
         at += length
+    if each.hidden:
+        # One label for all: the pieces are often narrower than their names.
+        names = ", ".join(f"{name} {shown(length, 's')}" for name, length in each.hidden.items())
+        parts.append(text(x(at) + 6, y + 8, f"hidden: {names}", "tick"))
     return parts
 
 
