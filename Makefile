@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check lint types imports fmt serve clean
+.PHONY: help setup demo test check lint types imports fmt serve accept clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,12 @@ types: setup ## mypy, strict
 
 imports: setup ## the layers of docs/architecture.md
 	@$(BIN)/lint-imports
+
+accept: setup ## the long measurements; figures under reports/acceptance/
+	@mkdir -p reports/acceptance
+	@$(BIN)/python -m tests.acceptance.edges --out reports/acceptance/edges.json
+	@$(BIN)/python -m tests.acceptance.echo --out reports/acceptance/echo.json
+	@$(BIN)/python -m tests.acceptance.load --out reports/acceptance/load.json
 
 fmt: setup ## format
 	@$(BIN)/ruff check --fix-only --quiet .
