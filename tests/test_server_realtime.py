@@ -300,3 +300,19 @@ async def test_two_sessions_hear_their_own_words_only(server_url: str) -> None:
         heard = await asyncio.gather(talk(one, said[0], "en-us+f3"), talk(two, said[1], "en-us+m3"))
     assert nearly(heard[0], said[0])
     assert nearly(heard[1], said[1])
+
+
+async def test_a_person_who_says_nothing_for_too_long_is_spoken_to(server_url: str) -> None:
+    async with session(server_url) as peer:
+        detection = {"type": "server_vad", "idle_timeout_ms": 5000}
+        wish = {
+            "type": "realtime",
+            "output_modalities": ["text"],
+            "audio": {"input": {"turn_detection": detection}},
+        }
+        await peer.send("session.update", session=wish)
+        await peer.speak(utterance("good morning."))
+        await peer.until("response.done")
+        assert peer.of("input_audio_buffer.timeout_triggered") == []
+        await peer.until("input_audio_buffer.timeout_triggered")
+        await peer.until("response.done", count=2)

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 from rtvc.audio import alaw_decode, pcm16_to_float, ulaw_decode
 from rtvc.errors import ProtocolError
 from rtvc.protocol import realtime
-from rtvc.server.conversation import Conversation, Item
+from rtvc.server.conversation import Conversation, Item, item_from
 from rtvc.server.ear import Ear
 from rtvc.server.listener import Listener
 from rtvc.server.outbox import Outbox
@@ -25,7 +25,7 @@ from rtvc.server.realtime_reply import RealtimeReply, ReplySettings, reply_setti
 from rtvc.server.realtime_settings import initial_config, voice_settings
 from rtvc.server.reply import ReplyTimings
 from rtvc.server.services import Services
-from rtvc.server.session_life import SessionLife, new_id
+from rtvc.server.session_life import SessionLife, Timer, new_id
 from rtvc.server.turn_timing import TurnClock
 from rtvc.voice.session import (
     FinalTranscript,
@@ -74,6 +74,7 @@ class RealtimeConnection:
         self._reply: RealtimeReply | None = None
         self._replies: dict[str, RealtimeReply] = {}
         self._turns: dict[str, TurnClock] = {}
+        self._silence = Timer()
         self._opened_at_s = self._clock.now()
         self._utterances = 0
         self._interruptions = 0
@@ -93,6 +94,7 @@ class RealtimeConnection:
                 reader=self._read(), listener=self._listener.run(), writer=self._outbox.run()
             )
         finally:
+            self._silence.stop()
             self._services.readiness.unlisten(self._post_status)
             self._services.sessions.pop(self.session_id, None)
 
@@ -242,7 +244,7 @@ class RealtimeConnection:
 
     def _create_item(self, event: realtime.ConversationItemCreate) -> None:
         item_id = event.item.id or new_id("item")
-        item = _item_from(event.item, item_id)
+        item = item_from(event.item, item_id)
         previous = self._conversation.add(item, after=event.previous_item_id)
         wire = item.to_wire()
         self._post(self._events.item_added(wire, previous_item_id=previous))
@@ -292,7 +294,7 @@ class RealtimeConnection:
             if isinstance(entry, realtime.ItemReference):
                 context.add(replace(self._conversation.get(entry.id), item_id=f"input_{number}"))
             else:
-                context.add(_item_from(entry, f"input_{number}"))
+                context.add(item_from(entry, f"input_{number}"))
         return context.messages(instructions)
 
     def _reply_settings(self, wish: realtime.ResponseSettings, kept: bool) -> ReplySettings:
@@ -336,6 +338,7 @@ class RealtimeConnection:
     def _speech_started(self, event: SpeechStarted) -> None:
         start_ms = round(event.start_s * 1000)
         self._post(self._events.speech_started(event.item_id, audio_start_ms=start_ms))
+        self._silence.stop()
         detection = self._config.turn_detection
         if detection is not None and detection.interrupt_response:
             self._interrupt("turn_detected")
@@ -406,6 +409,10 @@ class RealtimeConnection:
             return
         if self._replying:
             return
+        self._reply_now(turn)
+
+    def _reply_now(self, turn: TurnClock | None) -> None:
+        """As the session's settings say."""
         settings = reply_settings(
             self._config, self._services, conversation_id=self._conversation_id
         )
@@ -457,12 +464,38 @@ class RealtimeConnection:
         self._reply = self._replies[item_id] = reply
         while len(self._replies) > _KEPT_TURNS:
             self._replies.pop(next(iter(self._replies)))
+        self._silence.stop()
         reply.start()
         self._life.start_reply(self._run_reply(reply, messages))
 
     async def _run_reply(self, reply: RealtimeReply, messages: Any) -> None:
-        await reply.run(messages)
-        self._conversation.update(reply.item_id, text=reply.text, complete=True)
+        status = await reply.run(messages)
+        self._conversation.update(reply.item_id, text=reply.text, complete=status == "completed")
+        self._await_speech(reply)
+
+    def _await_speech(self, reply: RealtimeReply) -> None:
+        """Start the session's idle timeout once the reply has been played."""
+        detection = self._config.turn_detection
+        if isinstance(detection, realtime.ServerVad) and detection.idle_timeout_ms is not None:
+            begun_s = reply.first_audio_at_s or self._clock.now()
+            played_at_s = max(begun_s + reply.audio_ms / 1000, self._clock.now())
+            wait_s = played_at_s - self._clock.now() + detection.idle_timeout_ms / 1000
+            self._silence.start(wait_s, self._nobody_spoke)
+
+    def _nobody_spoke(self) -> None:
+        """The idle timeout: the silence is committed as an empty utterance and replied to."""
+        if self._replying or self._listener.voice.speaking:
+            return
+        end_ms = round(self._listener.voice.audio_s * 1000)
+        item = Item(new_id("item"), "user", "", spoken=True)
+        previous = self._conversation.add(item)
+        self._post(
+            self._events.timeout_triggered(item.item_id, audio_start_ms=end_ms, audio_end_ms=end_ms)
+        )
+        self._post(self._events.committed(item.item_id, previous_item_id=previous))
+        self._post(self._events.item_added(item.to_wire(), previous_item_id=previous))
+        self._post(self._events.item_done(item.to_wire(), previous_item_id=previous))
+        self._reply_now(None)
 
     def _interrupt(self, reason: Any) -> None:
         """Stop the reply that is being made or played; keep in mind what was heard of it."""
@@ -478,19 +511,3 @@ class RealtimeConnection:
         self._conversation.update(reply.item_id, text=heard, complete=False)
         reply.finish("cancelled", reason=reason)
         self._ear.reply_flushed(now_s)
-
-
-def _item_from(item: Any, item_id: str) -> Item:
-    """
-    Raises:
-        ProtocolError: audio in an item, which would have to be transcribed first.
-    """
-    if isinstance(item, realtime.FunctionCall | realtime.FunctionCallOutput):
-        return Item(item_id, "user", None, False, wire=realtime.item_to_wire(item, item_id))
-    if any(part.type == "input_audio" for part in item.content):
-        raise ProtocolError(
-            "item.content: expected text; audio goes through input_audio_buffer.append",
-            code="unsupported_content",
-            param="item.content",
-        )
-    return Item(item_id, item.role, item.text, spoken=False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rtvc.errors import ProtocolError
+from rtvc.protocol import realtime
 from rtvc.server.llm import Message
 
 Role = Literal["system", "user", "assistant"]
@@ -131,3 +132,20 @@ class Conversation:
         """What the language model reads."""
         spoken = [Message(item.role, item.text) for item in self if item.text and not item.wire]
         return [Message("system", instructions), *spoken] if instructions else spoken
+
+
+def item_from(item: Any, item_id: str) -> Item:
+    """An item that the client made.
+
+    Raises:
+        ProtocolError: audio in an item, which would have to be transcribed first.
+    """
+    if isinstance(item, realtime.FunctionCall | realtime.FunctionCallOutput):
+        return Item(item_id, "user", None, False, wire=realtime.item_to_wire(item, item_id))
+    if any(part.type == "input_audio" for part in item.content):
+        raise ProtocolError(
+            "item.content: expected text; audio goes through input_audio_buffer.append",
+            code="unsupported_content",
+            param="item.content",
+        )
+    return Item(item_id, item.role, item.text, spoken=False)

@@ -89,6 +89,8 @@ class RealtimeReply:
         """When the first audio was sent; None: not yet."""
         self.over = False
         """Whether response.done has been sent."""
+        self.status = "in_progress"
+        """As response.done says it."""
         self._opened = False
 
     @property
@@ -99,8 +101,12 @@ class RealtimeReply:
         """Announce the response; its text and audio follow from `run`."""
         self._post(self._events.response_created(self._response("in_progress")))
 
-    async def run(self, messages: Sequence[Message]) -> None:
-        """Write, speak and send; ends with response.done whatever happens."""
+    async def run(self, messages: Sequence[Message]) -> str:
+        """Write, speak and send; ends with response.done whatever happens.
+
+        Returns:
+            The response's status: completed, incomplete or failed.
+        """
         speaking = speak_reply(
             messages,
             self._services.llm,
@@ -117,6 +123,7 @@ class RealtimeReply:
                     await self._send(happening)
         except ReplyError as error:
             self.finish("failed", error=("reply_failed", str(error)))
+        return self.status
 
     def finish(
         self,
@@ -129,7 +136,7 @@ class RealtimeReply:
         """Close what is open and send response.done; once."""
         if self.over:
             return
-        self.over = True
+        self.over, self.status = True, status
         complete = status == "completed"
         if self._opened:
             self._close(complete)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -94,3 +94,19 @@ class SessionLife:
                 await self._socket.close(code, reason)
         except (TimeoutError, RuntimeError, WebSocketDisconnect):
             _log.info("session %s did not take its close frame", self._session_id)
+
+
+class Timer:
+    """One thing to do later, on the event loop; starting it again puts it off."""
+
+    def __init__(self) -> None:
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self, seconds: float, action: Callable[[], None]) -> None:
+        self.stop()
+        self._handle = asyncio.get_running_loop().call_later(seconds, action)
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
