@@ -69,7 +69,7 @@ def requests(driver: Driver, purpose: Purpose) -> list[Transcribe]:
 
 def test_a_turn_from_silence_to_final() -> None:
     driver = Driver()
-    driver.answer = {Purpose.SPECULATIVE: "hello.", Purpose.PARTIAL: "hel"}
+    driver.answer = {Purpose.SPECULATIVE: "turn it off.", Purpose.PARTIAL: "turn"}
     driver.silence(1.0)
     driver.speech(1.0)
     driver.silence(1.0)
@@ -79,7 +79,7 @@ def test_a_turn_from_silence_to_final() -> None:
     assert isinstance(started, SpeechStarted)
     assert isinstance(stopped, SpeechStopped)
     assert isinstance(final, FinalTranscript)
-    assert final.text == "hello."
+    assert final.text == "turn it off."
     assert final.item_id == started.item_id == stopped.item_id
     speech_end_s = round(1.0 / FRAME_S) * 2 * FRAME_S
     assert stopped.last_speech_at_s == speech_end_s

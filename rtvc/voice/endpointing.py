@@ -36,7 +36,9 @@ class EndpointingSettings:
     unset_silence_s: float = 0.25
     """What None in `silence_s` starts from."""
     unmarked_silence_s: float = 0.38
-    """With `silence_s` None: silence when the text bears no final mark."""
+    """With `silence_s` None: silence when the text bears no final mark, or is brief."""
+    brief_words: int = 2
+    """Texts of so many words are brief."""
     unfinished_silence_s: float = 0.6
     """With `silence_s` None: silence when the text ends in a comma or dots."""
     max_utterance_s: float = 28.0
@@ -157,8 +159,10 @@ class Endpointer:
         if self._text_pending:
             return settings.unmarked_silence_s
         text = (self._text or "").rstrip()
-        if not text or (text.endswith(_FINISHED_ENDINGS) and not text.endswith("...")):
-            return settings.unset_silence_s
         if text.endswith((",", *_UNFINISHED_ENDINGS)):
             return settings.unfinished_silence_s
+        if not text or text.endswith(_FINISHED_ENDINGS):
+            # "No." and "Hello." are as often the beginning of a sentence as all of it.
+            brief = 0 < len(text.split()) <= settings.brief_words
+            return settings.unmarked_silence_s if brief else settings.unset_silence_s
         return settings.unmarked_silence_s
