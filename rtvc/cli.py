@@ -3,11 +3,15 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import typer
 
 from rtvc import __version__
 from rtvc.errors import RtvcError
+
+# Typer exports only the child of the class that all its errors of usage share.
+_WrongUsage: Any = typer.BadParameter.__base__
 
 VERBS = {
     "serve": ("rtvc.server.command", "Run the reference server."),
@@ -52,9 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; an error made on purpose is one line on stderr and an exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        build_app(given)(given)
+        code = build_app(given)(given, prog_name="rtvc", standalone_mode=False)
     except RtvcError as error:
-        typer.echo(f"rtvc: {error}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+        _fail(str(error), error.exit_code)
+    except _WrongUsage as error:
+        where = "rtvc" if error.ctx is None else error.ctx.command_path
+        _fail(f"{' '.join(error.format_message().split())} (see {where} --help)", 2)
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    typer.echo(f"rtvc: {message}", err=True)
+    sys.exit(exit_code)

@@ -23,7 +23,7 @@ Positive = Annotated[float, Field(gt=0)]
 class _Section(BaseModel):
     """A frozen group of settings that refuses what it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ServeSettings(_Section):
@@ -169,6 +169,11 @@ def child_environment(**extra: str) -> dict[str, str]:
     return {**os.environ, **extra}
 
 
+def environment_without_settings() -> dict[str, str]:
+    """The environment for a process of rtvc's that the user's settings must not change."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
+
+
 def _from_toml(path: Path | None) -> dict[str, dict[str, Any]]:
     chosen = path or Path("rtvc.toml")
     if path is None and not chosen.exists():
@@ -181,7 +186,9 @@ def _from_toml(path: Path | None) -> dict[str, dict[str, Any]]:
         raise UsageError(f"{chosen} is not valid TOML: {error}") from None
     for name, section in found.items():
         if not isinstance(section, dict):
-            raise UsageError(f"{chosen}: expected a section [{name}], got {section!r}")
+            # Not the value: it may be a key in the wrong place.
+            kind = type(section).__name__
+            raise UsageError(f"{chosen}: expected a section [{name}], got a value ({kind})")
     return found
 
 

@@ -1,5 +1,7 @@
 """`rtvc demo`: a server, three simulated speakers, a verdict; nothing to prepare."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import typer
 from rich.console import Console
 
 from rtvc.clock import Clock, SystemClock
-from rtvc.config import child_environment
+from rtvc.config import environment_without_settings
 from rtvc.errors import RtvcError
 
 _READY_WITHIN_S = 120.0
@@ -37,6 +39,8 @@ def demo(
         "[bold]self-test model[/] (it understands the built-in synthetic speakers only), "
         "replies are scripted, espeak-ng speaks.\n"
     )
+    # Whoever stops the demo stops all of it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _server(console, SystemClock()) as url:
         code = _loadtest(url, speakers, duration, out)
     console.print(
@@ -52,11 +56,12 @@ def _loadtest(url: str, speakers: int, duration_s: float, out: Path | None) -> i
         *("--speakers", str(speakers), "--duration", f"{duration_s:g}"),
         *([] if out is None else ["--out", str(out)]),
     ]
-    child = subprocess.Popen(command, env=child_environment())
+    child = subprocess.Popen(command, env=environment_without_settings())
     try:
         return child.wait()
     except KeyboardInterrupt:
-        # The terminal has told the load test, too: it keeps what it measured.
+        # The load test keeps what it measured; a terminal's Ctrl-C has told it already.
+        child.terminate()
         child.wait()
         raise
 
@@ -72,6 +77,7 @@ def _server(console: Console, clock: Clock) -> Iterator[str]:
     command = [
         *(sys.executable, "-m", "rtvc", "serve", "--model", "selftest"),
         *("--port", str(port), "--llm", "scripted", "--tts", "espeak"),
+        *("--settings", os.devnull),
     ]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
@@ -79,7 +85,7 @@ def _server(console: Console, clock: Clock) -> Iterator[str]:
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=child_environment(),
+            env=environment_without_settings(),
         )
         url = f"http://127.0.0.1:{port}"
         try:
@@ -104,10 +110,10 @@ def _wait(
     while clock.now() < deadline_s:
         if child.poll() is not None:
             log.seek(0)
-            said = log.read().decode(errors="replace").strip()
-            raise RtvcError(f"the server ended before it was ready:\n{said}")
+            said = log.read().decode(errors="replace").strip().splitlines() or ["nothing"]
+            raise RtvcError(f"the server ended before it was ready; its last words: {said[-1]}")
         try:
-            answer = httpx.get(f"{url}/readyz", timeout=2.0)
+            answer = httpx.get(f"{url}/readyz", timeout=2.0, trust_env=False)
         except httpx.HTTPError:
             pause.wait(_POLL_S)
             continue

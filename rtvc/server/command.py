@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from rtvc.clock import SystemClock
@@ -148,15 +150,17 @@ def _run(settings: Settings) -> None:
         services = build_services(settings, clock)
         url = _url(listening, secure=tls is not None)
         with _Announcement(console, services, url) as announcement:
-            asyncio.run(
-                serve_until_stopped(services, listening, tls=tls, on_ready=announcement.ready)
-            )
+            serving = serve_until_stopped(services, listening, tls=tls, on_ready=announcement.ready)
+            # uvloop halves the cost of a message; thousands a second arrive.
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serving)
     console.print("stopped")
 
 
 def _url(listening: socket.socket, *, secure: bool) -> str:
     host, port = listening.getsockname()[:2]
     shown = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1", "::") else host
+    shown = f"[{shown}]" if ":" in shown else shown
     return f"http{'s' if secure else ''}://{shown}:{port}"
 
 
@@ -173,7 +177,9 @@ class _Announcement:
             TaskProgressColumn(),
             TextColumn("[dim]{task.fields[detail]}"),
         )
-        self._progress = Progress(*columns, console=console, transient=True)
+        self._progress = Progress(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        )
         self._bars = {
             task.name: self._progress.add_task(task.name, total=1.0, detail="")
             for task in services.readiness.tasks
@@ -181,7 +187,7 @@ class _Announcement:
 
     def __enter__(self) -> "_Announcement":
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        self._console.print(f"rtvc is starting on [bold]{self._url}[/] (the page answers already)")
+        self._say(f"rtvc is starting on [bold]{self._url}[/] (the page answers already)")
         self._services.readiness.listen(self._update)
         self._progress.start()
         return self
@@ -193,26 +199,28 @@ class _Announcement:
         readiness: Readiness = self._services.readiness
         for task in readiness.tasks:
             self._progress.update(
-                self._bars[task.name], completed=task.progress, detail=task.detail
+                self._bars[task.name], completed=task.progress, detail=escape(task.detail)
             )
 
     def ready(self) -> None:
         """Everything is warm."""
         self._progress.stop()
         status = self._services.engine.status
-        print_ = self._console.print
         if self._services.notice:
-            print_(f"[yellow]note:[/] {self._services.notice}")
+            self._say(f"[yellow]note:[/] {escape(self._services.notice)}")
         model = (
             status.model
             if status.model == status.model_kind
             else (f"{status.model} ({status.model_kind})")
         )
-        print_(
-            f"ready: speech-to-text [bold]{model}[/] on {status.device}"
-            f"{f' {status.compute_type}' if status.compute_type else ''}, "
-            f"replies by {self._services.llm.name}, spoken by {self._services.tts.name}"
+        self._say(
+            f"ready: speech-to-text [bold]{escape(model)}[/] on {status.device}"
+            f"{f' {status.compute_type}' if status.compute_type else ''}, replies by "
+            f"{escape(self._services.llm.name)}, spoken by {escape(self._services.tts.name)}"
         )
-        print_(f"  talk to it   {self._url}")
-        print_(f"  load it      rtvc loadtest {self._url} --speakers 10 --duration 60")
-        print_("  stop it      Ctrl-C")
+        self._say(f"  talk to it   {self._url}")
+        self._say(f"  load it      rtvc loadtest {self._url} --speakers 10 --duration 60")
+        self._say("  stop it      Ctrl-C")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)

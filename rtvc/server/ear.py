@@ -81,29 +81,40 @@ class Ear:
             return self._echo.playing(now_s) or self._echo.remembered_s > 0
 
     def hear(self, chunks: Sequence[Chunk]) -> list[Frame]:
-        """Judge what arrived; samples that don't fill a frame wait for the next call.
+        """Judge what arrived (at least one chunk); what does not fill a frame waits.
 
         Raises:
             AudioError: a chunk that its format can't be read as.
         """
-        heard = [self._resampler.feed(self._decode(chunk.data)) for chunk in chunks]
-        return self._judge(heard, chunks[-1].arrived_at_s if chunks else 0.0)
+        return self._judge(
+            [
+                (self._resampler.feed(self._decode(chunk.data)), chunk.arrived_at_s)
+                for chunk in chunks
+            ]
+        )
 
     def flush(self, now_s: float) -> list[Frame]:
         """Everything still held back, for a commit: the last frame may be short."""
-        frames = self._judge([self._resampler.flush()], now_s)
+        frames = self._judge([(self._resampler.flush(), now_s)])
         if len(self._pending):
             frames.append(Frame(self._pending, 0.0, now_s))
             self._pending = np.zeros(0, np.float32)
         return frames
 
-    def _judge(self, heard: list[NDArray[np.float32]], arrived_at_s: float) -> list[Frame]:
-        audio = np.concatenate([self._pending, *heard])
+    def _judge(self, heard: Sequence[tuple[NDArray[np.float32], float]]) -> list[Frame]:
+        """Frames of what waited and what was heard, each arrived when its last sample did."""
+        pieces = [self._pending, *(audio for audio, _ in heard)]
+        audio = np.concatenate(pieces)
         count = len(audio) // FRAME_SAMPLES
-        self._pending = audio[count * FRAME_SAMPLES :]
+        # A copy, or a few samples would keep all that was heard with them in memory.
+        self._pending = audio[count * FRAME_SAMPLES :].copy()
         windows = audio[: count * FRAME_SAMPLES].reshape(count, FRAME_SAMPLES)
-        judged = zip(windows, self._vad.probabilities(windows), strict=True)
-        return [self._frame(window, speech, arrived_at_s) for window, speech in judged]
+        piece_ends = np.cumsum([len(piece) for piece in pieces])
+        frame_ends = FRAME_SAMPLES * np.arange(1, count + 1)
+        # What waited did not fill a frame, unless a change of format added to it.
+        last_heard = np.maximum(np.searchsorted(piece_ends, frame_ends) - 1, 0)
+        judged = zip(windows, self._vad.probabilities(windows), last_heard, strict=True)
+        return [self._frame(window, speech, heard[last][1]) for window, speech, last in judged]
 
     def _frame(self, audio: NDArray[np.float32], speech: float, arrived_at_s: float) -> Frame:
         self._recent = np.concatenate([self._recent, audio])[-_ECHO_WINDOW_SAMPLES:]

@@ -8,7 +8,6 @@ real time is slowed down and loses nothing.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from rtvc.errors import TranscriberError
 from rtvc.instruments.queues import MeasuredQueue, QueueState
@@ -26,8 +25,9 @@ from rtvc.voice.session import (
 Control = Callable[[], Awaitable[None]]
 
 _SLICE_S = 1.0
-"""Longer chunks are cut, so that one session's upload does not hold up the others' hearing."""
-_LIMIT_CONTROLS = 500
+"""Most audio heard at a time, so that one session's upload does not hold up the others."""
+_LIMIT_ITEMS = 500
+_KEPT_COSTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,10 @@ class Listener:
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
         self._jobs: dict[asyncio.Task[None], tuple[str, Purpose, int]] = {}
+        self._broke: BaseException | None = None
         self._waiting_finals: dict[tuple[str, int], Transcribe] = {}
         self.costs: dict[str, Cost] = {}
-        """By item: what the latest hypothesis of an unfinished utterance cost."""
+        """By item: what the hypothesis cost that is, or may become, its final; the latest few."""
         self.language: str | None = services.settings.stt.language
         self.prompt: str | None = None
 
@@ -91,17 +92,19 @@ class Listener:
         await self._put(action)
 
     async def _put(self, item: Chunk | Control) -> None:
-        while not self._inbox.has_room(_seconds(item)) or len(self._inbox) >= _LIMIT_CONTROLS:
+        while not self._inbox.has_room(_seconds(item)) or len(self._inbox) >= _LIMIT_ITEMS:
             self._taken.clear()
             await self._taken.wait()
         self._inbox.put(item, self._clock.now())
         self._arrived.set()
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Listen until cancelled; what an answer's handling raised is raised here."""
         while True:
             await self._arrived.wait()
             self._arrived.clear()
+            if self._broke is not None:
+                raise self._broke
             items = self._inbox.take_all()
             self._taken.set()
             for chunks, control in _in_order(items):
@@ -155,9 +158,19 @@ class Listener:
             # The same audio is already being transcribed: its answer will be the final.
             self._waiting_finals[request.item_id, request.revision] = request
             return
+        self._start(request)
+
+    def _start(self, request: Transcribe) -> None:
         task = asyncio.create_task(self._transcribe(request), name=f"transcribe-{request.purpose}")
         self._jobs[task] = (request.item_id, request.purpose, request.revision)
-        task.add_done_callback(lambda done: self._jobs.pop(done, None))
+        task.add_done_callback(self._job_ended)
+
+    def _job_ended(self, task: asyncio.Task[None]) -> None:
+        self._jobs.pop(task, None)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._broke = error
+            self._arrived.set()
 
     async def _transcribe(self, request: Transcribe) -> None:
         asked_at_s = self._clock.now()
@@ -168,10 +181,17 @@ class Listener:
             self._answered(request, None)
             self._handle(self.voice.failed(*key, str(error)))
             return
-        if hypothesis is not None:
-            self.costs[request.item_id] = Cost(asked_at_s, self._clock.now(), hypothesis)
+        if hypothesis is not None and request.purpose is not Purpose.PARTIAL:
+            self._keep_cost(request.item_id, Cost(asked_at_s, self._clock.now(), hypothesis))
         self._answered(request, hypothesis)
         self._handle(self.voice.hypothesis(*key, None if hypothesis is None else hypothesis.text))
+
+    def _keep_cost(self, item_id: str, cost: Cost) -> None:
+        """An utterance that was cleared never takes its cost away: only the latest are kept."""
+        self.costs.pop(item_id, None)
+        self.costs[item_id] = cost
+        while len(self.costs) > _KEPT_COSTS:
+            self.costs.pop(next(iter(self.costs)))
 
     def _answered(self, request: Transcribe, hypothesis: Hypothesis | None) -> None:
         """A final that waited for a speculative answer which never came is asked for itself."""
@@ -179,9 +199,7 @@ class Listener:
             return
         final = self._waiting_finals.pop((request.item_id, request.revision), None)
         if final is not None and hypothesis is None:
-            task = asyncio.create_task(self._transcribe(final), name="transcribe-final")
-            self._jobs[task] = (final.item_id, final.purpose, final.revision)
-            task.add_done_callback(lambda done: self._jobs.pop(done, None))
+            self._start(final)
 
     def _job(self, request: Transcribe, now_s: float) -> Job:
         return Job(
@@ -203,12 +221,17 @@ def _seconds(item: Chunk | Control) -> float:
 def _in_order(
     items: Sequence[Chunk | Control],
 ) -> Iterator[tuple[list[Chunk], Control | None]]:
-    """Runs of chunks together, controls one by one."""
-    for is_chunk, group in groupby(items, key=lambda item: isinstance(item, Chunk)):
-        members = list(group)
-        if is_chunk:
-            yield [item for item in members if isinstance(item, Chunk)], None
+    """Runs of chunks together, no longer than a slice; controls one by one."""
+    run: list[Chunk] = []
+    run_s = 0.0
+    for item in items:
+        if run and (run_s >= _SLICE_S or not isinstance(item, Chunk)):
+            yield run, None
+            run, run_s = [], 0.0
+        if isinstance(item, Chunk):
+            run.append(item)
+            run_s += item.seconds
         else:
-            for item in members:
-                if not isinstance(item, Chunk):
-                    yield [], item
+            yield [], item
+    if run:
+        yield run, None

@@ -1,8 +1,13 @@
 """What is loading, how far it is, and whether callers may come in."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from rtvc.errors import RtvcError
+
+_log = logging.getLogger(__name__)
 
 State = Literal["waiting", "loading", "warming", "ready", "failed"]
 
@@ -92,4 +97,8 @@ class Readiness:
 
     def changed(self) -> None:
         for listener in list(self._listeners):
-            listener()
+            try:
+                listener()
+            except RtvcError as error:
+                # A session that can't be told must not keep the engine from being replaced.
+                _log.warning("a change of state was not passed on: %s", error)

@@ -1,10 +1,13 @@
 """From settings to a running server: build the services, load and warm them, serve, stop."""
 
 import asyncio
+import errno
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from rtvc.server.services import Services
 from rtvc.server.tls import CertificateFiles
 from rtvc.server.tts import EspeakSynthesizer, OpenAiSynthesizer, SpeechSynthesizer
 from rtvc.stt.engine import build_engine
+from rtvc.stt.models import ALIASES, CATALOGUE, resolve_model
 from rtvc.stt.transcriber import EngineStatus
 from rtvc.voice.admission import Admission
 from rtvc.voice.silero import SileroModel
@@ -53,12 +57,13 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listening.bind((host, port))
         listening.listen(2048)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         listening.close()
-        raise UsageError(
-            f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}; "
-            "choose another with --port, or 0 for any free one"
-        ) from None
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        hint = "choose another port with --port, or 0 for any free one"
+        if getattr(error, "errno", None) != errno.EADDRINUSE:
+            hint = "see --host and --port"
+        raise UsageError(f"cannot listen on {host}:{port}: {reason}; {hint}") from None
     listening.setblocking(False)
     return listening
 
@@ -70,6 +75,7 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         ModelError: the named model can't be found.
     """
     stt = settings.stt
+    _check_model(stt.model)
     engine = build_engine(
         stt.model,
         device=stt.device,
@@ -92,6 +98,12 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         hearing=ThreadPoolExecutor(_HEARING_THREADS, thread_name_prefix="hearing"),
         loop_lag=LoopLag(clock),
     )
+
+
+def _check_model(name: str | None) -> None:
+    """What needs no network is found out before anything is started."""
+    if name is not None and ALIASES.get(name, name) not in CATALOGUE:
+        resolve_model(name, offline=True)
 
 
 def _vad_before_it_is_loaded() -> VoiceActivityDetector:
@@ -133,13 +145,13 @@ async def _prepare_stt(services: Services) -> None:
     readiness = services.readiness
 
     def follow(status: EngineStatus) -> None:
+        services.notice = status.notice
         readiness.restarting = status.state == "restarting"
         readiness.update(STT, _TASK_STATES[status.state], status.progress, status.detail)
 
     services.engine.on_status(follow)
     await services.engine.start()
     follow(services.engine.status)
-    services.notice = services.engine.status.notice
 
 
 async def _prepare_vad(services: Services) -> None:
@@ -156,8 +168,9 @@ async def _prepare_tts(services: Services) -> None:
     name = services.tts.name
     if services.settings.tts.backend == "espeak":
         services.readiness.update(TTS, "warming", 0.5, name)
-        async for _ in services.tts.synthesize("ready.", voice=None, speed=1.0):
-            break
+        async with aclosing(services.tts.synthesize("ready.", voice=None, speed=1.0)) as pieces:
+            async for _ in pieces:
+                break
     services.readiness.update(TTS, "ready", 1.0, name)
 
 
@@ -172,6 +185,20 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
         super().__init__(config)
         self._services = services
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's own, but a signal that was obeyed is not raised again as an error."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._services.readiness.draining = True

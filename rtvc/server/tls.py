@@ -11,12 +11,24 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from rtvc.clock import Clock
 from rtvc.errors import UsageError
 
 _VALID_DAYS = 365
+_SIGNS_AND_SERVES = x509.KeyUsage(
+    digital_signature=True,
+    key_cert_sign=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""It is its own authority: strict clients want that said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +53,33 @@ def certificate_files(setting: str, folder: Path, host: str, clock: Clock) -> Ce
     if len(parts) != 2 or not all(parts):
         raise UsageError(f"--tls: expected self-signed or CERT.pem,KEY.pem, got {setting!r}")
     files = CertificateFiles(Path(parts[0]), Path(parts[1]))
-    try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-            files.certificate, files.key
-        )
-    except OSError as error:  # ssl.SSLError is one, too
-        reason = error.strerror or str(error)
-        raise UsageError(f"--tls: cannot use {setting}: {reason}") from None
+    _check(files)
     return files
+
+
+def _check(files: CertificateFiles) -> None:
+    for path in (files.certificate, files.key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"--tls: cannot read {path}: {error.strerror}") from None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # An empty passphrase, or OpenSSL would ask the terminal for one.
+        context.load_cert_chain(files.certificate, files.key, password="")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or str(error)
+        raise UsageError(
+            f"--tls: expected a PEM certificate and its key without a passphrase, got "
+            f"{files.certificate} and {files.key} ({reason})"
+        ) from None
 
 
 def _self_signed(folder: Path, host: str, clock: Clock) -> CertificateFiles:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "rtvc self-signed")])
     today = clock.utc()
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -64,6 +89,10 @@ def _self_signed(folder: Path, host: str, clock: Clock) -> CertificateFiles:
         .not_valid_before(today - timedelta(days=1))
         .not_valid_after(today + timedelta(days=_VALID_DAYS))
         .add_extension(x509.SubjectAlternativeName(list(_names(host))), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_SIGNS_AND_SERVES, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(identifier, critical=False)
         .sign(key, hashes.SHA256())
     )
     files = CertificateFiles(folder / "certificate.pem", folder / "key.pem")
@@ -80,14 +109,18 @@ def _self_signed(folder: Path, host: str, clock: Clock) -> CertificateFiles:
 
 
 def _names(host: str) -> Iterable[x509.GeneralName]:
-    for name in sorted({"localhost", socket.gethostname()}):
+    """This machine's names, its loopback addresses, and the host it listens on."""
+    names, addresses = {"localhost", socket.gethostname()}, {"127.0.0.1", "::1"}
+    (addresses if _is_address(host) else names).add(host)
+    for name in sorted(filter(str.isascii, names)):
         yield x509.DNSName(name)
-    for address in sorted({"127.0.0.1", host} & {"127.0.0.1", *_addresses(host)}):
+    for address in sorted(addresses):
         yield x509.IPAddress(ipaddress.ip_address(address))
 
 
-def _addresses(host: str) -> list[str]:
+def _is_address(host: str) -> bool:
     try:
-        return [str(ipaddress.ip_address(host))]
+        ipaddress.ip_address(host)
     except ValueError:
-        return []
+        return False
+    return True

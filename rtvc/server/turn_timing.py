@@ -85,7 +85,7 @@ class TurnClock:
 
     def _reply_segments(self) -> list[Segment]:
         assert self.final_at_s is not None
-        asked_s = self.reply_asked_at_s or self.final_at_s
+        asked_s = self.final_at_s if self.reply_asked_at_s is None else self.reply_asked_at_s
         timings = self.reply or ReplyTimings()
         steps = [
             ("llm_ttft", timings.llm_ttft_s),
@@ -94,7 +94,8 @@ class TurnClock:
         ]
         segments = in_a_row(asked_s, [(name, s) for name, s in steps if s is not None])
         ready_s = segments[-1].end_s if segments else asked_s
-        sent = Segment("send", ready_s, max(0.0, (self.reply_at_s or ready_s) - ready_s))
+        sent_s = ready_s if self.reply_at_s is None else self.reply_at_s
+        sent = Segment("send", ready_s, max(0.0, sent_s - ready_s))
         return [*segments, sent]
 
 
