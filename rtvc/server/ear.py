@@ -53,6 +53,7 @@ class Ear:
         """Frames that sounded like speech and were only the reply's echo."""
         self.in_utterance = False
         """Set by the listener: whether an utterance is going on."""
+        self._replied = False
 
     def change_input(self, decode: Callable[[bytes], NDArray[np.float32]], rate_hz: int) -> None:
         """From now on audio comes in another format; what was heard stays heard."""
@@ -62,6 +63,7 @@ class Ear:
 
     def reply_audio(self, audio: NDArray[np.float32], now_s: float) -> None:
         """16 kHz reply audio that was just sent; it plays after what was sent before."""
+        self._replied = True
         with self._echo_lock:
             self._echo.reply_audio(audio, now_s)
 
@@ -72,11 +74,15 @@ class Ear:
 
     def reply_playing(self, now_s: float) -> bool:
         """Whether the client is, by what was sent, still playing a reply."""
+        if not self._replied:
+            return False
         with self._echo_lock:
             return self._echo.playing(now_s)
 
     def reply_audible(self, now_s: float) -> bool:
         """Whether a reply plays, or its echo may still be on its way."""
+        if not self._replied:
+            return False
         with self._echo_lock:
             return self._echo.playing(now_s) or self._echo.remembered_s > 0
 
@@ -118,7 +124,7 @@ class Ear:
 
     def _frame(self, audio: NDArray[np.float32], speech: float, arrived_at_s: float) -> Frame:
         self._recent = np.concatenate([self._recent, audio])[-_ECHO_WINDOW_SAMPLES:]
-        if speech >= _ECHO_PROBABILITY and self._is_echo(arrived_at_s):
+        if self._replied and speech >= _ECHO_PROBABILITY and self._is_echo(arrived_at_s):
             self.echo_frames += 1
             speech = 0.0
         return Frame(audio, speech, arrived_at_s)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rtvc.voice.vad import FRAME_SAMPLES
 
 _CONTEXT_SAMPLES = 64
+_WINDOW_SAMPLES = _CONTEXT_SAMPLES + FRAME_SAMPLES
 _STATE_SHAPE = (1, 1, 128)
 
 
@@ -24,19 +25,19 @@ class SileroModel:
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         path = Path(faster_whisper.__file__).parent / "assets" / "silero_vad_v6.onnx"
         self._session = onnxruntime.InferenceSession(
             str(path), sess_options=options, providers=["CPUExecutionProvider"]
         )
+        self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(
         self, frames: NDArray[np.float32], h: NDArray[np.float32], c: NDArray[np.float32]
     ) -> tuple[Any, Any, Any]:
         """Probabilities, h and c after `frames`, shape (count, 576)."""
         result: tuple[Any, Any, Any] = tuple(
-            self._session.run(None, {"input": frames, "h": h, "c": c})
+            self._session.run(self._outputs, {"input": frames, "h": h, "c": c})
         )
         return result
 
@@ -60,7 +61,7 @@ class SileroVad:
             return []
         stream = np.concatenate([self._context, frames.ravel()])
         self._context = stream[-_CONTEXT_SAMPLES:]
-        windows = np.lib.stride_tricks.sliding_window_view(stream, FRAME_SAMPLES + _CONTEXT_SAMPLES)
-        chosen = np.ascontiguousarray(windows[::FRAME_SAMPLES])
-        found, self._h, self._c = self._model.run(chosen, self._h, self._c)
+        starts = range(0, len(stream) - _CONTEXT_SAMPLES, FRAME_SAMPLES)
+        windows = np.array([stream[at : at + _WINDOW_SAMPLES] for at in starts])
+        found, self._h, self._c = self._model.run(windows, self._h, self._c)
         return [float(p) for p in np.ravel(found)]
