@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import logging
 import signal
 import socket
 import threading
@@ -252,8 +253,14 @@ async def close(services: Services) -> None:
     services.hearing.shutdown(wait=False, cancel_futures=True)
 
 
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    """Uvicorn takes a WebSocket that was refused with an answer of ours for an error."""
+    return record.getMessage() != "ASGI callable returned without completing handshake."
+
+
 def _uvicorn_config(services: Services, tls: CertificateFiles | None) -> uvicorn.Config:
     settings = services.settings.serve
+    logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
     return uvicorn.Config(
         build_app(services),
         log_level="warning",

@@ -1,0 +1,35 @@
+"""Slots for sessions."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtvc.errors import AdmissionRefused
+from rtvc.voice.admission import Admission
+
+
+@given(slots=st.integers(1, 5), steps=st.lists(st.booleans(), max_size=50))
+def test_there_are_never_more_sessions_than_slots(slots: int, steps: list[bool]) -> None:
+    admission = Admission(slots)
+    inside = refused = 0
+    for enter in steps:
+        if enter and inside < slots:
+            admission.enter()
+            inside += 1
+        elif enter:
+            with pytest.raises(AdmissionRefused):
+                admission.enter()
+            refused += 1
+        elif inside:
+            admission.leave()
+            inside -= 1
+        assert (admission.sessions, admission.refused) == (inside, refused)
+        assert admission.full == (inside == slots)
+
+
+def test_a_refusal_says_why_and_when_to_try_again() -> None:
+    admission = Admission(1, retry_after_s=7.0)
+    admission.enter()
+    with pytest.raises(AdmissionRefused, match="full: 1 of 1 sessions") as refused:
+        admission.enter()
+    assert refused.value.retry_after_s == 7.0

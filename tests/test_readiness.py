@@ -1,0 +1,85 @@
+"""What the server says of itself while it loads."""
+
+import pytest
+
+from rtvc.errors import UsageError
+from rtvc.server.readiness import Readiness, State
+
+
+def a_readiness(*states: State) -> Readiness:
+    readiness = Readiness(*(f"task {n}" for n, _ in enumerate(states)))
+    for number, state in enumerate(states):
+        readiness.update(f"task {number}", state, 1.0 if state == "ready" else 0.5, f"{state}…")
+    return readiness
+
+
+@pytest.mark.parametrize(
+    ("states", "amounts_to"),
+    [
+        (("waiting", "waiting"), "starting"),
+        (("loading", "ready"), "loading"),
+        (("loading", "warming"), "loading"),
+        (("warming", "ready"), "warming"),
+        (("waiting", "ready"), "warming"),
+        (("ready", "ready"), "ready"),
+        (("ready", "failed"), "failed"),
+        (("loading", "failed"), "failed"),
+    ],
+)
+def test_the_whole_is_as_far_as_its_tasks(states: tuple[State, ...], amounts_to: str) -> None:
+    readiness = a_readiness(*states)
+    assert readiness.state == amounts_to
+    assert readiness.ready == (amounts_to == "ready")
+
+
+def test_a_replaced_engine_makes_a_ready_server_restart_and_a_stopping_one_drain() -> None:
+    readiness = a_readiness("ready")
+    readiness.restarting = True
+    assert (readiness.state, readiness.ready) == ("restarting", False)
+    assert readiness.detail == "the engine is being replaced"
+    readiness.draining = True
+    assert readiness.state == "draining"
+    assert readiness.detail == "the server is stopping"
+
+
+def test_progress_is_the_mean_and_detail_is_what_is_awaited() -> None:
+    readiness = a_readiness("ready", "warming")
+    assert readiness.progress == 0.75
+    assert readiness.detail == "task 1: warming…"
+    assert a_readiness("loading", "failed").detail == "task 1: failed…"
+    assert a_readiness("ready").detail == "ready"
+
+
+def test_listeners_hear_of_changes_until_they_leave_even_while_they_are_told() -> None:
+    readiness = a_readiness("waiting")
+    heard: list[str] = []
+
+    def once() -> None:
+        heard.append("once")
+        readiness.unlisten(once)
+
+    readiness.listen(once)
+    readiness.listen(lambda: heard.append(readiness.state))
+    readiness.update("task 0", "loading", 0.1)
+    readiness.update("task 0", "ready", 1.0)
+    assert heard == ["once", "loading", "ready"]
+
+
+def test_a_listener_that_cannot_be_told_keeps_no_other_from_hearing() -> None:
+    readiness = a_readiness("waiting")
+    heard: list[str] = []
+
+    def stalled() -> None:
+        raise UsageError("the client left 512 messages unread")
+
+    readiness.listen(stalled)
+    readiness.listen(lambda: heard.append(readiness.state))
+    readiness.update("task 0", "ready", 1.0)
+    assert heard == ["ready"]
+
+
+def test_a_task_goes_over_the_wire() -> None:
+    readiness = a_readiness("warming")
+    assert [task.to_wire() for task in readiness.tasks] == [
+        {"name": "task 0", "state": "warming", "progress": 0.5, "detail": "warming…"}
+    ]
