@@ -107,8 +107,12 @@ class Conversation:
         elif after is not None:
             place = before.index(self.get(after)) + 1
         before.insert(place, item)
-        self._items = {kept.item_id: kept for kept in before[-_MAX_ITEMS:]}
-        return before[place - 1].item_id if place else None
+        previous = before[place - 1].item_id if place else None
+        if len(before) > _MAX_ITEMS:
+            # The oldest goes, and never the one that was just added.
+            before.pop(0 if place else 1)
+        self._items = {kept.item_id: kept for kept in before}
+        return previous
 
     def update(self, item_id: str, **changes: Any) -> Item | None:
         """Change an item, if it is still there."""
