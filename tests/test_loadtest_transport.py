@@ -1,12 +1,14 @@
 """Connecting, step by step, and every way in which it can go wrong."""
 
 import asyncio
+import re
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+from websockets.utils import accept_key
 
 from rtvc.clock import SystemClock
 from rtvc.loadtest.attempt import Attempt, open_session
@@ -21,7 +23,7 @@ from tests.sink_server import Sink
 def serving(mode: str) -> Iterator[str]:
     """A sink on a thread of its own."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     server = asyncio.run_coroutine_threadsafe(Sink(mode).listen(0), loop).result(10)
     try:
@@ -135,3 +137,33 @@ def test_hearing_nothing_for_a_while_is_no_loss() -> None:
         connection.set_timeout(0.05)
         assert connection.receive() is None
         connection.close()
+
+
+def test_a_server_that_stops_reading_is_lost_and_does_not_hang_us() -> None:
+    done = threading.Event()
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        thread = threading.Thread(target=upgrade_and_ignore, args=(listening, done), daemon=True)
+        thread.start()
+        url = f"ws://127.0.0.1:{listening.getsockname()[1]}/"
+        connection = connect(url, clock=SystemClock(), timeout_s=2.0)
+        connection.set_timeout(0.2)
+        with pytest.raises(LostError, match="the server stopped reading"):
+            flood(connection)
+        connection.close()
+        done.set()
+        thread.join(10)
+
+
+def upgrade_and_ignore(listening: socket.socket, done: threading.Event) -> None:
+    peer, _ = listening.accept()
+    with peer:
+        request = peer.recv(4096).decode()
+        (key,) = re.findall(r"Sec-WebSocket-Key: (\S+)", request)
+        head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        peer.sendall(f"{head}Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n".encode())
+        done.wait(20)
+
+
+def flood(connection: Connection) -> None:
+    for _ in range(500):
+        connection.send("x" * 65_536)

@@ -39,7 +39,7 @@ from rtvc.loadtest.runner import (
     work_folder,
 )
 from rtvc.loadtest.spec import LoadSpec, http_url
-from rtvc.record import MANIFEST_FILE, Manifest, new_manifest
+from rtvc.record import MANIFEST_FILE, Manifest, new_manifest, without_secrets
 from rtvc.report.page import build_report
 from rtvc.report.terminal import verdict_table
 from rtvc.slo import Judgement, Objective, judge, parse_objectives
@@ -223,7 +223,7 @@ class _LoadTest:
             ["rtvc", *sys.argv[1:]],
             self._clock,
             settings=settings,
-            url=spec.url,
+            url=without_secrets(spec.url),
             protocol=spec.protocol,
             model=facts.model,
             model_kind=facts.model_kind,
@@ -261,7 +261,7 @@ class _LoadTest:
             typer.echo(json.dumps(shown, indent=2, allow_nan=False))
             return
         console = Console()
-        console.print(judgement.sentence, style="bold", markup=False)
+        console.print(judgement.sentence, style="bold", markup=False, highlight=False)
         console.print(verdict_table(summary, judgement.verdicts))
         console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 

@@ -102,6 +102,7 @@ class Generator:
             api_key=spec.key_file.read_text("utf-8") if spec.key_file.exists() else None,
         )
         self._live: dict[int, LiveCall] = {}
+        self._calls: list[LiveCall] = []
         self._numbers = itertools.count()
         self._left = spec.speakers
         self._everyone_left = Event()
@@ -130,6 +131,7 @@ class Generator:
             self._counts += live.what_went_wrong()
             return
         self._live[number] = live
+        self._calls.append(live)
         try:
             live.converse()
         finally:
@@ -249,7 +251,7 @@ class Generator:
         until_s = turn.final_at_s or turn.speech_end_at_s
         return [
             text
-            for other in self._live.values()
+            for other in self._calls
             if other is not live
             for text in other.call.said(turn.speech_start_at_s, until_s)
         ]

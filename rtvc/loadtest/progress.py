@@ -32,15 +32,16 @@ class Tally:
     """Largest lag of the generator in the last second; None so far."""
 
     def line(self) -> str:
-        """
+        """One line; p50 and max are those of the transcription delay.
+
         >>> Tally(12.0, 3, 3, 0, 7, 1, 0.31, 0.62, 0.002).line()
-        '12 s · 3 speakers · 7 utterances · delay p50 310 ms, max 620 ms · 1 error · lag 2 ms'
+        '12 s · 3 speakers · 7 utterances · p50 310 ms, max 620 ms · 1 error · lag 2 ms'
         """
         errors = self.not_connected + self.missing
         parts = [f"{self.at_s:.0f} s", _counted(self.speakers, "speaker")]
         parts.append(_counted(self.utterances, "utterance"))
         if self.delay_p50_s is not None and self.delay_max_s is not None:
-            parts.append(f"delay p50 {_ms(self.delay_p50_s)}, max {_ms(self.delay_max_s)}")
+            parts.append(f"p50 {_ms(self.delay_p50_s)}, max {_ms(self.delay_max_s)}")
         parts.append(_counted(errors, "error"))
         if self.lag_max_s is not None:
             parts.append(f"lag {_ms(self.lag_max_s)}")

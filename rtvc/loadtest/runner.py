@@ -109,8 +109,8 @@ def _command(spec: LoadSpec, spec_file: Path) -> list[str]:
     users = str(spec.speakers)
     return [
         *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"),
-        *("--users", users, "--spawn-rate", users, "--host", spec.url.partition("?")[0]),
-        *("--stop-timeout", "5", "--rtvc-spec", str(spec_file)),
+        *("--users", users, "--spawn-rate", users, "--stop-timeout", "5"),
+        *("--rtvc-spec", str(spec_file)),
     ]
 
 

@@ -23,6 +23,9 @@ REFUSED_CLOSE_CODE = 1013
 NO_CLOSE_CODE = 1006
 """The connection ended without a close frame."""
 
+GOODBYE_S = 1.0
+"""For a close frame to leave; a server that does not read gets none."""
+
 
 class ConnectError(RtvcError):
     """The session never became usable; `outcome` tells "refused" from "failed"."""
@@ -88,6 +91,7 @@ class Connection:
 
     def close(self) -> None:
         """Say goodbye without waiting for an answer; never raises."""
+        self._wire.settimeout(GOODBYE_S)
         # An error means that it is gone already, which is what was wanted.
         with contextlib.suppress(OSError, websocket.WebSocketException):
             self._wire.send_close()
