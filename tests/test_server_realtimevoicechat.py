@@ -3,8 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from rtvc.protocol.realtimevoicechat import (
     parse_server_message,
 )
 from rtvc.server.app import build_app
+from rtvc.server.hearing import Hearing
 from rtvc.server.llm import Message
 from rtvc.server.readiness import Readiness
 from rtvc.server.realtimevoicechat import (
@@ -38,7 +38,7 @@ from rtvc.server.realtimevoicechat import (
     patience,
 )
 from rtvc.server.services import Services
-from rtvc.stt.transcriber import EngineStatus, Hypothesis, Job
+from rtvc.stt.transcriber import EngineStatus, Hypothesis, Job, JobKind
 from rtvc.voice.admission import Admission
 from rtvc.voice.vad import ScriptedVad
 
@@ -53,6 +53,9 @@ class OneLineEngine:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.cancelled: list[str] = []
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.final_text: str | None = None
         self._heard: dict[str, int] = {}
 
     @property
@@ -69,7 +72,11 @@ class OneLineEngine:
         self.jobs.append(job)
         number = self._heard.setdefault(job.item_id, len(self._heard) + 1)
         seconds = len(job.audio) / 16_000
-        return Hypothesis(f"Sentence {number}.", seconds, 0, 0, 0, 0, 1, 2)
+        text = f"Sentence {number}."
+        if job.kind is not JobKind.PARTIAL:
+            await self.go_on.wait()
+            text = text if self.final_text is None else self.final_text
+        return Hypothesis(text, seconds, 0, 0, 0, 0, 1, 2)
 
     def cancel_session(self, session_id: str) -> None:
         self.cancelled.append(session_id)
@@ -209,7 +216,7 @@ class Page:
 class World:
     """The server's services, and what stands in for the models."""
 
-    def __init__(self, hearing: ThreadPoolExecutor) -> None:
+    def __init__(self, hearing: Hearing) -> None:
         clock = SystemClock()
         self.engine, self.llm, self.tts = OneLineEngine(), RecordingLlm(), ToneTts()
         self.services = Services(
@@ -239,7 +246,7 @@ class World:
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with ThreadPoolExecutor(1) as hearing:
+    with closing(Hearing(SystemClock())) as hearing:
         yield World(hearing)
 
 
@@ -345,6 +352,23 @@ async def test_barge_in_stops_the_voice_and_history_keeps_what_was_heard(world: 
     assert asked[1:] == [text for text in ("Sentence 1.", cut, "Sentence 2.") if text]
 
 
+async def test_a_pause_in_the_voice_does_not_make_what_was_heard_unheard(world: World) -> None:
+    world.tts.go_on.clear()
+    async with world.page() as page:
+        page.speak(1.0)
+        page.pause(1.0)
+        await page.socket.until("tts_chunk")
+        page.say(TtsStart())
+        await asyncio.sleep(0.15)  # all 0.1 s of it
+        page.say(TtsStop())
+        page.say(TtsStart())
+        page.playing = True
+        page.speak(1.0)
+        await page.socket.until("tts_interruption")
+        cut = page.socket.contents("final_assistant_answer")[0]
+    assert cut.startswith("One")
+
+
 async def test_an_answer_still_playing_is_stopped_without_a_second_final(world: World) -> None:
     async with world.page() as page:
         page.speak(1.0)
@@ -406,6 +430,47 @@ async def test_clearing_the_history_stops_an_answer(world: World) -> None:
         page.say(ClearHistory())
         await page.socket.until("tts_interruption")
         assert not page.session.describe(0.0)["replying"]
+
+
+async def test_clearing_the_history_leaves_no_bubble_of_the_answer(world: World) -> None:
+    world.tts.go_on.clear()
+    async with world.page() as page:
+        page.speak(1.0)
+        page.pause(1.0)
+        await page.socket.until("tts_chunk")
+        page.say(TtsStart())
+        await asyncio.sleep(0.1)  # the first words have been heard
+        page.say(ClearHistory())
+        await page.socket.until("tts_interruption")
+        assert page.socket.contents("final_assistant_answer") == [""]
+
+
+async def test_what_is_transcribed_after_a_clearing_is_answered_and_remembered(
+    world: World,
+) -> None:
+    world.engine.go_on.clear()
+    async with world.page() as page:
+        page.speak(1.0)
+        page.pause(1.0)
+        await heard(page, world, 1.9)
+        page.say(ClearHistory())
+        page.pause(0.1)
+        await heard(page, world, 1.98)
+        world.engine.go_on.set()
+        await page.socket.until("final_assistant_answer")
+    assert [message.text for message in world.llm.asked[0]][1:] == ["Sentence 1."]
+
+
+async def test_a_partial_that_turns_out_to_be_nothing_is_taken_back(world: World) -> None:
+    world.engine.final_text = ""
+    async with world.page() as page:
+        page.speak(1.5)
+        page.pause(1.0)
+        await page.socket.until("partial_user_request", count=2)
+    assert page.socket.sent == [
+        ("partial_user_request", "Sentence 1."),
+        ("partial_user_request", ""),
+    ]
 
 
 async def test_patience_can_be_set(world: World) -> None:

@@ -8,6 +8,7 @@ real time is slowed down and loses nothing.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rtvc.errors import TranscriberError
 from rtvc.instruments.queues import MeasuredQueue, QueueState
@@ -115,9 +116,8 @@ class Listener:
 
     async def flush(self) -> None:
         """Hear what is held back for a full frame: before a commit."""
-        loop = asyncio.get_running_loop()
         now_s = self._clock.now()
-        frames = await loop.run_in_executor(self._services.hearing, self.ear.flush, now_s)
+        frames = await self._services.hearing.run(partial(self.ear.flush, now_s))
         for frame in frames:
             self._handle(self.voice.feed(frame, self._clock.now()))
 
@@ -137,9 +137,8 @@ class Listener:
             await asyncio.wait(list(self._jobs))
 
     async def _hear(self, chunks: Sequence[Chunk]) -> None:
-        loop = asyncio.get_running_loop()
         self.ear.in_utterance = self.voice.speaking
-        frames = await loop.run_in_executor(self._services.hearing, self.ear.hear, chunks)
+        frames = await self._services.hearing.hear(self.ear, chunks)
         for frame in frames:
             now_s = self._clock.now()
             audible = self.ear.reply_audible(now_s)

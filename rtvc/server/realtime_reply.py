@@ -1,6 +1,5 @@
 """One response of a Realtime session: from the language model to the client's ear."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -196,7 +195,7 @@ class RealtimeReply:
             audio = resample(pcm16_to_float(pcm16), rate_hz, _EAR_RATE_HZ)
             ear.reply_audio(audio, clock.now())
 
-        await asyncio.get_running_loop().run_in_executor(self._services.hearing, tell)
+        await self._services.hearing.run(tell)
 
     async def _encode(self, pcm16: bytes) -> bytes:
         if self.settings.output_format == "audio/pcm":
@@ -207,7 +206,7 @@ class RealtimeReply:
         def convert() -> bytes:
             return encode(resample(pcm16_to_float(pcm16), rate_hz, 8000))
 
-        return await asyncio.get_running_loop().run_in_executor(self._services.hearing, convert)
+        return await self._services.hearing.run(convert)
 
     def _open(self) -> None:
         if self._opened:

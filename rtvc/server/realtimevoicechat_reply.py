@@ -1,9 +1,9 @@
 """One answer in RealtimeVoiceChat's protocol: text that grows, audio at 48 kHz, and its end."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing
+from functools import partial
 
 from rtvc.audio import Resampler, float_to_pcm16, pcm16_to_float, resample
 from rtvc.errors import ReplyError
@@ -40,8 +40,8 @@ class SpokenAnswer:
         """All text written so far."""
         self.over = False
         """Whether final_assistant_answer has been sent, or never will be."""
-        self.played_from_s: float | None = None
-        """When the client began to play: when it said so, or when it was sent the first audio."""
+        self._playing_since_s: float | None = None
+        self._played_s = 0.0
         self._positions: list[tuple[float, int]] = []
         self._audio_s = 0.0
         self._shown_at_s: float | None = None
@@ -74,16 +74,27 @@ class SpokenAnswer:
             self.over = True
             self._post("final_assistant_answer", " ".join(text.split()))
 
+    def playback_started(self, now_s: float) -> None:
+        """The client says that it plays; until it does, it is taken to play what it was sent."""
+        self._playing_since_s = now_s
+
+    def playback_stopped(self, now_s: float) -> None:
+        """The client ran out of audio: at the end, or because more was late."""
+        self._played_s = self._played_by(now_s)
+        self._playing_since_s = None
+
     def heard_by(self, now_s: float) -> str:
         """The part of the text that was heard by now."""
-        if self.played_from_s is None:
-            return ""
-        return heard_part(self.text, self._positions, (now_s - self.played_from_s) * 1000)
+        return heard_part(self.text, self._positions, self._played_by(now_s) * 1000)
 
     def playing(self, now_s: float) -> bool:
         """Whether, by what was sent, the client has not yet played all of it."""
-        started_s = self.played_from_s
-        return started_s is not None and now_s < started_s + self._audio_s
+        return self._playing_since_s is not None and self._played_by(now_s) < self._audio_s
+
+    def _played_by(self, now_s: float) -> float:
+        """Seconds of audio played by now, pauses left out."""
+        since_s = now_s if self._playing_since_s is None else self._playing_since_s
+        return min(self._played_s + now_s - since_s, self._audio_s)
 
     def _post(self, kind: ServerMessageType, content: str) -> None:
         self._outbox.post(encode_server_message(ServerMessage(kind, content)))
@@ -103,11 +114,10 @@ class SpokenAnswer:
 
     async def _send_audio(self, piece: AudioDelta) -> None:
         await self._outbox.room()
-        loop = asyncio.get_running_loop()
-        pcm = await loop.run_in_executor(self._services.hearing, self._prepare, piece.pcm16)
+        pcm = await self._services.hearing.run(partial(self._prepare, piece.pcm16))
         self._outbox.post(encode_server_message(tts_chunk(pcm)))
-        if self.played_from_s is None:
-            self.played_from_s = self._clock.now()
+        if self._playing_since_s is None:
+            self._playing_since_s = self._clock.now()
         self._audio_s += len(piece.pcm16) / 2 / self._services.tts.rate_hz
         self._positions.append((self._audio_s * 1000, piece.text_position))
 

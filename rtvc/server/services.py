@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rtvc.clock import Clock
 from rtvc.config import Settings
 from rtvc.instruments.event_loop import LoopLag
+from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel
 from rtvc.server.readiness import Readiness
 from rtvc.server.tts import SpeechSynthesizer
@@ -47,7 +47,7 @@ class Services:
     """What is still loading."""
     admission: Admission
     """Slots for sessions."""
-    hearing: ThreadPoolExecutor
+    hearing: Hearing
     """Where audio is decoded, resampled and judged."""
     loop_lag: LoopLag
     """How late the event loop wakes."""

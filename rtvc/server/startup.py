@@ -7,7 +7,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, suppress
 from typing import Any
 
@@ -19,6 +18,7 @@ from rtvc.config import LlmSettings, Settings, TtsSettings
 from rtvc.errors import RtvcError, UsageError
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.server.app import build_app
+from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguageModel
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
@@ -34,7 +34,6 @@ from rtvc.voice.vad import FRAME_SAMPLES, VoiceActivityDetector
 STT, VAD, TTS, LLM = "speech-to-text", "voice activity", "speech synthesis", "language model"
 _WS_MAX_BYTES = 21 * 1024 * 1024
 """15 MiB of audio as base64, with the JSON around it."""
-_HEARING_THREADS = 2
 _TASK_STATES: dict[str, Any] = {
     "starting": "waiting",
     "loading": "loading",
@@ -96,7 +95,7 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         tts=_synthesizer(settings.tts),
         readiness=Readiness(STT, VAD, TTS, LLM),
         admission=Admission(settings.serve.max_sessions),
-        hearing=ThreadPoolExecutor(_HEARING_THREADS, thread_name_prefix="hearing"),
+        hearing=Hearing(clock),
         loop_lag=LoopLag(clock),
     )
 
@@ -250,7 +249,7 @@ async def close(services: Services) -> None:
     await services.llm.close()
     with suppress(RtvcError):
         await services.tts.close()
-    services.hearing.shutdown(wait=False, cancel_futures=True)
+    services.hearing.close()
 
 
 def _is_no_refusal(record: logging.LogRecord) -> bool:
