@@ -47,11 +47,11 @@ class Hearing:
         return asyncio.get_running_loop().run_in_executor(self._others, work)
 
     def close(self) -> None:
-        """Start nothing more."""
+        """Start nothing more, and wait for what is under way: a round is short."""
         if self._due is not None:
             self._due.cancel()
-        self._rounds.shutdown(wait=False, cancel_futures=True)
-        self._others.shutdown(wait=False, cancel_futures=True)
+        self._rounds.shutdown(cancel_futures=True)
+        self._others.shutdown(cancel_futures=True)
 
     def _begin_when_due(self) -> None:
         if self._busy or self._due is not None:

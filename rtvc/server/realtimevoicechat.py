@@ -84,6 +84,7 @@ def patience(threshold: float, speed: int) -> EndpointingSettings:
         unset_silence_s=0.15 + share,
         unmarked_silence_s=0.3 + 1.7 * share,
         unfinished_silence_s=0.6 + 2.4 * share,
+        brief_words=0,
     )
 
 
@@ -111,7 +112,7 @@ class RealtimeVoiceChatConnection:
         self._conversation = Conversation()
         self._answer: SpokenAnswer | None = None
         self._client_playing = False
-        self._partial = ""
+        self._partial = ""  # what the page shows as being said
         self._opened_at_s = self._clock.now()
         self._utterances = 0
         self._interruptions = 0
@@ -204,25 +205,33 @@ class RealtimeVoiceChatConnection:
         match command:
             case TtsStart():
                 if self._answer is not None:
-                    self._answer.played_from_s = self._clock.now()
+                    self._answer.playback_started(self._clock.now())
             case TtsStop():
-                # Sent at every underrun, too: only the end of a whole answer means silence.
-                if self._answer is not None and self._answer.over:
-                    self._answer = None
-                    self._ear.reply_flushed(self._clock.now())
+                self._playback_stopped()
             case ClearHistory():
-                self._interrupt()
+                # The page has wiped its bubbles, and a last one must not come back.
+                self._interrupt(show_heard=False)
                 self._conversation.clear()
+                self._partial = ""
             case SetSpeed(speed=speed):
                 settings = listening_settings(self._services.settings.turn, speed)
                 self._listener.voice.configure(settings)
+
+    def _playback_stopped(self) -> None:
+        """Sent at every underrun, too: only the end of a whole answer means silence."""
+        answer, now_s = self._answer, self._clock.now()
+        if answer is None:
+            return
+        answer.playback_stopped(now_s)
+        if answer.over:
+            self._answer = None
+            self._ear.reply_flushed(now_s)
 
     # What was heard.
 
     def _heard(self, event: VoiceEvent) -> None:
         match event:
             case SpeechStarted():
-                self._partial = ""
                 self._interrupt()
             case PartialTranscript():
                 self._show_partial(event.text)
@@ -233,6 +242,7 @@ class RealtimeVoiceChatConnection:
                 self._final(event)
             case TranscriptFailed():
                 self._listener.costs.pop(event.item_id, None)
+                self._withdraw_partial()
                 _log.warning("session %s: no transcript: %s", self.session_id, event.reason)
 
     def _show_partial(self, text: str) -> None:
@@ -240,11 +250,21 @@ class RealtimeVoiceChatConnection:
             self._partial = text
             self._post("partial_user_request", text)
 
+    def _withdraw_partial(self) -> None:
+        """No final will replace what the page shows as being said."""
+        if self._partial:
+            self._partial = ""
+            self._post("partial_user_request", "")
+
     def _final(self, event: FinalTranscript) -> None:
         self._listener.costs.pop(event.item_id, None)
-        self._conversation.update(event.item_id, text=event.text)
         if not event.text:
+            self._withdraw_partial()
             return
+        if self._conversation.update(event.item_id, text=event.text) is None:
+            # The history was cleared while this was being transcribed.
+            self._conversation.add(Item(event.item_id, "user", event.text, spoken=True))
+        self._partial = ""
         self._post("final_user_request", event.text)
         if not self._listener.voice.speaking and (self._answer is None or self._answer.over):
             self._start_answer()
@@ -262,7 +282,7 @@ class RealtimeVoiceChatConnection:
         await answer.run(messages)
         self._conversation.update(answer.item_id, text=answer.text, complete=True)
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, *, show_heard: bool = True) -> None:
         """Stop the answer that is being made or played; keep in mind what was heard of it."""
         answer, now_s = self._answer, self._clock.now()
         if answer is None:
@@ -273,7 +293,7 @@ class RealtimeVoiceChatConnection:
         self._life.cancel_replies()
         heard = answer.heard_by(now_s)
         self._conversation.update(answer.item_id, text=heard, complete=False)
-        answer.finish(heard)
+        answer.finish(heard if show_heard else "")
         self._answer = None
         self._ear.reply_flushed(now_s)
         self._post("stop_tts")
