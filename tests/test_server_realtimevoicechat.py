@@ -86,13 +86,15 @@ class OneLineEngine:
 
 
 class RecordingLlm:
-    """Answers two sentences and remembers what it was asked."""
+    """Answers two sentences and remembers what it was asked; may be told to stop after one."""
 
     name = "recording"
 
     def __init__(self) -> None:
         self.asked: list[list[Message]] = []
         self.fails = False
+        self.go_on = asyncio.Event()
+        self.go_on.set()
 
     async def stream(
         self, messages: Sequence[Message], *, max_tokens: int | None
@@ -100,7 +102,10 @@ class RecordingLlm:
         self.asked.append(list(messages))
         if self.fails:
             raise ReplyError("the model is away")
-        for word in ("One ", "two ", "three. ", "Four ", "five ", "six."):
+        for word in ("One ", "two ", "three. ", "Four "):
+            yield word
+        await self.go_on.wait()
+        for word in ("five ", "six."):
             yield word
 
     async def close(self) -> None:
@@ -353,20 +358,20 @@ async def test_barge_in_stops_the_voice_and_history_keeps_what_was_heard(world: 
 
 
 async def test_a_pause_in_the_voice_does_not_make_what_was_heard_unheard(world: World) -> None:
-    world.tts.go_on.clear()
+    world.llm.go_on.clear()
     async with world.page() as page:
         page.speak(1.0)
         page.pause(1.0)
-        await page.socket.until("tts_chunk")
+        await page.socket.until("tts_chunk", count=3)
         page.say(TtsStart())
-        await asyncio.sleep(0.15)  # all 0.1 s of it
+        await asyncio.sleep(0.4)  # all 0.3 s of the first sentence
         page.say(TtsStop())
         page.say(TtsStart())
         page.playing = True
         page.speak(1.0)
         await page.socket.until("tts_interruption")
         cut = page.socket.contents("final_assistant_answer")[0]
-    assert cut.startswith("One")
+    assert cut.startswith("One two three.")
 
 
 async def test_an_answer_still_playing_is_stopped_without_a_second_final(world: World) -> None:
@@ -433,13 +438,13 @@ async def test_clearing_the_history_stops_an_answer(world: World) -> None:
 
 
 async def test_clearing_the_history_leaves_no_bubble_of_the_answer(world: World) -> None:
-    world.tts.go_on.clear()
+    world.llm.go_on.clear()
     async with world.page() as page:
         page.speak(1.0)
         page.pause(1.0)
-        await page.socket.until("tts_chunk")
+        await page.socket.until("tts_chunk", count=3)
         page.say(TtsStart())
-        await asyncio.sleep(0.1)  # the first words have been heard
+        await asyncio.sleep(0.4)  # the first sentence has been heard
         page.say(ClearHistory())
         await page.socket.until("tts_interruption")
         assert page.socket.contents("final_assistant_answer") == [""]
@@ -480,7 +485,7 @@ async def test_patience_can_be_set(world: World) -> None:
         page.pause(1.0)
         await heard(page, world, 1.9)
         assert "final_user_request" not in page.socket.kinds
-        page.pause(0.5)
+        page.pause(1.0)
         await page.socket.until("final_user_request")
 
 
