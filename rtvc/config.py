@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from rtvc.errors import UsageError
 
 _PREFIX = "RTVC_"
+FLAT_OUT_INTERVAL_S = 0.03
+"""Audio between the answer to one partial and the next, when they are made flat out."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
@@ -66,6 +68,13 @@ class SttSettings(_Section):
     """Utterances in one inference; None: found for the machine."""
     language: str | None = None
     """ISO-639-1; None: the model's own, or what the client says."""
+    sharing: Literal["shared", "pool", "per-session"] = "shared"
+    """One engine for everyone, a few of them, or one loaded for each session."""
+    pool_size: Annotated[int, Field(ge=1, le=64)] = 2
+    """Engines of a pool."""
+    encoder_context: Literal["auto", "full", "short", "guarded"] = "auto"
+    """What the encoder sees: 30 s, the audio alone, or the latter checked; "auto": as the
+    weights were trained."""
 
 
 class TurnSettings(_Section):
@@ -78,9 +87,15 @@ class TurnSettings(_Section):
     silence_ms: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Silence that ends a turn; None: 250, longer while the text is unfinished."""
     partial_interval_ms: Annotated[int, Field(ge=50)] = 400
-    """Audio between two partial transcripts."""
-    partials: bool = True
-    """Whether partial transcripts are made."""
+    """Audio between two partial transcripts at least."""
+    partials: Literal["adaptive", "flat-out", "off"] = "adaptive"
+    """Rarer under load, each as soon as the one before is answered, or none."""
+
+    @property
+    def least_partial_interval_s(self) -> float:
+        """A flat-out session asks again as soon as it has its answer."""
+        flat_out = self.partials == "flat-out"
+        return FLAT_OUT_INTERVAL_S if flat_out else self.partial_interval_ms / 1000
 
 
 class LlmSettings(_Section):

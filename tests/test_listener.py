@@ -76,6 +76,12 @@ class FakeEngine:
         audio_s = len(job.audio) / RATE_HZ
         return Hypothesis(f"{job.kind} text.", audio_s, 0, 0, 0, 0, batch_size=1, tokens=2)
 
+    async def open_session(self, session_id: str) -> None:
+        """Nothing to load."""
+
+    def close_session(self, session_id: str) -> None:
+        self.cancel_session(session_id)
+
     def cancel_session(self, session_id: str) -> None:
         self.cancelled.append(session_id)
 

@@ -53,6 +53,7 @@ class OneLineEngine:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.cancelled: list[str] = []
+        self.open_sessions: list[str] = []
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.final_text: str | None = None
@@ -77,6 +78,12 @@ class OneLineEngine:
             await self.go_on.wait()
             text = text if self.final_text is None else self.final_text
         return Hypothesis(text, seconds, 0, 0, 0, 0, 1, 2)
+
+    async def open_session(self, session_id: str) -> None:
+        self.open_sessions.append(session_id)
+
+    def close_session(self, session_id: str) -> None:
+        self.open_sessions.remove(session_id)
 
     def cancel_session(self, session_id: str) -> None:
         self.cancelled.append(session_id)
@@ -555,7 +562,9 @@ async def test_leaving_leaves_nothing_behind(world: World) -> None:
         page.pause(1.0)
         await page.socket.until("partial_assistant_answer")
         assert list(world.services.sessions) == [page.session.session_id]
+        assert world.engine.open_sessions == [page.session.session_id]
     assert world.services.sessions == {}
+    assert world.engine.open_sessions == []
     assert world.engine.cancelled == [page.session.session_id]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

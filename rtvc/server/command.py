@@ -59,6 +59,15 @@ def serve(
     max_batch: Annotated[
         int | None, _flag("--max-batch", _STT, "Utterances in one inference")
     ] = None,
+    sharing: Annotated[
+        str | None,
+        _flag("--sharing", _STT, "shared, pool or per-session: who shares a model [shared]"),
+    ] = None,
+    pool_size: Annotated[int | None, _flag("--pool-size", _STT, "Engines of a pool [2]")] = None,
+    encoder_context: Annotated[
+        str | None,
+        _flag("--encoder-context", _STT, "full (30 s), short, guarded [as the weights want it]"),
+    ] = None,
     language: Annotated[
         str | None, _flag("--language", _STT, "ISO-639-1, such as en [the model's own]")
     ] = None,
@@ -82,7 +91,8 @@ def serve(
         float | None, _flag("--threshold", _TURN, "Speech probability, 0 to 1 [0.5]")
     ] = None,
     partials: Annotated[
-        bool | None, _flag("--partials/--no-partials", _TURN, "Partial transcripts [on]")
+        str | None,
+        _flag("--partials", _TURN, "adaptive (rarer under load), flat-out or off [adaptive]"),
     ] = None,
     llm: Annotated[
         str | None,
@@ -119,6 +129,9 @@ def serve(
             "threads_per_worker": threads,
             "max_batch": max_batch,
             "language": language,
+            "sharing": sharing,
+            "pool_size": pool_size,
+            "encoder_context": encoder_context,
         },
         "turn": {"silence_ms": silence_ms, "threshold": threshold, "partials": partials},
         "llm": {**_backend(llm, "scripted"), "model": llm_model, "system": system},

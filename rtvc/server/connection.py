@@ -25,7 +25,7 @@ from rtvc.server.realtime_reply import RealtimeReply, ReplySettings, reply_setti
 from rtvc.server.realtime_settings import initial_config, voice_settings
 from rtvc.server.reply import ReplyTimings
 from rtvc.server.services import Services
-from rtvc.server.session_life import SessionLife, Timer, new_id
+from rtvc.server.session_life import SessionLife, Timer, new_id, with_engine
 from rtvc.server.turn_timing import TurnClock
 from rtvc.voice.session import (
     FinalTranscript,
@@ -85,6 +85,10 @@ class RealtimeConnection:
     async def run(self) -> None:
         """Serve until either side ends it."""
         await self._socket.accept(subprotocol=self._subprotocol())
+        engine = self._services.engine
+        await with_engine(self._socket, engine, self.session_id, self._serve)
+
+    async def _serve(self) -> None:
         self._services.sessions[self.session_id] = self
         self._post(self._events.session_created(self._config.to_wire(self.session_id)))
         self._post_status()

@@ -39,8 +39,8 @@ def voice_settings(config: SessionConfig, turn: TurnSettings) -> VoiceSettings:
     """How the voice session should listen; the client's wishes go before the server's."""
     common = VoiceSettings(
         endpointing=None,
-        partial_interval_s=turn.partial_interval_ms / 1000,
-        partials=turn.partials,
+        partial_interval_s=turn.least_partial_interval_s,
+        partials=turn.partials != "off",
     )
     detection = config.turn_detection
     if detection is None:

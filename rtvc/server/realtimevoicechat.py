@@ -35,7 +35,7 @@ from rtvc.server.listener import Listener
 from rtvc.server.outbox import Outbox
 from rtvc.server.realtimevoicechat_reply import SpokenAnswer
 from rtvc.server.services import Services
-from rtvc.server.session_life import SessionLife, new_id
+from rtvc.server.session_life import SessionLife, new_id, with_engine
 from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.session import (
     FinalTranscript,
@@ -66,8 +66,8 @@ def listening_settings(turn: TurnSettings, speed: int | None) -> VoiceSettings:
     return VoiceSettings(
         endpointing,
         prefix_padding_s=turn.prefix_padding_ms / 1000,
-        partial_interval_s=turn.partial_interval_ms / 1000,
-        partials=turn.partials,
+        partial_interval_s=turn.least_partial_interval_s,
+        partials=turn.partials != "off",
     )
 
 
@@ -123,6 +123,10 @@ class RealtimeVoiceChatConnection:
     async def run(self) -> None:
         """Serve until either side ends it; nothing is sent before someone speaks."""
         await self._socket.accept()
+        engine = self._services.engine
+        await with_engine(self._socket, engine, self.session_id, self._serve)
+
+    async def _serve(self) -> None:
         self._services.sessions[self.session_id] = self
         try:
             await self._life.run(

@@ -3,23 +3,42 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from rtvc.errors import TranscriberError
 from rtvc.server.listener import Listener
 from rtvc.server.outbox import ClientStalledError
+from rtvc.stt.transcriber import Engine
 
 _log = logging.getLogger(__name__)
 
-GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR = 1001, 1008, 1011
+GOING_AWAY, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1001, 1008, 1011, 1013
 _FAREWELL_S = 2.0
 
 
 def new_id(prefix: str) -> str:
     """An id that nobody can guess, such as "item_3f9c…"."""
     return f"{prefix}_{secrets.token_hex(10)}"
+
+
+async def with_engine(
+    socket: WebSocket, engine: Engine, session_id: str, serve: Callable[[], Awaitable[None]]
+) -> None:
+    """Serve a session that the engine is ready for; none of its jobs outlives it."""
+    try:
+        await engine.open_session(session_id)
+    except TranscriberError as error:
+        _log.error("session %s has no speech-to-text: %s", session_id, error)
+        # A close reason has room for 123 bytes.
+        reason = str(error).encode()[:120].decode(errors="ignore")
+        await socket.close(TRY_AGAIN_LATER, reason)
+    else:
+        await serve()
+    finally:
+        engine.close_session(session_id)
 
 
 class SessionLife:

@@ -84,6 +84,9 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         workers=stt.workers,
         threads_per_worker=stt.threads_per_worker,
         max_batch=stt.max_batch,
+        sharing=stt.sharing,
+        pool_size=stt.pool_size,
+        encoder_context=stt.encoder_context,
         clock=clock,
     )
     return Services(

@@ -125,6 +125,12 @@ class ProcessEngine:
             self._change("failed", 0.0, str(error))
             raise error if isinstance(error, ModelError) else ModelError(str(error)) from error
 
+    async def open_session(self, session_id: str) -> None:
+        """Everything is loaded already."""
+
+    def close_session(self, session_id: str) -> None:
+        self.cancel_session(session_id)
+
     async def transcribe(self, job: Job) -> Hypothesis | None:
         if self._status.state == "closed":
             return None
@@ -403,6 +409,9 @@ def build_engine(
     workers: int | None = None,
     threads_per_worker: int | None = None,
     max_batch: int | None = None,
+    sharing: str = "shared",
+    pool_size: int = 2,
+    encoder_context: str = "auto",
     clock: Clock,
 ) -> Engine:
     """An engine for the named model; finding, loading and every error of it wait for `start`."""

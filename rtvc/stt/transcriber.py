@@ -111,6 +111,14 @@ class EngineStatus:
     """Jobs by outcome: submitted, done, superseded, cancelled, failed; retried beside them."""
     notice: str | None = None
     """What the user must know about the model chosen for them; None: nothing."""
+    sharing: str = "shared"
+    """"shared", "pool" or "per-session"."""
+    memory_bytes: int | None = None
+    """Resident memory of the model's processes; None until measured."""
+    partial_interval_s: float = 0.0
+    """Seconds between two partials of a session advised now; 0: as often as they like."""
+    headroom_sessions: float | None = None
+    """Sessions that would still fit within the delay target; None while unknown."""
 
 
 ReportProgress = Callable[[float, str], None]
@@ -155,6 +163,16 @@ class Engine(Protocol):
         Raises:
             ModelError: the model cannot be found or loaded.
         """
+
+    async def open_session(self, session_id: str) -> None:
+        """Have ready what the session needs; nothing is loaded where the model is shared.
+
+        Raises:
+            TranscriberError: the session's model cannot be loaded.
+        """
+
+    def close_session(self, session_id: str) -> None:
+        """Drop the session's jobs, and its model if it has one of its own."""
 
     async def transcribe(self, job: Job) -> Hypothesis | None:
         """The hypothesis, or None if the job was superseded by a newer one or cancelled.
