@@ -60,7 +60,7 @@ class SileroVad:
         if not len(frames):
             return []
         stream = np.concatenate([self._context, frames.ravel()])
-        self._context = stream[-_CONTEXT_SAMPLES:]
+        self._context = stream[-_CONTEXT_SAMPLES:].copy()
         starts = range(0, len(stream) - _CONTEXT_SAMPLES, FRAME_SAMPLES)
         windows = np.array([stream[at : at + _WINDOW_SAMPLES] for at in starts])
         found, self._h, self._c = self._model.run(windows, self._h, self._c)
