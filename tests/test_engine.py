@@ -16,7 +16,8 @@ import pytest
 
 from rtvc.clock import SystemClock
 from rtvc.errors import ModelError, TranscriberError
-from rtvc.stt.engine import EnginePlan, ProcessEngine, build_engine
+from rtvc.stt.engine import build_engine
+from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import Fault, ScriptedTranscriber
 from rtvc.stt.transcriber import (
@@ -141,6 +142,48 @@ async def test_a_cancelled_call_gives_its_place_up() -> None:
         assert engine.status.queued == 0
         assert await busy is not None
         assert engine.status.counters["cancelled"] == 1
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+async def test_a_final_and_the_speculative_job_that_became_it_share_one_answer(
+    waiting: bool,
+) -> None:
+    async with started(scripted(ScriptedTranscriber("yes", delay_s=0.2), max_batch=1)) as engine:
+        if waiting:
+            busy = asyncio.create_task(engine.transcribe(make_job("b")))
+            await asyncio.sleep(0)
+        tried = asyncio.create_task(engine.transcribe(make_job(kind=JobKind.SPECULATIVE)))
+        await asyncio.sleep(0)
+        final = asyncio.create_task(engine.transcribe(make_job(kind=JobKind.FINAL)))
+        answers = await asyncio.gather(tried, final)
+        assert answers[0] is answers[1]
+        assert answers[0] is not None
+        counters = engine.status.counters
+        assert counters["promoted"] == 1
+        assert counters["done"] == 1 + waiting
+        if waiting:
+            assert await busy is not None
+
+
+async def test_a_promoted_job_lives_as_long_as_one_of_its_callers() -> None:
+    async with started(scripted(ScriptedTranscriber("yes", delay_s=0.2), max_batch=1)) as engine:
+        busy = asyncio.create_task(engine.transcribe(make_job("b")))
+        tried = asyncio.create_task(engine.transcribe(make_job(kind=JobKind.SPECULATIVE)))
+        await asyncio.sleep(0)
+        final = asyncio.create_task(engine.transcribe(make_job(kind=JobKind.FINAL)))
+        await asyncio.sleep(0)
+        tried.cancel()
+        assert await final is not None
+        assert await busy is not None
+        assert engine.status.counters["cancelled"] == 0
+
+
+async def test_a_promoted_job_that_fails_fails_for_both_callers() -> None:
+    async with started(scripted(ScriptedTranscriber("yes"))) as engine:
+        tried = make_job(kind=JobKind.SPECULATIVE, fault=Fault.RAISE)
+        calls = [engine.transcribe(job) for job in (tried, replace(tried, kind=JobKind.FINAL))]
+        failures = await asyncio.gather(*calls, return_exceptions=True)
+        assert all("failed twice" in str(failure) for failure in failures)
 
 
 @pytest.mark.slow

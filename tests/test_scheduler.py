@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,6 +155,67 @@ def test_a_stale_job_is_turned_away() -> None:
     assert ids(dropped) == [older.ticket_id]
 
 
+# Promotion
+
+
+def test_a_waiting_speculation_becomes_the_final_that_is_asked_for() -> None:
+    scheduler = Scheduler(Limits(max_batch=1))
+    tried, _ = scheduler.submit(make_job(kind=SPECULATIVE, revision=4, seconds=1.0), 0.0)
+    scheduler.submit(make_job("b", SPECULATIVE), 0.0)
+    partial, _ = scheduler.submit(make_job("a", revision=3), 0.1)
+    final, dropped = scheduler.submit(make_job(kind=FINAL, revision=4, seconds=1.2), 0.2)
+    assert final.ticket_id == tried.ticket_id
+    assert ids(dropped) == [partial.ticket_id]
+    first = taken(scheduler)
+    assert names(first) == ["a:final"]
+    assert first.tickets[0].audio_s == pytest.approx(1.0)
+    assert [t.job.kind for t in scheduler.finish(first.batch_id)] == [FINAL]
+    assert names(scheduler.next_batch(0.3)) == ["b:speculative"]
+    assert scheduler.next_batch(0.3) is None
+    counts = scheduler.counts
+    assert (counts.submitted, counts.promoted, counts.done, counts.superseded) == (4, 1, 1, 1)
+
+
+def test_a_running_speculation_answers_the_final_that_is_asked_for() -> None:
+    scheduler = Scheduler()
+    tried, _ = scheduler.submit(make_job(kind=SPECULATIVE, revision=4), 0.0)
+    running = taken(scheduler)
+    final, _ = scheduler.submit(make_job(kind=FINAL, revision=4), 0.2)
+    assert final.ticket_id == tried.ticket_id
+    assert scheduler.next_batch(0.2) is None
+    assert ids(scheduler.finish(running.batch_id)) == [tried.ticket_id]
+
+
+def test_a_promoted_job_that_is_lost_is_tried_again_as_a_final() -> None:
+    scheduler = Scheduler(Limits(max_batch=1))
+    scheduler.submit(make_job(kind=SPECULATIVE, revision=4), 0.0)
+    running = taken(scheduler)
+    scheduler.submit(make_job(kind=FINAL, revision=4), 0.2)
+    scheduler.submit(make_job("b", FINAL), 0.2)
+    scheduler.retry(running.batch_id)
+    assert names(scheduler.next_batch(0.3)) == ["a:final"]
+
+
+@pytest.mark.parametrize("change", [{"revision": 5}, {"item": "2"}])
+def test_a_final_of_something_else_runs_for_itself(change: dict[str, Any]) -> None:
+    scheduler = Scheduler()
+    tried, _ = scheduler.submit(make_job(kind=SPECULATIVE, revision=4), 0.0)
+    taken(scheduler)
+    wanted = {"revision": 4, **change}
+    final, _ = scheduler.submit(make_job(kind=FINAL, **wanted), 0.2)
+    assert final.ticket_id != tried.ticket_id
+    assert ids(taken(scheduler).tickets) == [final.ticket_id]
+
+
+def test_a_cancelled_speculation_is_not_promoted() -> None:
+    scheduler = Scheduler()
+    tried, _ = scheduler.submit(make_job(kind=SPECULATIVE, revision=4), 0.0)
+    taken(scheduler)
+    scheduler.cancel(tried)
+    final, _ = scheduler.submit(make_job(kind=FINAL, revision=4), 0.2)
+    assert ids(taken(scheduler).tickets) == [final.ticket_id]
+
+
 # Starvation
 
 
@@ -285,7 +347,7 @@ class Driver:
         job = make_job(
             self.random.choice("abcde"),
             self.random.choice(list(JobKind)),
-            self.revision - self.random.choice([0, 0, 3]),
+            self.revision - self.random.choice([0, 0, 1, 3]),
             item=self.random.choice("12"),
             seconds=self.random.choice([0.5, 3.0]),
         )
@@ -294,8 +356,17 @@ class Driver:
         except TranscriberError:
             assert self.scheduler.waiting + self.scheduler.running == self.limits.max_held
             return
+        self.check_promotion(job, ticket)
         self.tickets[ticket.ticket_id] = ticket
         self.end(dropped)
+
+    def check_promotion(self, job: Job, ticket: Ticket) -> None:
+        """A final is the speculative job of its revision, if one still counts; else it is new."""
+        tried = self.tickets.get(ticket.ticket_id)
+        if tried is not None:
+            assert (tried.job.item_id, tried.job.revision) == (job.item_id, job.revision)
+            assert (tried.job.kind, job.kind) == (SPECULATIVE, FINAL)
+            assert ticket.ticket_id not in self.ended
 
     def take(self) -> None:
         waiting = self.waiting()
@@ -374,7 +445,9 @@ class Driver:
     def check(self) -> None:
         counts = self.scheduler.counts
         gone = counts.done + counts.superseded + counts.cancelled + counts.failed
-        assert counts.submitted == gone + self.scheduler.waiting + self.scheduler.running
+        held = self.scheduler.waiting + self.scheduler.running
+        assert counts.submitted == gone + counts.promoted + held
+        assert len(self.tickets) == counts.submitted - counts.promoted
         assert sum(self.ended.values()) == gone
         assert all(times == 1 for times in self.ended.values())
         assert self.scheduler.waiting + self.scheduler.running <= self.limits.max_held

@@ -10,7 +10,7 @@ import pytest
 
 from rtvc.clock import SystemClock
 from rtvc.speech.corpus import Clip, builtin_clips, folder_clips
-from rtvc.stt.engine import EnginePlan, ProcessEngine
+from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.models import SELFTEST_PATH
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
 from rtvc.stt.scripted import ScriptedTranscriber

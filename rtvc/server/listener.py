@@ -43,6 +43,18 @@ class Cost:
     """The answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One hypothesis asked of the engine and not answered yet."""
+
+    item_id: str
+    """The utterance."""
+    revision: int
+    """As the voice session counts."""
+    at_s: float
+    """When the session asked."""
+
+
 class Listener:
     """One session's way in."""
 
@@ -67,9 +79,8 @@ class Listener:
         )
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
-        self._jobs: dict[asyncio.Task[None], tuple[str, Purpose, int]] = {}
+        self._jobs: dict[asyncio.Task[None], _Asked] = {}
         self._broke: BaseException | None = None
-        self._waiting_finals: dict[tuple[str, int], Transcribe] = {}
         self.costs: dict[str, Cost] = {}
         """By item: what the hypothesis cost that is, or may become, its final; the latest few."""
         self.language: str | None = services.settings.stt.language
@@ -147,21 +158,16 @@ class Listener:
     def _handle(self, events: Sequence[VoiceEvent]) -> None:
         for event in events:
             if isinstance(event, Transcribe):
-                self._ask(event)
+                self._start(event)
             else:
                 self._on_event(event)
 
-    def _ask(self, request: Transcribe) -> None:
-        tried = (request.item_id, Purpose.SPECULATIVE, request.revision)
-        if request.tried and tried in self._jobs.values():
-            # The same audio is already being transcribed: its answer will be the final.
-            self._waiting_finals[request.item_id, request.revision] = request
-            return
-        self._start(request)
-
     def _start(self, request: Transcribe) -> None:
-        task = asyncio.create_task(self._transcribe(request), name=f"transcribe-{request.purpose}")
-        self._jobs[task] = (request.item_id, request.purpose, request.revision)
+        asked_at_s = self._asked_at_s(request)
+        task = asyncio.create_task(
+            self._transcribe(request, asked_at_s), name=f"transcribe-{request.purpose}"
+        )
+        self._jobs[task] = _Asked(request.item_id, request.revision, asked_at_s)
         task.add_done_callback(self._job_ended)
 
     def _job_ended(self, task: asyncio.Task[None]) -> None:
@@ -171,18 +177,22 @@ class Listener:
             self._broke = error
             self._arrived.set()
 
-    async def _transcribe(self, request: Transcribe) -> None:
-        asked_at_s = self._clock.now()
+    def _asked_at_s(self, request: Transcribe) -> float:
+        """A final whose speculative job is under way becomes that job, and is as old."""
+        for asked in self._jobs.values() if request.tried else ():
+            if (asked.item_id, asked.revision) == (request.item_id, request.revision):
+                return asked.at_s
+        return self._clock.now()
+
+    async def _transcribe(self, request: Transcribe, asked_at_s: float) -> None:
         key = (request.item_id, request.purpose, request.revision)
         try:
             hypothesis = await self._services.engine.transcribe(self._job(request, asked_at_s))
         except TranscriberError as error:
-            self._answered(request, None)
             self._handle(self.voice.failed(*key, str(error)))
             return
         if hypothesis is not None and request.purpose is not Purpose.PARTIAL:
             self._keep_cost(request.item_id, Cost(asked_at_s, self._clock.now(), hypothesis))
-        self._answered(request, hypothesis)
         self._handle(self.voice.hypothesis(*key, None if hypothesis is None else hypothesis.text))
 
     def _keep_cost(self, item_id: str, cost: Cost) -> None:
@@ -191,14 +201,6 @@ class Listener:
         self.costs[item_id] = cost
         while len(self.costs) > _KEPT_COSTS:
             self.costs.pop(next(iter(self.costs)))
-
-    def _answered(self, request: Transcribe, hypothesis: Hypothesis | None) -> None:
-        """A final that waited for a speculative answer which never came is asked for itself."""
-        if request.purpose is not Purpose.SPECULATIVE:
-            return
-        final = self._waiting_finals.pop((request.item_id, request.revision), None)
-        if final is not None and hypothesis is None:
-            self._start(final)
 
     def _job(self, request: Transcribe, now_s: float) -> Job:
         return Job(

@@ -2,7 +2,8 @@
 
 Finals go first over all sessions, then speculative finals, then partials. A partial that has
 starved leads a batch now and then. A session has at most one partial running and one waiting:
-a newer one takes over the place, and the age, of the one it replaces.
+a newer one takes over the place, and the age, of the one it replaces. A final asked for while the
+speculative job of its revision waits or runs is that job, promoted: nothing runs twice.
 """
 
 from collections.abc import Hashable, Iterator
@@ -78,6 +79,8 @@ class Counts:
     superseded: int = 0
     cancelled: int = 0
     failed: int = 0
+    promoted: int = 0
+    """Speculative jobs that became the final asked for after them."""
     retried: int = 0
     """Second attempts; beside the sum, not in it."""
 
@@ -90,6 +93,9 @@ class _Lane:
     running: dict[int, Ticket] = field(default_factory=dict)
     partials_running: int = 0
     """Of this session in a worker's hands, cancelled ones too."""
+
+    def tickets(self) -> list[Ticket]:
+        return [*self.waiting.values(), *self.running.values()]
 
 
 class Scheduler:
@@ -128,14 +134,18 @@ class Scheduler:
     def submit(self, job: Job, now_s: float) -> tuple[Ticket, list[Ticket]]:
         """Take a job in. Returns its ticket and those that will never run because of it.
 
-        A stale job is among the latter itself.
+        A stale job is among the latter itself. A final that a speculative job of the same
+        revision is promoted to gets that job's ticket.
 
         Raises:
             TranscriberError: too many jobs are held.
         """
-        pushed_out = self._make_room(job)
+        tried = self._speculation_on(job)
+        pushed_out = [] if tried else self._make_room(job)
         self.counts.submitted += 1
         ticket = Ticket(next(self._ticket_ids), job, now_s)
+        if tried and not self._is_stale(ticket):
+            return self._promote(tried, ticket)
         dropped = [*pushed_out, *self._place(ticket)]
         self.counts.superseded += len(dropped)
         return ticket, dropped
@@ -179,8 +189,7 @@ class Scheduler:
         lane = self._lanes.get(session_id)
         if lane is None:
             return []
-        tickets = [*lane.waiting.values(), *lane.running.values()]
-        return [ticket for ticket in tickets if self.cancel(ticket)]
+        return [ticket for ticket in lane.tickets() if self.cancel(ticket)]
 
     def cancel(self, ticket: Ticket) -> bool:
         """Drop one job. False if it had ended before."""
@@ -214,13 +223,45 @@ class Scheduler:
         self._remove(oldest)
         return [oldest]
 
+    def _speculation_on(self, job: Job) -> Ticket | None:
+        """The speculative job, waiting or running, whose answer this final asks for."""
+        if job.kind is not JobKind.FINAL or job.session_id not in self._lanes:
+            return None
+        lane = self._lanes[job.session_id]
+        for ticket in [*lane.running.values(), *lane.waiting.values()]:
+            same = ticket.job.item_id == job.item_id and ticket.job.revision == job.revision
+            live = ticket.ticket_id not in self._cancelled
+            if same and live and ticket.job.kind is JobKind.SPECULATIVE:
+                return ticket
+        return None
+
+    def _promote(self, tried: Ticket, asked: Ticket) -> tuple[Ticket, list[Ticket]]:
+        """The speculative job goes on as the final; what the final makes needless is dropped."""
+        lane = self._lanes[tried.job.session_id]
+        final = replace(tried, job=replace(tried.job, kind=JobKind.FINAL))
+        if tried.ticket_id in lane.running:
+            lane.running[tried.ticket_id] = final
+        else:
+            del self._speculatives[tried.ticket_id]
+            self._enqueue(final, in_front=False)
+        waiting = [other for other in lane.waiting.values() if other is not final]
+        dropped = [other for other in waiting if _supersedes(asked, other)]
+        for other in dropped:
+            self._remove(other)
+        self.counts.promoted += 1
+        self.counts.superseded += len(dropped)
+        return final, dropped
+
+    def _is_stale(self, ticket: Ticket) -> bool:
+        lane = self._lanes.get(ticket.job.session_id)
+        return lane is not None and any(_makes_stale(other, ticket) for other in lane.tickets())
+
     def _replaces_partial(self, job: Job) -> bool:
         return job.session_id in self._partials and job.kind is not JobKind.SPECULATIVE
 
     def _place(self, ticket: Ticket, *, in_front: bool = False) -> list[Ticket]:
         lane = self._lanes.setdefault(ticket.job.session_id, _Lane())
-        others = [*lane.waiting.values(), *lane.running.values()]
-        if any(_makes_stale(other, ticket) for other in others):
+        if self._is_stale(ticket):
             self._forget_if_empty(ticket.job.session_id)
             return [ticket]
         dropped = [other for other in lane.waiting.values() if _supersedes(ticket, other)]
@@ -334,14 +375,19 @@ class Scheduler:
     def _end(self, batch_id: int) -> list[Ticket]:
         """Take a batch out of the workers' hands. Returns the tickets not cancelled meanwhile."""
         batch = self._batches.pop(batch_id)
-        for ticket in batch.tickets:
-            lane = self._lanes[ticket.job.session_id]
-            del lane.running[ticket.ticket_id]
-            lane.partials_running -= ticket.job.kind is JobKind.PARTIAL
-            self._forget_if_empty(ticket.job.session_id)
-        live = [ticket for ticket in batch.tickets if ticket.ticket_id not in self._cancelled]
+        # From the lanes, where a speculative job may have become a final meanwhile.
+        ended = [self._leave_lane(ticket) for ticket in batch.tickets]
+        live = [ticket for ticket in ended if ticket.ticket_id not in self._cancelled]
         self._cancelled -= {ticket.ticket_id for ticket in batch.tickets}
         return live
+
+    def _leave_lane(self, ticket: Ticket) -> Ticket:
+        session_id = ticket.job.session_id
+        lane = self._lanes[session_id]
+        ended = lane.running.pop(ticket.ticket_id)
+        lane.partials_running -= ended.job.kind is JobKind.PARTIAL
+        self._forget_if_empty(session_id)
+        return ended
 
 
 def _makes_stale(other: Ticket, ticket: Ticket) -> bool:

@@ -1,0 +1,402 @@
+"""One engine: a process with the model, a scheduler over all sessions that use it."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from rtvc.clock import Clock
+from rtvc.errors import EngineDied, ModelError, TranscriberError
+from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
+from rtvc.stt.process import EngineProcess
+from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
+from rtvc.stt.transcriber import (
+    EngineState,
+    EngineStatus,
+    Hypothesis,
+    Job,
+    ReportProgress,
+    Transcriber,
+)
+
+HANG_AFTER_S = 10.0
+"""No batch is given up sooner than this."""
+HANG_FACTOR = 20.0
+"""A batch that takes so many times what is expected hangs."""
+LOAD_TIMEOUT_S = 600.0
+RELAUNCH_PAUSES_S = (0.0, 0.5, 2.0, 5.0, 10.0)
+"""Before each attempt to replace the process; after the last the engine has failed."""
+MAX_FAILURES_IN_A_ROW = 3
+"""So many batches raised without one success between: the process is replaced."""
+LOADING_SHARE = 0.5
+"""Part of the progress that loading stands for; warming up is the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """What to run, settled before the process is started."""
+
+    transcriber: Transcriber
+    """Not loaded yet."""
+    model: str
+    """Name as the user knows it."""
+    model_kind: str
+    """As in `EngineStatus`."""
+    device: str = "cpu"
+    """As asked for; the process reports what it chose."""
+    workers: int = 1
+    """Threads that take batches."""
+    threads_per_worker: int = 1
+    """CPU threads of one inference."""
+    limits: Limits = field(default_factory=Limits)
+    """Of the scheduler."""
+    notice: str | None = None
+    """What the user must know about the model chosen for them; None: nothing."""
+
+
+@dataclass(slots=True)
+class _Running:
+    """A batch in the process's hands."""
+
+    batch: Batch
+    deadline: asyncio.TimerHandle
+
+
+class ProcessEngine:
+    """Runs a plan in a process of its own, and replaces that process when it crashes or hangs."""
+
+    def __init__(
+        self,
+        prepare: Callable[[ReportProgress], EnginePlan],
+        *,
+        clock: Clock,
+        model: str,
+        hang_after_s: float = HANG_AFTER_S,
+        relaunch_pauses_s: Sequence[float] = RELAUNCH_PAUSES_S,
+    ) -> None:
+        """`prepare` may take its time (a download): it is called in a thread by `start`."""
+        self._prepare = prepare
+        self._clock = clock
+        self._hang_after_s = hang_after_s
+        self._relaunch_pauses_s = tuple(relaunch_pauses_s)
+        self._status = EngineStatus("starting", 0.0, "starting", model, "")
+        self._listeners: list[Callable[[EngineStatus], None]] = []
+        self._scheduler = Scheduler()
+        # A final and the speculative job that became it have two callers and one ticket.
+        self._callers: dict[int, list[asyncio.Future[Hypothesis | None]]] = {}
+        self._running: dict[int, _Running] = {}
+        self._plan: EnginePlan | None = None
+        self._process: EngineProcess | None = None
+        self._alive: set[EngineProcess] = set()
+        self._ready: asyncio.Future[Ready] | None = None
+        self._replacing: asyncio.Task[None] | None = None
+        self._failures_in_a_row = 0
+        self._job_s = 0.0
+
+    @property
+    def status(self) -> EngineStatus:
+        scheduler = self._scheduler
+        return replace(
+            self._status,
+            queued=scheduler.waiting,
+            backlog_s=scheduler.backlog_s,
+            counters=asdict(scheduler.counts),
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id; None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    def on_status(self, listener: Callable[[EngineStatus], None]) -> None:
+        self._listeners.append(listener)
+
+    async def start(self) -> None:
+        try:
+            await self._start()
+        except TranscriberError as error:
+            await self._drop_process()
+            self._change("failed", 0.0, str(error))
+            raise error if isinstance(error, ModelError) else ModelError(str(error)) from error
+
+    async def open_session(self, session_id: str) -> None:
+        """Everything is loaded already."""
+
+    def close_session(self, session_id: str) -> None:
+        self.cancel_session(session_id)
+
+    async def transcribe(self, job: Job) -> Hypothesis | None:
+        if self._status.state == "closed":
+            return None
+        if self._status.state not in ("ready", "restarting"):
+            state, detail = self._status.state, self._status.detail
+            raise TranscriberError(f"expected a ready engine, it is {state}: {detail}")
+        ticket, dropped = self._scheduler.submit(job, self._clock.now())
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Hypothesis | None] = loop.create_future()
+        self._callers.setdefault(ticket.ticket_id, []).append(answer)
+        self._answer_none(dropped)
+        self._dispatch()
+        try:
+            return await answer
+        finally:
+            self._leave(ticket, answer)
+
+    def _leave(self, ticket: Ticket, answer: asyncio.Future[Hypothesis | None]) -> None:
+        """The last caller of a job takes it along."""
+        callers = self._callers[ticket.ticket_id]
+        callers.remove(answer)
+        if not callers:
+            del self._callers[ticket.ticket_id]
+            self._scheduler.cancel(ticket)
+
+    def cancel_session(self, session_id: str) -> None:
+        self._answer_none(self._scheduler.cancel_session(session_id))
+
+    async def close(self) -> None:
+        self._change("closed", 0.0, "closed")
+        self._answer_none(self._scheduler.drain())
+        if self._replacing is not None:
+            self._replacing.cancel()
+            await asyncio.gather(self._replacing, return_exceptions=True)
+        self._settle_ready(EngineDied("the engine was closed while loading"))
+        await self._drop_process()
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def report(progress: float, detail: str) -> None:
+            _post(loop, self._change, "starting", progress, detail)
+
+        self._plan = plan = await _in_daemon_thread(lambda: self._prepare(report))
+        self._scheduler = Scheduler(plan.limits)
+        self._status = replace(
+            self._status,
+            model=plan.model,
+            model_kind=plan.model_kind,
+            device=plan.device,
+            workers=plan.workers,
+            threads_per_worker=plan.threads_per_worker,
+            notice=plan.notice,
+        )
+        await self._launch(plan)
+
+    async def _launch(self, plan: EnginePlan) -> None:
+        """Start a process and wait until it takes work.
+
+        Raises:
+            TranscriberError: it does not get that far.
+        """
+        if self._status.state == "closed":
+            raise EngineDied("the engine was closed while loading")
+        loop = asyncio.get_running_loop()
+        self._ready = loop.create_future()
+        process = EngineProcess(
+            lambda message: _post(loop, self._on_message, process, message),
+            lambda exit_code: _post(loop, self._on_exit, process, exit_code),
+        )
+        self._process = process
+        self._alive.add(process)
+        await asyncio.to_thread(process.start)
+        process.send(Load(plan.transcriber, plan.workers))
+        try:
+            ready = await asyncio.wait_for(self._ready, LOAD_TIMEOUT_S)
+        except TimeoutError as error:
+            raise EngineDied(f"expected a loaded model within {LOAD_TIMEOUT_S:.0f} s") from error
+        self._on_ready(ready)
+
+    def _on_ready(self, ready: Ready) -> None:
+        self._status = replace(
+            self._status,
+            device=ready.device,
+            compute_type=ready.compute_type,
+            load_s=ready.load_s,
+            warm_up_s=ready.warm_up_s,
+        )
+        self._job_s = max(self._job_s, ready.warm_up_s)
+        self._change("ready", 1.0, f"{self._status.model} on {ready.device}")
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Give every idle worker what it should do now."""
+        while self._status.state == "ready" and len(self._running) < self._status.workers:
+            batch = self._scheduler.next_batch(self._clock.now())
+            if batch is None or self._process is None:
+                return
+            self._hand_over(self._process, batch)
+
+    def _hand_over(self, process: EngineProcess, batch: Batch) -> None:
+        jobs = tuple(ticket.job for ticket in batch.tickets)
+        expected_s = self._job_s * len(jobs)
+        wait_s = max(self._hang_after_s, HANG_FACTOR * expected_s)
+        loop = asyncio.get_running_loop()
+        deadline = loop.call_later(wait_s, self._on_hang, process, wait_s)
+        self._running[batch.batch_id] = _Running(batch, deadline)
+        process.send(Work(batch.batch_id, jobs))
+
+    def _on_message(self, process: EngineProcess, message: FromProcess) -> None:
+        if process is not self._process:
+            return
+        match message:
+            case Progress():
+                self._on_progress(message)
+            case Ready():
+                self._settle_ready(message)
+            case LoadFailed():
+                self._settle_ready(ModelError(message.message))
+            case Answered():
+                self._on_answered(message)
+            case Failed():
+                self._on_failed(message)
+
+    def _on_progress(self, message: Progress) -> None:
+        if self._status.state == "restarting":
+            self._change("restarting", message.progress, message.detail)
+            return
+        done = 0.0 if message.state == "loading" else LOADING_SHARE
+        self._change(message.state, done + LOADING_SHARE * message.progress, message.detail)
+
+    def _settle_ready(self, outcome: Ready | TranscriberError) -> None:
+        if self._ready is None or self._ready.done():
+            return
+        if isinstance(outcome, Ready):
+            self._ready.set_result(outcome)
+        else:
+            self._ready.set_exception(outcome)
+
+    def _on_answered(self, message: Answered) -> None:
+        batch = self._take_back(message.batch_id)
+        service_s = self._clock.now() - batch.taken_at_s
+        self._job_s += 0.1 * (service_s / len(batch.tickets) - self._job_s)
+        self._failures_in_a_row = 0
+        counted = {ticket.ticket_id for ticket in self._scheduler.finish(batch.batch_id)}
+        for ticket, hypothesis in zip(batch.tickets, message.hypotheses, strict=True):
+            if ticket.ticket_id in counted:
+                wait_s = max(batch.taken_at_s - ticket.job.enqueued_at_s, 0.0)
+                self._answer(ticket, replace(hypothesis, queue_wait_s=wait_s))
+        self._dispatch()
+
+    def _on_failed(self, message: Failed) -> None:
+        batch = self._take_back(message.batch_id)
+        self._try_again(batch, message.message)
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW and self._process is not None:
+            self._lose(f"{self._failures_in_a_row} batches in a row failed: {message.message}")
+        self._dispatch()
+
+    def _take_back(self, batch_id: int) -> Batch:
+        running = self._running.pop(batch_id)
+        running.deadline.cancel()
+        return running.batch
+
+    def _try_again(self, batch: Batch, why: str) -> None:
+        failed, superseded = self._scheduler.retry(batch.batch_id)
+        self._answer_none(superseded)
+        for ticket in failed:
+            self._answer(ticket, TranscriberError(f"speech-to-text failed twice: {why}"))
+
+    def _on_exit(self, process: EngineProcess, exit_code: int | None) -> None:
+        if process is self._process:
+            self._lose(f"its process ended (exit code {exit_code})")
+
+    def _on_hang(self, process: EngineProcess, waited_s: float) -> None:
+        if process is self._process:
+            self._lose(f"no answer within {waited_s:.1f} s")
+
+    def _lose(self, why: str) -> None:
+        """The process is of no use any more: its jobs go back, another one is started."""
+        if self._status.state == "closed":
+            return
+        if self._ready is not None and not self._ready.done():
+            self._settle_ready(EngineDied(f"the engine failed while loading: {why}"))
+            return
+        self._process = None
+        # The last goes back first, as each goes to the front of the row.
+        for batch_id in sorted(self._running, reverse=True):
+            self._try_again(self._take_back(batch_id), why)
+        self._failures_in_a_row = 0
+        self._status = replace(self._status, restarts=self._status.restarts + 1)
+        self._change("restarting", 0.0, why)
+        self._replacing = asyncio.get_running_loop().create_task(self._replace())
+
+    async def _replace(self) -> None:
+        await self._drop_process()
+        for pause_s in self._relaunch_pauses_s:
+            await asyncio.sleep(pause_s)
+            try:
+                await self._relaunch()
+            except TranscriberError as error:
+                self._change("restarting", 0.0, str(error))
+                await self._drop_process()
+            else:
+                return
+        self._give_up()
+
+    async def _relaunch(self) -> None:
+        if self._plan is None:
+            raise EngineDied("expected a plan before a restart, got none")
+        await self._launch(self._plan)
+
+    def _give_up(self) -> None:
+        self._change("failed", 0.0, self._status.detail)
+        for ticket in self._scheduler.drain():
+            self._answer(ticket, EngineDied(f"the engine failed: {self._status.detail}"))
+
+    async def _drop_process(self) -> None:
+        """End the process, and any that was being ended when its task was cancelled."""
+        self._process = None
+        for batch_id in [*self._running]:
+            self._take_back(batch_id)
+        for process in [*self._alive]:
+            await asyncio.to_thread(process.stop)
+            self._alive.discard(process)
+
+    def _answer_none(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            self._answer(ticket, None)
+
+    def _answer(self, ticket: Ticket, outcome: Hypothesis | TranscriberError | None) -> None:
+        for answer in self._callers.get(ticket.ticket_id, []):
+            if answer.done():
+                continue
+            if isinstance(outcome, TranscriberError):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+
+    def _change(self, state: EngineState, progress: float, detail: str) -> None:
+        if self._status.state == "closed":
+            return
+        self._status = replace(self._status, state=state, progress=progress, detail=detail)
+        for listener in self._listeners:
+            listener(self.status)
+
+
+async def _in_daemon_thread(call: Callable[[], EnginePlan]) -> EnginePlan:
+    """Like `asyncio.to_thread`, but a download under way does not keep the program from ending."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[EnginePlan] = loop.create_future()
+
+    def settle(plan: EnginePlan | None, error: Exception | None) -> None:
+        if outcome.done():
+            return
+        if plan is not None:
+            outcome.set_result(plan)
+        elif error is not None:
+            outcome.set_exception(error)
+
+    def run() -> None:
+        try:
+            _post(loop, settle, call(), None)
+        except Exception as error:  # noqa: BLE001  raised again by whoever awaits
+            _post(loop, settle, None, error)
+
+    threading.Thread(target=run, name="prepare model", daemon=True).start()
+    return await outcome
+
+
+def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:
+    """From a thread to the loop; a closed loop has nobody left to tell."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *arguments)
