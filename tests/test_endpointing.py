@@ -116,3 +116,96 @@ def test_decisions_come_in_an_order_that_makes_sense(
         speaking = decision is not Decision.ENDED
         paused = decision is Decision.PAUSED
     assert endpointer.speaking is speaking
+
+
+ASKING = EndpointingSettings(silence_s=0.3, incomplete_silence_s=2.0, unjudged_silence_s=0.5)
+
+
+def ended_after_s(verdict: float | None, *, answer_after_frames: int = 2) -> float:
+    """Silence that ended a turn of which the turn model says so, so many frames later."""
+    endpointer = Endpointer(ASKING)
+    judge(endpointer, [0.9] * 10)
+    asked_at: int | None = None
+    for number in range(10, 200):
+        decision = endpointer.frame(0.0, number * FRAME, (number + 1) * FRAME)
+        if decision is Decision.JUDGE:
+            assert asked_at is None, "asked twice in a pause"
+            asked_at = number
+        if asked_at is not None and number == asked_at + answer_after_frames:
+            endpointer.judged(verdict)
+        if decision is Decision.ENDED:
+            return (number + 1 - 10) * FRAME_S
+    raise AssertionError("the turn never ended")
+
+
+def within_a_frame(seconds: float, least_s: float) -> bool:
+    return least_s <= seconds < least_s + FRAME_S
+
+
+def test_a_turn_model_decides_how_long_a_pause_may_be() -> None:
+    assert within_a_frame(ended_after_s(0.5), 0.3)
+    assert within_a_frame(ended_after_s(0.49), 2.0)
+    assert within_a_frame(ended_after_s(None), 0.5)
+
+
+def test_a_turn_waits_for_the_judgement_and_then_ends_with_the_next_frame() -> None:
+    asked_after = frames(ASKING.judge_after_s)
+    assert frames(ended_after_s(0.9, answer_after_frames=20)) == asked_after + 21
+
+
+def test_a_judgement_that_never_comes_ends_the_turn_at_the_longest_wait() -> None:
+    assert within_a_frame(ended_after_s(0.9, answer_after_frames=1000), 2.0)
+
+
+def test_the_turn_is_held_up_only_by_a_judgement_that_is_missing() -> None:
+    endpointer = Endpointer(ASKING)
+    held_up = []
+    for number, probability in enumerate([0.9] * 10 + [0.0] * 16):
+        endpointer.frame(probability, number * FRAME, (number + 1) * FRAME)
+        held_up.append(endpointer.held_up)
+        if number == 22:
+            endpointer.judged(0.1)
+    first = 10 + frames(0.3)
+    assert held_up == [False] * first + [True] * (23 - first) + [False] * 3
+
+
+def test_every_pause_is_judged_anew() -> None:
+    endpointer = Endpointer(ASKING)
+    decided = []
+    for number, probability in enumerate(([0.9] * 10 + [0.0] * 12) * 3):
+        decision = endpointer.frame(probability, number * FRAME, (number + 1) * FRAME)
+        decided.append(decision)
+        if decision is Decision.JUDGE:
+            endpointer.judged(0.1)
+    assert decided.count(Decision.JUDGE) == 3
+    assert decided.count(Decision.RESUMED) == 2
+    assert Decision.ENDED not in decided
+
+
+def test_a_judgement_of_a_pause_that_is_over_changes_nothing() -> None:
+    endpointer = Endpointer(ASKING)
+    judge(endpointer, [0.9] * 10 + [0.0] * 7 + [0.9])
+    endpointer.judged(1.0)
+    assert endpointer.required_silence_s() == ASKING.incomplete_silence_s
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.floats(0, 1), max_size=300),
+    st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=5),
+)
+def test_with_a_turn_model_no_turn_ends_unasked_and_no_pause_asks_twice(
+    probabilities: list[float], verdicts: list[float | None]
+) -> None:
+    endpointer = Endpointer(ASKING)
+    asked = 0
+    for number, probability in enumerate(probabilities):
+        decision = endpointer.frame(probability, number * FRAME, (number + 1) * FRAME)
+        if endpointer.silence_start_sample is None:
+            asked = 0
+        if decision is Decision.JUDGE:
+            asked += 1
+            assert asked == 1
+            endpointer.judged(verdicts[number % len(verdicts)])
+        if decision is Decision.ENDED and endpointer.silence_start_sample is not None:
+            assert asked == 1

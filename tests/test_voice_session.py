@@ -10,6 +10,7 @@ from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.session import (
     FinalTranscript,
     Frame,
+    JudgeTurn,
     PartialTranscript,
     Purpose,
     SpeechStarted,
@@ -35,6 +36,8 @@ class Driver:
         self.events: list[VoiceEvent] = []
         self.sample = 0
         self.answer: dict[Purpose, str | None] = {}
+        self.verdicts: list[float | None] = []
+        """Of the turn model, given at once, in order; empty: it does not answer."""
 
     def feed(self, seconds: float, probability: float) -> list[VoiceEvent]:
         before = len(self.events)
@@ -54,10 +57,19 @@ class Driver:
     def take(self, events: list[VoiceEvent]) -> None:
         for event in events:
             self.events.append(event)
+            if isinstance(event, JudgeTurn):
+                self.judge(event)
             if isinstance(event, Transcribe) and event.purpose in self.answer:
                 text = self.answer[event.purpose]
                 answer = (event.item_id, event.purpose, event.revision, text)
                 self.take(self.session.hypothesis(*answer))
+
+    def judge(self, request: JudgeTurn) -> None:
+        if self.verdicts:
+            now_s = self.sample / RATE
+            self.session.turn_judged(
+                request.item_id, request.revision, self.verdicts.pop(0), now_s + 0.01
+            )
 
     def of(self, kind: type) -> list[VoiceEvent]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -244,3 +256,96 @@ def test_every_utterance_that_stops_gets_one_final_whatever_the_order_of_answers
     for event in driver.events:
         if isinstance(event, FinalTranscript | PartialTranscript):
             assert event.text == f"{event.item_id} words."
+
+
+# A turn model decides.
+
+ASKING = EndpointingSettings(silence_s=0.3, incomplete_silence_s=2.0)
+
+
+def test_a_turn_called_incomplete_goes_on_with_what_is_said_next() -> None:
+    driver = Driver(VoiceSettings(endpointing=ASKING))
+    driver.answer = {Purpose.SPECULATIVE: "and then"}
+    driver.verdicts = [0.1, 0.8]
+    driver.speech(1.0)
+    driver.silence(1.2)
+    assert driver.of(SpeechStopped) == []
+    driver.speech(1.0)
+    driver.silence(0.4)
+    (stopped,) = driver.of(SpeechStopped)
+    assert isinstance(stopped, SpeechStopped)
+    assert stopped.judgement is not None
+    assert stopped.judgement.probability == 0.8
+    assert stopped.judgement.held_up_from_s is None
+    waited_s = stopped.decided_at_s - stopped.last_speech_at_s
+    assert 0.3 <= waited_s < 0.3 + FRAME_S
+    assert len(driver.of(FinalTranscript)) == 1
+
+
+def test_the_turn_model_hears_the_end_of_the_utterance() -> None:
+    driver = Driver(VoiceSettings(endpointing=ASKING))
+    driver.speech(1.0)
+    driver.silence(0.3)
+    driver.speech(11.0)
+    driver.silence(0.3)
+    first, second = driver.of(JudgeTurn)
+    assert isinstance(first, JudgeTurn)
+    assert isinstance(second, JudgeTurn)
+    assert first.audio[0] == 0
+    assert len(second.audio) == 8 * RATE
+    between = round(11.0 / FRAME_S) + round(0.3 / FRAME_S)
+    assert second.audio[-1] - first.audio[-1] == between * FRAME
+
+
+def test_a_judgement_that_comes_late_says_how_long_it_held_the_turn_up() -> None:
+    driver = Driver(VoiceSettings(endpointing=ASKING))
+    driver.speech(1.0)
+    driver.silence(0.6)
+    (request,) = driver.of(JudgeTurn)
+    assert isinstance(request, JudgeTurn)
+    driver.session.turn_judged(request.item_id, request.revision, 0.9, driver.sample / RATE)
+    driver.silence(0.1)
+    (stopped,) = driver.of(SpeechStopped)
+    assert isinstance(stopped, SpeechStopped)
+    assert stopped.judgement is not None
+    assert stopped.judgement.held_up_from_s is not None
+    held_s = stopped.judgement.held_up_from_s - stopped.last_speech_at_s
+    assert 0.3 <= held_s < 0.3 + FRAME_S
+
+
+def test_a_judgement_of_a_pause_that_is_over_is_ignored() -> None:
+    driver = Driver(VoiceSettings(endpointing=ASKING))
+    driver.speech(1.0)
+    driver.silence(0.25)
+    driver.speech(0.5)
+    (stale,) = driver.of(JudgeTurn)
+    assert isinstance(stale, JudgeTurn)
+    driver.silence(0.25)
+    driver.session.turn_judged(stale.item_id, stale.revision, 1.0, driver.sample / RATE)
+    driver.session.turn_judged("item_9", stale.revision, 1.0, driver.sample / RATE)
+    driver.silence(1.0)
+    assert driver.of(SpeechStopped) == []
+
+
+def test_speech_tells_how_long_ago_the_turn_before_ended() -> None:
+    driver = Driver(VoiceSettings(endpointing=EndpointingSettings(silence_s=0.32)))
+    driver.speech(1.0)
+    driver.silence(0.64)
+    driver.speech(1.0)
+    first, second = driver.of(SpeechStarted)
+    assert isinstance(first, SpeechStarted)
+    assert isinstance(second, SpeechStarted)
+    assert first.silence_s is None
+    assert second.silence_s is not None
+    assert abs(second.silence_s - 0.32) < 1e-6
+
+
+def test_a_turn_that_the_client_ended_was_not_ended_too_early() -> None:
+    driver = Driver(VoiceSettings(endpointing=EndpointingSettings(silence_s=0.32)))
+    driver.speech(1.0)
+    driver.take(driver.session.commit(1.0))
+    driver.speech(1.0)
+    assert [e.silence_s for e in driver.of(SpeechStarted) if isinstance(e, SpeechStarted)] == [
+        None,
+        None,
+    ]

@@ -4,7 +4,8 @@
     hypothesis() ── PartialTranscript*                                             ─ FinalTranscript
 
 It sees no socket, engine or clock: instants arrive with the frames. The caller must carry out
-every `Transcribe` and bring its answer back through `hypothesis()`.
+every `Transcribe` and bring its answer back through `hypothesis()`; so with `JudgeTurn`, which a
+pause brings where a turn model decides, and `turn_judged()`.
 """
 
 from collections import deque
@@ -19,6 +20,8 @@ from rtvc.voice.endpointing import Decision, Endpointer, EndpointingSettings
 from rtvc.voice.local_agreement import LocalAgreement
 
 SAMPLE_RATE_HZ = 16_000
+JUDGED_S = 8.0
+"""Most audio that a turn model is given."""
 
 
 class Purpose(StrEnum):
@@ -49,6 +52,9 @@ class SpeechStarted:
     """Its name from now on."""
     start_s: float
     """Offset in the session's audio, prefix padding included."""
+    silence_s: float | None = None
+    """From the end of the turn before to the first speech; None: there was none, or it was ended
+    by the client or cut for its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,32 @@ class Transcribe:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeTurn:
+    """Please ask the turn model and bring its answer to `VoiceSession.turn_judged`."""
+
+    item_id: str
+    """The utterance."""
+    revision: int
+    """Stamp to bring back with the answer."""
+    audio: NDArray[np.float32]
+    """The utterance so far, at most its last 8 s: 16 kHz mono, shape (samples,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the turn model said of the pause that ended a turn, and when."""
+
+    probability: float | None
+    """That the turn is complete; None: it gave no judgement."""
+    asked_at_s: float
+    """When it was asked."""
+    answered_at_s: float
+    """When its answer came."""
+    held_up_from_s: float | None
+    """From when on only the missing judgement kept the turn from ending; None: it never did."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechStopped:
     """The utterance is over; its final transcript follows."""
 
@@ -83,6 +115,8 @@ class SpeechStopped:
     """When VAD judged the first silent frame."""
     decided_at_s: float
     """When the policy decided."""
+    judgement: Judgement | None = None
+    """The turn model's; None: it was not asked, or had not answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +164,7 @@ class TranscriptFailed:
 VoiceEvent = (
     SpeechStarted
     | Transcribe
+    | JudgeTurn
     | SpeechStopped
     | PartialTranscript
     | FinalTranscript
@@ -168,6 +203,9 @@ class _Utterance:
         """Speculative answers by revision; None while under way."""
         self.agreement = LocalAgreement()
         self.audio_s = 0.0
+        self.judge_asked_at_s = 0.0
+        self.held_up_from_s: float | None = None
+        self.judgement: Judgement | None = None
 
 
 class VoiceSession:
@@ -185,6 +223,7 @@ class VoiceSession:
         self._last_speech_at_s = 0.0
         self._silence_seen_at_s: float | None = None
         self._floor_sample = 0
+        self._ended_sample: int | None = None
 
     @property
     def audio_s(self) -> float:
@@ -224,6 +263,7 @@ class VoiceSession:
         )
         self._note_instants(frame, now_s)
         events = self._decided(decision, now_s)
+        self._note_hold_up(now_s)
         if self._current is None:
             needed_s = self.settings.prefix_padding_s + self.settings.endpointing.onset_s + 0.2
             self._trim(needed_s)
@@ -241,6 +281,7 @@ class VoiceSession:
             self._current = _Utterance(self._new_item_id(), self._first_sample)
         self._last_speech_at_s = self._silence_seen_at_s = now_s
         self._endpointer.reset()
+        self._ended_sample = None
         events = self._end(now_s, self._end_sample)
         self._drop_before(self._end_sample)
         return events
@@ -274,6 +315,18 @@ class VoiceSession:
             return []
         return [self._partial(utterance, revision, text)]
 
+    def turn_judged(
+        self, item_id: str, revision: int, probability: float | None, now_s: float
+    ) -> None:
+        """The answer to a `JudgeTurn`; None: none can be had. The next frame acts on it."""
+        utterance = self._current
+        if utterance is None or (utterance.item_id, utterance.revision) != (item_id, revision):
+            return
+        utterance.judgement = Judgement(
+            probability, utterance.judge_asked_at_s, now_s, utterance.held_up_from_s
+        )
+        self._endpointer.judged(probability)
+
     def failed(
         self, item_id: str, purpose: Purpose, revision: int, reason: str
     ) -> list[VoiceEvent]:
@@ -304,12 +357,22 @@ class VoiceSession:
         if self._current is None:
             return []
         if decision is Decision.ENDED:
+            paused = self._endpointer.silence_start_sample is not None
+            self._ended_sample = self._end_sample if paused else None
             return self._end(now_s, self._end_sample)
         if decision is Decision.PAUSED:
             return self._try_final()
+        if decision is Decision.JUDGE:
+            return self._ask_turn_model(now_s)
         if decision is Decision.RESUMED:
             self._current.revision += 1
+            self._current.judgement = self._current.held_up_from_s = None
         return self._partial_when_due()
+
+    def _note_hold_up(self, now_s: float) -> None:
+        utterance = self._current
+        if utterance is not None and utterance.held_up_from_s is None and self._endpointer.held_up:
+            utterance.held_up_from_s = now_s
 
     def _begin(self) -> list[VoiceEvent]:
         padding = round(self.settings.prefix_padding_s * SAMPLE_RATE_HZ)
@@ -318,7 +381,10 @@ class VoiceSession:
         )
         self._current = _Utterance(self._new_item_id(), start)
         self._drop_before(start)
-        return [SpeechStarted(self._current.item_id, start / SAMPLE_RATE_HZ)]
+        ended, self._ended_sample = self._ended_sample, None
+        speech = self._endpointer.speech_start_sample
+        silence_s = None if ended is None else (speech - ended) / SAMPLE_RATE_HZ
+        return [SpeechStarted(self._current.item_id, start / SAMPLE_RATE_HZ, silence_s)]
 
     def _try_final(self) -> list[VoiceEvent]:
         assert self._current is not None
@@ -330,6 +396,14 @@ class VoiceSession:
         return [
             Transcribe(utterance.item_id, Purpose.SPECULATIVE, utterance.revision, audio),
         ]
+
+    def _ask_turn_model(self, now_s: float) -> list[VoiceEvent]:
+        assert self._current is not None
+        utterance = self._current
+        utterance.judge_asked_at_s = now_s
+        longest = self._end_sample - round(JUDGED_S * SAMPLE_RATE_HZ)
+        audio = self._audio(max(utterance.start_sample, longest), self._end_sample)
+        return [JudgeTurn(utterance.item_id, utterance.revision, audio)]
 
     def _partial_when_due(self) -> list[VoiceEvent]:
         assert self._current is not None
@@ -361,6 +435,7 @@ class VoiceSession:
             self._last_speech_at_s,
             now_s if self._silence_seen_at_s is None else self._silence_seen_at_s,
             now_s,
+            utterance.judgement,
         )
         return [stopped, *self._ask_final(utterance, audio)]
 
