@@ -45,6 +45,10 @@ audio, for a longer stretch is less likely to be matched by chance."""
 MAX_GAIN = 4.0
 """An echo is not louder than this, in amplitude, against the reply."""
 SILENCE_RMS = 1e-4
+USUAL_DELAY_S, USUAL_LEAST, USUAL_KEPT = 0.025, 5, 40
+"""Echoes so close in delay are of the same way; so many make it known; so many are remembered."""
+USUAL_DELAY_SHARE = 1.35
+"""At a known delay the distance may be so many times as large."""
 
 WINDOW_S, HOP_S = 0.032, 0.010
 BANDS, LOWEST_HZ, HIGHEST_HZ = 24, 250.0, 6500.0
@@ -93,6 +97,7 @@ class EchoGuard:
         self._ends_at_s = float("-inf")
         self._now_s = float("-inf")
         self._spectrogram = _Spectrogram(rate_hz)
+        self._delays_s: deque[float] = deque(maxlen=USUAL_KEPT)
 
     def reply_audio(self, audio: FloatArray, starts_at_s: float) -> None:
         """Audio that plays from `starts_at_s`, or after all that was given before."""
@@ -118,12 +123,25 @@ class EchoGuard:
         return any(s.starts_at_s <= now_s < self._end_of(s) for s in self._stretches)
 
     def is_echo(self, microphone: FloatArray, ends_at_s: float) -> bool:
-        """Whether the reply explains all of the microphone audio (the last 200–500 ms)."""
+        """Whether the reply explains all of the microphone audio (the last 200–500 ms).
+
+        A room does not change between two words: a match at the delay of the echoes before it
+        needs to be less good than one at any of a hundred and fifty others.
+        """
         match = self.match(microphone, ends_at_s)
         if match is None or match.gain > MAX_GAIN:
             return False
         judged_s = min(len(microphone) / self._rate_hz, MICROPHONE_S[1])
-        return match.distance <= MAX_DISTANCE + MAX_DISTANCE_PER_S * judged_s
+        limit = MAX_DISTANCE + MAX_DISTANCE_PER_S * judged_s
+        if match.distance <= limit:
+            self._delays_s.append(match.delay_s)
+            return True
+        return self._usual(match.delay_s) and match.distance <= USUAL_DELAY_SHARE * limit
+
+    def _usual(self, delay_s: float) -> bool:
+        """Whether most of the latest echoes came with this delay."""
+        near = sum(abs(delay_s - other_s) <= USUAL_DELAY_S for other_s in self._delays_s)
+        return near >= max(USUAL_LEAST, len(self._delays_s) // 2)
 
     def match(self, microphone: FloatArray, ends_at_s: float) -> EchoMatch | None:
         """The best explanation; None: nothing was played lately, or there is nothing to explain."""
