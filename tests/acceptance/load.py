@@ -1,4 +1,4 @@
-"""Ten speakers for a minute, and ten connections at the same instant until n ≥ 100.
+"""Ten speakers for 100 s (so that n supports a p95), and ten connections at the same instant until n ≥ 100.
 
     python -m tests.acceptance.load [--out FOLDER]
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.servers import running_server
 
-_TALK = ("--speakers", "10", "--duration", "60")
+_TALK = ("--speakers", "10", "--duration", "100")
 _STORM = ("--speakers", "10", "--connect-storm", "12")
 _ALONE = ("--speakers", "1", "--connect-storm", "110")
 
