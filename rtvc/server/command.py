@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -162,11 +163,15 @@ def _run(settings: Settings) -> None:
         )
         services = build_services(settings, clock)
         url = _url(listening, secure=tls is not None)
-        with _Announcement(console, services, url) as announcement:
-            serving = serve_until_stopped(services, listening, tls=tls, on_ready=announcement.ready)
+        with (
+            # A signal is no error, even before the server itself listens for it.
+            suppress(KeyboardInterrupt),
+            _Announcement(console, services, url) as announcement,
             # uvloop halves the cost of a message; thousands a second arrive.
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(serving)
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            ready = announcement.ready
+            runner.run(serve_until_stopped(services, listening, tls=tls, on_ready=ready))
     console.print("stopped")
 
 

@@ -15,7 +15,7 @@ import uvicorn
 
 from rtvc.clock import Clock
 from rtvc.config import LlmSettings, Settings, TtsSettings
-from rtvc.errors import RtvcError, UsageError
+from rtvc.errors import ModelError, RtvcError, UsageError
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.server.app import build_app
 from rtvc.server.hearing import Hearing
@@ -29,7 +29,8 @@ from rtvc.stt.models import ALIASES, CATALOGUE, resolve_model
 from rtvc.stt.transcriber import EngineStatus
 from rtvc.voice.admission import Admission
 from rtvc.voice.silero import SileroModel
-from rtvc.voice.vad import FRAME_SAMPLES, VoiceActivityDetector
+from rtvc.voice.turn_model import LONGEST_S, load_smart_turn
+from rtvc.voice.vad import FRAME_SAMPLES, SAMPLE_RATE_HZ, VoiceActivityDetector
 
 STT, VAD, TTS, LLM = "speech-to-text", "voice activity", "speech synthesis", "language model"
 _WS_MAX_BYTES = 21 * 1024 * 1024
@@ -164,7 +165,22 @@ async def _prepare_vad(services: Services) -> None:
     silence = np.zeros((4, FRAME_SAMPLES), np.float32)
     await asyncio.to_thread(model.session().probabilities, silence)
     services.new_vad = model.session
-    services.readiness.update(VAD, "ready", 1.0, "Silero VAD")
+    services.readiness.update(VAD, "warming", 0.7, "Silero VAD; turn model")
+    await _prepare_turn_model(services)
+    judge = "" if services.turn_model is None else f"; {services.turn_model.name}"
+    services.readiness.update(VAD, "ready", 1.0, f"Silero VAD{judge}")
+
+
+async def _prepare_turn_model(services: Services) -> None:
+    """It is an extra: without it `semantic_vad` falls back to fixed silences, and says so."""
+    try:
+        model = await asyncio.to_thread(load_smart_turn)
+        silence = np.zeros(LONGEST_S * SAMPLE_RATE_HZ, np.float32)
+        await asyncio.to_thread(model.completeness, silence)
+    except ModelError as error:
+        services.no_turn_model = str(error)
+    else:
+        services.turn_model = model
 
 
 async def _prepare_tts(services: Services) -> None:
@@ -191,7 +207,12 @@ class _Uvicorn(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's own, but a signal that was obeyed is not raised again as an error."""
+        """Uvicorn's own begins later, and raises a signal that was obeyed again as an error."""
+        yield
+
+    @contextmanager
+    def obeying_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM stop the server, and a second SIGINT at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -222,6 +243,13 @@ async def serve(
         ModelError: the model can't be had; the server has stopped.
     """
     server = _Uvicorn(_uvicorn_config(services, tls), services)
+    with server.obeying_signals():
+        await _serve(server, services, listening, on_ready)
+
+
+async def _serve(
+    server: _Uvicorn, services: Services, listening: socket.socket, on_ready: Callable[[], None]
+) -> None:
     preparing = asyncio.create_task(prepare(services), name="prepare")
     probing = asyncio.create_task(services.loop_lag.run(), name="loop-lag")
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
