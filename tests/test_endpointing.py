@@ -132,7 +132,7 @@ def ended_after_s(verdict: float | None, *, answer_after_frames: int = 2) -> flo
             assert asked_at is None, "asked twice in a pause"
             asked_at = number
         if asked_at is not None and number == asked_at + answer_after_frames:
-            endpointer.judged(verdict)
+            decision = endpointer.judged(verdict) or decision
         if decision is Decision.ENDED:
             return (number + 1 - 10) * FRAME_S
     raise AssertionError("the turn never ended")
@@ -148,9 +148,9 @@ def test_a_turn_model_decides_how_long_a_pause_may_be() -> None:
     assert within_a_frame(ended_after_s(None), 0.5)
 
 
-def test_a_turn_waits_for_the_judgement_and_then_ends_with_the_next_frame() -> None:
+def test_a_turn_waits_for_the_judgement_and_then_ends_at_once() -> None:
     asked_after = frames(ASKING.judge_after_s)
-    assert frames(ended_after_s(0.9, answer_after_frames=20)) == asked_after + 21
+    assert frames(ended_after_s(0.9, answer_after_frames=20)) == asked_after + 20
 
 
 def test_a_judgement_that_never_comes_ends_the_turn_at_the_longest_wait() -> None:
@@ -206,6 +206,7 @@ def test_with_a_turn_model_no_turn_ends_unasked_and_no_pause_asks_twice(
         if decision is Decision.JUDGE:
             asked += 1
             assert asked == 1
-            endpointer.judged(verdicts[number % len(verdicts)])
+            # Silence asked about is shorter than what any judgement ends.
+            assert endpointer.judged(verdicts[number % len(verdicts)]) is None
         if decision is Decision.ENDED and endpointer.silence_start_sample is not None:
             assert asked == 1

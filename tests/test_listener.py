@@ -34,6 +34,7 @@ from rtvc.voice.session import (
     VoiceEvent,
     VoiceSettings,
 )
+from rtvc.voice.turn_model import ScriptedTurnModel, TurnModel
 from rtvc.voice.vad import ScriptedVad
 
 RATE_HZ = 16_000
@@ -95,8 +96,14 @@ class FakeEngine:
 class Bench:
     """A listener with everything around it."""
 
-    def __init__(self, hearing: Hearing, voice: VoiceSettings, queue_s: float) -> None:
-        clock = SystemClock()
+    def __init__(
+        self,
+        hearing: Hearing,
+        voice: VoiceSettings,
+        queue_s: float,
+        turn_model: TurnModel | None = None,
+    ) -> None:
+        clock = self.clock = SystemClock()
         self.engine = FakeEngine()
         self.events: list[VoiceEvent] = []
         self.heard = asyncio.Event()
@@ -112,6 +119,7 @@ class Bench:
             admission=Admission(1),
             hearing=hearing,
             loop_lag=LoopLag(clock),
+            turn_model=turn_model,
         )
         ear = Ear(ScriptedVad(), decode=pcm16_to_float, rate_hz=RATE_HZ)
         numbers = iter(range(1000))
@@ -152,10 +160,14 @@ class Bench:
 
 @asynccontextmanager
 async def a_bench(
-    voice: VoiceSettings | None = None, *, queue_s: float = 10.0
+    voice: VoiceSettings | None = None,
+    *,
+    queue_s: float = 10.0,
+    turn_model: TurnModel | None = None,
 ) -> AsyncIterator[Bench]:
     with closing(Hearing(SystemClock())) as hearing:
-        bench = Bench(hearing, voice or VoiceSettings(EndpointingSettings(silence_s=0.25)), queue_s)
+        chosen = voice or VoiceSettings(EndpointingSettings(silence_s=0.25))
+        bench = Bench(hearing, chosen, queue_s, turn_model)
         running = asyncio.create_task(bench.listener.run())
         bench.listener_task = running  # type: ignore[attr-defined]
         try:
@@ -374,3 +386,92 @@ async def test_a_reader_that_waits_for_room_can_be_stopped() -> None:
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
+
+
+# Turn model.
+
+ASKING = VoiceSettings(
+    EndpointingSettings(silence_s=0.25, incomplete_silence_s=3.0, unjudged_silence_s=0.5)
+)
+
+
+@pytest.mark.parametrize(("verdict", "ends"), [(0.9, True), (0.1, False), (None, True)])
+async def test_a_turn_ends_as_the_turn_model_says(verdict: float | None, ends: bool) -> None:
+    model = ScriptedTurnModel([verdict])
+    async with a_bench(ASKING, turn_model=model) as bench:
+        await bench.append(np.concatenate([a_sentence(), silence(0.4)]))
+        await bench.caught_up()
+        if ends:
+            await bench.until(FinalTranscript)
+        else:
+            await asyncio.sleep(0.2)
+            assert not any(isinstance(event, SpeechStopped) for event in bench.events)
+        assert len(model.heard) == 1
+        assert np.abs(model.heard[0]).max() > 0.2
+
+
+async def test_a_bug_in_handling_a_judgement_ends_the_session() -> None:
+    async with a_bench(ASKING, turn_model=ScriptedTurnModel([0.9])) as bench:
+        bench.raise_at = SpeechStopped
+        await bench.append(a_sentence())
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(bench.listener_task, 20)  # type: ignore[attr-defined]
+
+
+class SlowTurnModel:
+    """Answers when it is let."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.asked = 0
+        self.asked_twice = threading.Event()
+
+    def completeness(self, audio: NDArray[np.float32]) -> float:
+        self.asked += 1
+        if self.asked == 2:
+            self.asked_twice.set()
+        self.gate.wait(20)
+        return 0.1
+
+
+async def test_of_pauses_that_wait_to_be_judged_only_the_latest_is() -> None:
+    model = SlowTurnModel()
+    async with a_bench(ASKING, turn_model=model) as bench:
+        for _ in range(5):
+            await bench.append(np.concatenate([speech(0.5), silence(0.25)]))
+            await bench.caught_up()
+        assert model.asked <= 1
+        model.gate.set()
+        assert await asyncio.to_thread(model.asked_twice.wait, 20)
+        await asyncio.sleep(0.1)
+        assert model.asked == 2
+
+
+async def test_a_session_that_ends_waits_for_no_judgement() -> None:
+    model = SlowTurnModel()
+    try:
+        async with a_bench(ASKING, turn_model=model) as bench:
+            await bench.append(np.concatenate([speech(0.5), silence(0.25)]))
+            await bench.caught_up()
+            await asyncio.wait_for(bench.listener.close(), 5)
+            model.gate.set()
+    finally:
+        model.gate.set()
+
+
+@pytest.mark.parametrize(
+    ("pause_s", "replied", "suspects"), [(0.5, False, 1), (0.5, True, 0), (2.0, False, 0)]
+)
+async def test_speech_that_comes_back_soon_makes_the_end_of_the_turn_suspect(
+    pause_s: float, replied: bool, suspects: int
+) -> None:
+    async with a_bench() as bench:
+        await bench.append(np.concatenate([speech(0.8), silence(0.32)]))
+        await bench.until(SpeechStopped)
+        if replied:
+            bench.listener.ear.reply_audio(0.1 * speech(0.2), bench.clock.now())
+        await bench.append(np.concatenate([silence(pause_s), speech(0.8), silence(0.5)]))
+        await bench.until(SpeechStopped, 2)
+        assert bench.listener.premature_suspects == suspects

@@ -1,5 +1,6 @@
 """The segments of a turn add up to what was felt."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from rtvc.server.listener import Cost
 from rtvc.server.reply import ReplyTimings
 from rtvc.server.turn_timing import TurnClock
 from rtvc.stt.transcriber import Hypothesis
-from rtvc.voice.session import SpeechStopped
+from rtvc.voice.session import Judgement, SpeechStopped
 
 lengths = st.floats(0, 2)
 
@@ -65,6 +66,35 @@ def test_work_done_while_waiting_is_hidden() -> None:
     assert timings.transcription_delay_ms == pytest.approx(260)
     assert timings.unaccounted_ms == pytest.approx(0, abs=0.1)
     assert (timings.model, timings.batch_size, timings.audio_ms) == ("selftest", 2, 1000)
+
+
+def a_judged_turn(asked_after_s: float, took_s: float, held_after_s: float | None) -> TurnClock:
+    turn = a_turn(wait_s=0.45)
+    start_s = turn.stopped.last_speech_at_s
+    asked_at_s = start_s + asked_after_s
+    held_up_from_s = None if held_after_s is None else start_s + held_after_s
+    judgement = Judgement(0.9, asked_at_s, asked_at_s + took_s, held_up_from_s)
+    turn.stopped = replace(turn.stopped, judgement=judgement)
+    return turn
+
+
+def test_a_turn_model_that_answers_in_the_wait_is_hidden() -> None:
+    timings = a_judged_turn(0.2, 0.05, None).timings("transcript", None, "m")
+    assert timings is not None
+    assert names(timings.segments) == ["vad_delay", "endpoint_wait", "emit"]
+    (judged,) = [segment for segment in timings.hidden if segment.name == "turn_model"]
+    assert [judged.start_ms, judged.duration_ms] == pytest.approx([200, 50])
+
+
+def test_a_turn_model_that_answers_late_is_felt_from_when_it_was_waited_for() -> None:
+    timings = a_judged_turn(0.2, 0.3, 0.3).timings("transcript", None, "m")
+    assert timings is not None
+    assert names(timings.segments) == ["vad_delay", "endpoint_wait", "turn_model", "emit"]
+    felt = timings.segments[2]
+    assert [felt.start_ms, felt.duration_ms] == pytest.approx([300, 200])
+    (hidden,) = [segment for segment in timings.hidden if segment.name == "turn_model"]
+    assert hidden.duration_ms == pytest.approx(100)
+    assert timings.unaccounted_ms == pytest.approx(0, abs=0.1)
 
 
 def test_work_left_after_the_decision_is_felt() -> None:

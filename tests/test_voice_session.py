@@ -67,8 +67,9 @@ class Driver:
     def judge(self, request: JudgeTurn) -> None:
         if self.verdicts:
             now_s = self.sample / RATE
-            self.session.turn_judged(
-                request.item_id, request.revision, self.verdicts.pop(0), now_s + 0.01
+            verdict = self.verdicts.pop(0)
+            self.take(
+                self.session.turn_judged(request.item_id, request.revision, verdict, now_s + 0.01)
             )
 
     def of(self, kind: type) -> list[VoiceEvent]:
@@ -303,14 +304,29 @@ def test_a_judgement_that_comes_late_says_how_long_it_held_the_turn_up() -> None
     driver.silence(0.6)
     (request,) = driver.of(JudgeTurn)
     assert isinstance(request, JudgeTurn)
-    driver.session.turn_judged(request.item_id, request.revision, 0.9, driver.sample / RATE)
-    driver.silence(0.1)
+    now_s = driver.sample / RATE
+    driver.take(driver.session.turn_judged(request.item_id, request.revision, 0.9, now_s))
     (stopped,) = driver.of(SpeechStopped)
     assert isinstance(stopped, SpeechStopped)
     assert stopped.judgement is not None
     assert stopped.judgement.held_up_from_s is not None
+    assert stopped.decided_at_s == now_s
     held_s = stopped.judgement.held_up_from_s - stopped.last_speech_at_s
     assert 0.3 <= held_s < 0.3 + FRAME_S
+
+
+def test_a_late_judgement_that_the_turn_goes_on_held_nothing_up() -> None:
+    driver = Driver(VoiceSettings(endpointing=ASKING))
+    driver.speech(1.0)
+    driver.silence(0.6)
+    (request,) = driver.of(JudgeTurn)
+    assert isinstance(request, JudgeTurn)
+    driver.session.turn_judged(request.item_id, request.revision, 0.1, driver.sample / RATE)
+    driver.silence(2.0)
+    (stopped,) = driver.of(SpeechStopped)
+    assert isinstance(stopped, SpeechStopped)
+    assert stopped.judgement is not None
+    assert stopped.judgement.held_up_from_s is None
 
 
 def test_a_judgement_of_a_pause_that_is_over_is_ignored() -> None:

@@ -22,7 +22,12 @@ from rtvc.server.ear import Ear
 from rtvc.server.listener import Listener
 from rtvc.server.outbox import Outbox
 from rtvc.server.realtime_reply import RealtimeReply, ReplySettings, reply_settings
-from rtvc.server.realtime_settings import initial_config, voice_settings
+from rtvc.server.realtime_settings import (
+    initial_config,
+    session_to_wire,
+    turn_notice,
+    voice_settings,
+)
 from rtvc.server.reply import ReplyTimings
 from rtvc.server.services import Services
 from rtvc.server.session_life import SessionLife, Timer, new_id, with_engine
@@ -34,6 +39,7 @@ from rtvc.voice.session import (
     SpeechStopped,
     TranscriptFailed,
     VoiceEvent,
+    VoiceSettings,
 )
 
 _DECODERS: dict[str, Callable[[bytes], NDArray[float32]]] = {
@@ -65,7 +71,7 @@ class RealtimeConnection:
             services,
             self.session_id,
             self._ear,
-            voice_settings(self._config, services.settings.turn),
+            self._voice_settings(),
             new_item_id=lambda: new_id("item"),
             on_event=self._heard,
         )
@@ -90,7 +96,7 @@ class RealtimeConnection:
 
     async def _serve(self) -> None:
         self._services.sessions[self.session_id] = self
-        self._post(self._events.session_created(self._config.to_wire(self.session_id)))
+        self._post(self._events.session_created(self._wire()))
         self._post_status()
         self._services.readiness.listen(self._post_status)
         try:
@@ -120,6 +126,7 @@ class RealtimeConnection:
             "replying": self._replying,
             "utterances": self._utterances,
             "interruptions": self._interruptions,
+            "premature_suspects": self._listener.premature_suspects,
             "echo_frames": self._ear.echo_frames,
             "audio_backlog_s": round(inbox.backlog_s, 3),
             "unsent_messages": len(self._outbox),
@@ -139,6 +146,7 @@ class RealtimeConnection:
             return
         services, readiness = self._services, self._services.readiness
         engine = services.engine.status
+        notices = filter(None, (services.notice, turn_notice(self._config, services)))
         status = realtime.ServerStatus(
             state=readiness.state,
             progress=round(readiness.progress, 3),
@@ -147,7 +155,7 @@ class RealtimeConnection:
             model_kind=engine.model_kind,
             llm=services.llm.name,
             tts=services.tts.name,
-            notice=services.notice,
+            notice=" · ".join(notices) or None,
             sessions=services.admission.sessions,
             max_sessions=services.admission.max_sessions,
         )
@@ -227,17 +235,26 @@ class RealtimeConnection:
     # What the client asks for.
 
     def _update_session(self, event: realtime.SessionUpdate) -> None:
-        before = self._config.audio.input.format
+        before, notice = self._config.audio.input.format, turn_notice(self._config, self._services)
         self._config = self._config.updated(event.session, event_id=event.event_id)
         after = self._config.audio.input.format
         if after != before:
             self._ear.change_input(_DECODERS[after.type], after.rate_hz)
-        self._listener.voice.configure(voice_settings(self._config, self._services.settings.turn))
+        self._listener.voice.configure(self._voice_settings())
         transcription = self._config.audio.input.transcription
         if transcription is not None:
             self._listener.language = transcription.language or self._listener.language
             self._listener.prompt = transcription.prompt
-        self._post(self._events.session_updated(self._config.to_wire(self.session_id)))
+        self._post(self._events.session_updated(self._wire()))
+        if turn_notice(self._config, self._services) != notice:
+            self._post_status()
+
+    def _voice_settings(self) -> VoiceSettings:
+        judged = self._services.turn_model is not None
+        return voice_settings(self._config, self._services.settings.turn, turn_model=judged)
+
+    def _wire(self) -> dict[str, Any]:
+        return session_to_wire(self._config, self.session_id, self._services)
 
     async def _commit(self) -> None:
         if not await self._listener.commit():

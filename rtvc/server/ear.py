@@ -54,6 +54,7 @@ class Ear:
         self.in_utterance = False
         """Set by the listener: whether an utterance is going on."""
         self._replied = False
+        self._reply_at_s = float("-inf")
 
     def change_input(self, decode: Callable[[bytes], NDArray[np.float32]], rate_hz: int) -> None:
         """From now on audio comes in another format; what was heard stays heard."""
@@ -64,8 +65,13 @@ class Ear:
     def reply_audio(self, audio: NDArray[np.float32], now_s: float) -> None:
         """16 kHz reply audio that was just sent; it plays after what was sent before."""
         self._replied = True
+        self._reply_at_s = now_s
         with self._echo_lock:
             self._echo.reply_audio(audio, now_s)
+
+    def replied_since(self, instant_s: float) -> bool:
+        """Whether reply audio was sent since then."""
+        return self._reply_at_s >= instant_s
 
     def reply_flushed(self, now_s: float) -> None:
         """The client stopped playing."""

@@ -14,9 +14,13 @@ from rtvc.errors import TranscriberError
 from rtvc.instruments.queues import MeasuredQueue, QueueState
 from rtvc.server.ear import Chunk, Ear
 from rtvc.server.services import Services
+from rtvc.server.turn_judge import TurnJudge
 from rtvc.stt.transcriber import Hypothesis, Job, JobKind
 from rtvc.voice.session import (
+    JudgeTurn,
     Purpose,
+    SpeechStarted,
+    SpeechStopped,
     Transcribe,
     VoiceEvent,
     VoiceSession,
@@ -29,6 +33,8 @@ _SLICE_S = 1.0
 """Most audio heard at a time, so that one session's upload does not hold up the others."""
 _LIMIT_ITEMS = 500
 _KEPT_COSTS = 16
+_SUSPECT_S = 1.0
+"""Speech that comes back so soon after the end of a turn may have been cut in two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,10 @@ class Listener:
         self._arrived = asyncio.Event()
         self._taken = asyncio.Event()
         self._jobs: dict[asyncio.Task[None], _Asked] = {}
+        self._judge = TurnJudge(services, self.voice, handle=self._handle, on_end=self._job_ended)
+        self._decided_at_s = 0.0
+        self.premature_suspects = 0
+        """Turns after whose end speech came back within a second, before a reply was heard."""
         self._broke: BaseException | None = None
         self.costs: dict[str, Cost] = {}
         """By item: what the hypothesis cost that is, or may become, its final; the latest few."""
@@ -142,6 +152,7 @@ class Listener:
     async def close(self) -> None:
         """Leave no job behind."""
         self._services.engine.cancel_session(self._session_id)
+        await self._judge.close()
         for task in self._jobs:
             task.cancel()
         if self._jobs:
@@ -159,8 +170,18 @@ class Listener:
         for event in events:
             if isinstance(event, Transcribe):
                 self._start(event)
+            elif isinstance(event, JudgeTurn):
+                self._judge.ask(event)
             else:
+                self._suspect(event)
                 self._on_event(event)
+
+    def _suspect(self, event: VoiceEvent) -> None:
+        if isinstance(event, SpeechStopped):
+            self._decided_at_s = event.decided_at_s
+        elif isinstance(event, SpeechStarted) and event.silence_s is not None:
+            soon = event.silence_s <= _SUSPECT_S
+            self.premature_suspects += soon and not self.ear.replied_since(self._decided_at_s)
 
     def _start(self, request: Transcribe) -> None:
         asked_at_s = self._asked_at_s(request)

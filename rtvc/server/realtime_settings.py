@@ -1,6 +1,7 @@
 """What a Realtime session's settings mean for the voice session, and what they start from."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from rtvc.config import TurnSettings
 from rtvc.protocol.realtime import (
@@ -13,6 +14,24 @@ from rtvc.protocol.realtime import (
 from rtvc.server.services import Services
 from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.session import VoiceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What an eagerness of `semantic_vad` means where a turn model judges."""
+
+    complete_s: float
+    """Silence that ends a turn which the model holds for complete."""
+    incomplete_s: float
+    """Silence that ends one which it holds for incomplete: OpenAI's longest waits."""
+
+
+PATIENCE = {
+    "low": Patience(0.5, 8.0),
+    "medium": Patience(0.3, 4.0),
+    "auto": Patience(0.3, 4.0),
+    "high": Patience(0.25, 2.0),
+}
 
 
 def initial_config(services: Services, kind: SessionKind) -> SessionConfig:
@@ -35,8 +54,13 @@ def initial_config(services: Services, kind: SessionKind) -> SessionConfig:
     return config.updated({"type": kind, "audio": {"input": {"turn_detection": detection}}})
 
 
-def voice_settings(config: SessionConfig, turn: TurnSettings) -> VoiceSettings:
-    """How the voice session should listen; the client's wishes go before the server's."""
+def voice_settings(
+    config: SessionConfig, turn: TurnSettings, *, turn_model: bool = False
+) -> VoiceSettings:
+    """How the voice session should listen; the client's wishes go before the server's.
+
+    `turn_model`: whether there is one to judge pauses.
+    """
     common = VoiceSettings(
         endpointing=None,
         partial_interval_s=turn.least_partial_interval_s,
@@ -46,7 +70,7 @@ def voice_settings(config: SessionConfig, turn: TurnSettings) -> VoiceSettings:
     if detection is None:
         return common
     if isinstance(detection, SemanticVad):
-        endpointing = EndpointingSettings(turn.threshold, (config.silence_ms or 0) / 1000)
+        endpointing = _semantic(detection, (config.silence_ms or 0) / 1000, turn, turn_model)
         padding_ms = turn.prefix_padding_ms
     else:
         explicit = detection.silence_duration_ms
@@ -55,3 +79,34 @@ def voice_settings(config: SessionConfig, turn: TurnSettings) -> VoiceSettings:
         endpointing = EndpointingSettings(detection.threshold, silence_s)
         padding_ms = detection.prefix_padding_ms
     return replace(common, endpointing=endpointing, prefix_padding_s=padding_ms / 1000)
+
+
+def _semantic(
+    detection: SemanticVad, fixed_s: float, turn: TurnSettings, turn_model: bool
+) -> EndpointingSettings:
+    """Without a turn model the eagerness is a choice between fixed silences."""
+    if not turn_model:
+        return EndpointingSettings(turn.threshold, fixed_s)
+    patience = PATIENCE[detection.eagerness]
+    return EndpointingSettings(
+        turn.threshold,
+        patience.complete_s,
+        incomplete_silence_s=patience.incomplete_s,
+        unjudged_silence_s=fixed_s,
+    )
+
+
+def session_to_wire(config: SessionConfig, session_id: str, services: Services) -> dict[str, Any]:
+    """The settings in effect; `semantic_vad` without a turn model shows its fixed silence."""
+    wire = config.to_wire(session_id)
+    if turn_notice(config, services) is not None:
+        wire["audio"]["input"]["turn_detection"]["silence_duration_ms"] = config.silence_ms
+    return wire
+
+
+def turn_notice(config: SessionConfig, services: Services) -> str | None:
+    """What a client that asked for `semantic_vad` must know; None: it has what it asked for."""
+    if not isinstance(config.turn_detection, SemanticVad) or services.turn_model is not None:
+        return None
+    reason = services.no_turn_model or "there is no turn model"
+    return f"semantic_vad waits for a fixed silence of {config.silence_ms} ms: {reason}"

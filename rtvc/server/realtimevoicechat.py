@@ -150,6 +150,7 @@ class RealtimeVoiceChatConnection:
             "replying": self._answer is not None and not self._answer.over,
             "utterances": self._utterances,
             "interruptions": self._interruptions,
+            "premature_suspects": self._listener.premature_suspects,
             "echo_frames": self._ear.echo_frames,
             "audio_backlog_s": round(self._listener.inbox.backlog_s, 3),
             "unsent_messages": len(self._outbox),

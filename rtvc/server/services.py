@@ -14,6 +14,7 @@ from rtvc.server.readiness import Readiness
 from rtvc.server.tts import SpeechSynthesizer
 from rtvc.stt.transcriber import Engine
 from rtvc.voice.admission import Admission
+from rtvc.voice.turn_model import TurnModel
 from rtvc.voice.vad import VoiceActivityDetector
 
 
@@ -51,6 +52,10 @@ class Services:
     """Where audio is decoded, resampled and judged."""
     loop_lag: LoopLag
     """How late the event loop wakes."""
+    turn_model: TurnModel | None = None
+    """Judges pauses for `semantic_vad`; None: there is none."""
+    no_turn_model: str | None = None
+    """Why there is none, in one line; None: there is one, or none was looked for."""
     notice: str | None = None
     """What everyone should know about this server, such as a fallback engine."""
     sessions: dict[str, OpenSession] = field(default_factory=dict)

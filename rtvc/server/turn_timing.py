@@ -56,14 +56,9 @@ class TurnClock:
     def _segments(self) -> tuple[list[Segment], list[Segment]]:
         """Waiting for the endpoint, then what of the work it did not hide."""
         stopped = self.stopped
-        waits = in_a_row(
-            stopped.last_speech_at_s,
-            [
-                ("vad_delay", stopped.silence_seen_at_s - stopped.last_speech_at_s),
-                ("endpoint_wait", stopped.decided_at_s - stopped.silence_seen_at_s),
-            ],
-        )
+        waits, judging = _endpoint(stopped)
         hidden, felt = split_at(self._work(), stopped.decided_at_s)
+        hidden = [*judging, *hidden]
         assert self.cost is not None
         assert self.final_at_s is not None
         ready_s = max(self.cost.received_at_s, stopped.decided_at_s)
@@ -97,6 +92,31 @@ class TurnClock:
         sent_s = ready_s if self.reply_at_s is None else self.reply_at_s
         sent = Segment("send", ready_s, max(0.0, sent_s - ready_s))
         return [*segments, sent]
+
+
+def _endpoint(stopped: SpeechStopped) -> tuple[list[Segment], list[Segment]]:
+    """The wait for the endpoint, and what of the turn model's work it hid.
+
+    What the turn model took is felt only where nothing but its answer was missing.
+    """
+    judgement = stopped.judgement
+    policy_s = stopped.decided_at_s
+    if judgement is not None and judgement.held_up_from_s is not None:
+        policy_s = min(judgement.held_up_from_s, policy_s)
+    waits = in_a_row(
+        stopped.last_speech_at_s,
+        [
+            ("vad_delay", stopped.silence_seen_at_s - stopped.last_speech_at_s),
+            ("endpoint_wait", policy_s - stopped.silence_seen_at_s),
+        ],
+    )
+    if policy_s < stopped.decided_at_s:
+        waits += [Segment("turn_model", policy_s, stopped.decided_at_s - policy_s)]
+    if judgement is None:
+        return waits, []
+    took_s = judgement.answered_at_s - judgement.asked_at_s
+    asked = in_a_row(judgement.asked_at_s, [("turn_model", took_s)])
+    return waits, split_at(asked, policy_s)[0]
 
 
 def _ms(seconds: float) -> float:

@@ -116,8 +116,11 @@ class Endpointer:
         """Whether the turn would be over by now if the turn model had called it complete."""
         if self.settings.incomplete_silence_s is None or self._turn is not _Turn.ASKED:
             return False
-        silence_s = (self._end_sample - self.speech_end_sample) / SAMPLE_RATE_HZ
-        return self.speaking and silence_s >= (self.settings.silence_s or 0.0)
+        return self.speaking and self._silence_s >= (self.settings.silence_s or 0.0)
+
+    @property
+    def _silence_s(self) -> float:
+        return (self._end_sample - self.speech_end_sample) / SAMPLE_RATE_HZ
 
     def reset(self) -> None:
         """Forget the utterance; the next speech begins a new one."""
@@ -138,15 +141,19 @@ class Endpointer:
         """The hypothesis for the pause, or None if none will come."""
         self._text, self._text_pending = text, False
 
-    def judged(self, probability: float | None) -> None:
+    def judged(self, probability: float | None) -> Decision | None:
         """The turn model's probability that the turn is complete; None: it gives none."""
-        if self._turn is not _Turn.ASKED:
-            return
+        if self._turn is not _Turn.ASKED or self._state is not _State.PAUSED:
+            return None
         if probability is None:
             self._turn = _Turn.UNJUDGED
         else:
             complete = probability >= self.settings.complete_from
             self._turn = _Turn.COMPLETE if complete else _Turn.INCOMPLETE
+        if self._silence_s < self.required_silence_s():
+            return None
+        self._state = _State.IDLE
+        return Decision.ENDED
 
     def frame(
         self, probability: float, start: int, end: int, *, reply_playing: bool = False

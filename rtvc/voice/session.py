@@ -317,15 +317,17 @@ class VoiceSession:
 
     def turn_judged(
         self, item_id: str, revision: int, probability: float | None, now_s: float
-    ) -> None:
-        """The answer to a `JudgeTurn`; None: none can be had. The next frame acts on it."""
+    ) -> list[VoiceEvent]:
+        """The answer to a `JudgeTurn`; None: none can be had."""
         utterance = self._current
         if utterance is None or (utterance.item_id, utterance.revision) != (item_id, revision):
-            return
+            return []
+        decision = self._endpointer.judged(probability)
+        held_up_from_s = utterance.held_up_from_s if decision is Decision.ENDED else None
         utterance.judgement = Judgement(
-            probability, utterance.judge_asked_at_s, now_s, utterance.held_up_from_s
+            probability, utterance.judge_asked_at_s, now_s, held_up_from_s
         )
-        self._endpointer.judged(probability)
+        return [] if decision is None else self._decided(decision, now_s)
 
     def failed(
         self, item_id: str, purpose: Purpose, revision: int, reason: str
