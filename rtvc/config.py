@@ -179,6 +179,11 @@ def interface(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def cache_folder() -> Path:
+    """Where rtvc keeps what can be made again: $XDG_CACHE_HOME/rtvc, or ~/.cache/rtvc."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtvc"
+
+
 def child_environment(**extra: str) -> dict[str, str]:
     """The environment for a process that rtvc starts."""
     return {**os.environ, **extra}

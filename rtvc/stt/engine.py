@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rtvc.clock import Clock
 from rtvc.errors import ModelError
-from rtvc.stt.models import ResolvedModel, cuda_device_count, resolve_model
+from rtvc.stt.models import ResolvedModel, WantedContext, cuda_device_count, resolve_model
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
@@ -25,7 +25,7 @@ def build_engine(
     max_batch: int | None = None,
     sharing: str = "shared",
     pool_size: int = 2,
-    encoder_context: str = "auto",
+    encoder_context: WantedContext = "auto",
     clock: Clock,
 ) -> Engine:
     """An engine for the named model; finding, loading and every error of it wait for `start`."""
@@ -34,7 +34,8 @@ def build_engine(
         settings = _Settings(
             device, compute_type, beam_size, workers, threads_per_worker or 1, max_batch, clock
         )
-        return _plan(resolve_model(model, device=device, report=report), settings)
+        found = resolve_model(model, device=device, encoder_context=encoder_context, report=report)
+        return _plan(found, settings)
 
     return ProcessEngine(prepare, clock=clock, model=model or "default")
 
@@ -80,6 +81,7 @@ def _whisper_plan(model: ResolvedModel, settings: _Settings) -> EnginePlan:
         device=settings.device,
         compute_type=settings.compute_type,
         encoder_context=model.encoder_context,
+        headroom_s=model.headroom_s,
         beam_size=settings.beam_size,
         workers=workers,
         threads_per_worker=settings.threads_per_worker,
@@ -107,7 +109,7 @@ def _cpu_workers(threads_per_worker: int) -> int:
 
 def _limits(model: ResolvedModel, max_batch: int | None, *, on_gpu: bool) -> Limits:
     """On a CPU a batch takes nearly the sum of its jobs; on a GPU hardly more than one."""
-    if model.encoder_context == "short":
+    if model.encoder_context != "full":
         return Limits(max_batch=max_batch or (16 if on_gpu else 4), mix_kinds=on_gpu)
     # The encoder sees 30 s whatever the length; only the decoder waits for the longest member.
     buckets_s = (10.0, 30.0)

@@ -15,6 +15,12 @@ NO_SPEECH_PROB = 0.6
 NO_SPEECH_LOGPROB = -1.0
 COMPRESSION_RATIO = 2.4
 """Text that compresses better than this repeats itself; Whisper's own threshold."""
+LOGPROB = -1.0
+"""Text that the model finds less likely than this is doubted; Whisper's own threshold."""
+TOKENS_PER_S = 12.0
+"""Nobody speaks faster: 4 is common, 7 is hurried."""
+LEAST_TOKENS = 8
+"""Fewer tokens than this say nothing about a pace."""
 MAX_RUN = 4
 """Times in a row that a phrase may be said; a single word, twice as often."""
 MAX_PHRASE_WORDS = 8
@@ -35,6 +41,10 @@ class RawAnswer:
     """Model's belief that nothing was said; None if it has none."""
     avg_logprob: float | None = None
     """Mean log probability per token; None if unknown."""
+    audio_s: float | None = None
+    """Seconds of audio it is about; None: its pace is not judged."""
+    steps: tuple[str, ...] = ()
+    """What was done over because an answer before this one was doubted."""
 
 
 def is_silent(audio: AudioArray) -> bool:
@@ -47,9 +57,36 @@ def is_silent(audio: AudioArray) -> bool:
     return bool(power.max() < SILENCE_RMS**2)
 
 
+def doubts(answer: RawAnswer) -> tuple[str, ...]:
+    """What speaks against an answer; nothing speaks against saying that nobody spoke."""
+    if _is_no_speech(answer) or not answer.text:
+        return ()
+    found = {
+        "runaway": answer.tokens >= answer.max_tokens,
+        "repetition": without_repetition(answer.text) != " ".join(answer.text.split()),
+        "compression": compression_ratio(answer.text) > COMPRESSION_RATIO,
+        "pace": _is_too_fast(answer),
+        "unlikely": answer.avg_logprob is not None and answer.avg_logprob < LOGPROB,
+    }
+    return tuple(name for name, doubted in found.items() if doubted)
+
+
+def _is_too_fast(answer: RawAnswer) -> bool:
+    if answer.audio_s is None or answer.tokens < LEAST_TOKENS:
+        return False
+    return answer.tokens > TOKENS_PER_S * answer.audio_s
+
+
+def better(first: RawAnswer, second: RawAnswer) -> RawAnswer:
+    """Of two answers to the same audio the one less doubted; the first if there is no telling."""
+    doubted = len(doubts(second)) - len(doubts(first))
+    likelier = (second.avg_logprob or 0.0) > (first.avg_logprob or 0.0)
+    return second if doubted < 0 or (doubted == 0 and likelier) else first
+
+
 def guarded(answer: RawAnswer) -> tuple[str, tuple[str, ...]]:
     """The text that may be shown, and the names of the guards that fired."""
-    fired: list[str] = []
+    fired: list[str] = [*answer.steps]
     if answer.tokens >= answer.max_tokens:
         fired.append("runaway")
     if _is_no_speech(answer):

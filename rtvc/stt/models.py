@@ -7,10 +7,12 @@ import queue
 import struct
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from rtvc.errors import ModelError
+from rtvc.stt import synthetic
 from rtvc.stt.transcriber import ReportProgress
 from rtvc.stt.whisper import EncoderContext
 
@@ -71,6 +73,10 @@ ALIASES = {"turbo": "large-v3-turbo", "large": "large-v3"}
 BUILT_IN = ("selftest", "pocketsphinx", "scripted")
 DEFAULT_ON_GPU = "small.en"
 DEFAULT_ON_CPU = "base.en"
+TRAINED_FOR_SHORT = "acft"
+"""In the name of a folder of weights tuned for short audio contexts (FUTO's ACFT)."""
+
+WantedContext = Literal["auto", "full", "short", "guarded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +86,13 @@ class ResolvedModel:
     name: str
     """As the user knows it."""
     kind: str
-    """"whisper", "self-test model", "pocketsphinx" or "scripted"."""
+    """"whisper", "self-test model", "synthetic weights", "pocketsphinx" or "scripted"."""
     path: Path | None = None
     """CTranslate2 folder; None where there is none."""
     encoder_context: EncoderContext = "full"
-    """"short" where the weights read zero padding of any length."""
+    """What the encoder sees: as asked for, else as the weights were trained."""
+    headroom_s: float = 1.0
+    """Silence after the audio in a short context."""
     suppress_blank: bool = True
     """False where an empty transcript is the right answer to silence."""
     notice: str | None = None
@@ -95,21 +103,34 @@ def resolve_model(
     name: str | None,
     *,
     device: str = "auto",
+    encoder_context: WantedContext = "auto",
     report: ReportProgress | None = None,
     offline: bool = False,
 ) -> ResolvedModel:
-    """Find the model, downloading it if need be. Blocks: call it in a thread.
+    """Find the model, downloading or making it if need be. Blocks: call it in a thread.
+
+    `offline`: nothing is downloaded, and nothing made.
 
     Raises:
         ModelError: it is not here and cannot be had; says what was tried and what to do.
     """
-    tell = report or _tell_nobody
+    found = _resolved(name, device, report or _tell_nobody, offline=offline)
+    if encoder_context == "auto":
+        return found
+    return replace(found, encoder_context=encoder_context)
+
+
+def _resolved(
+    name: str | None, device: str, tell: ReportProgress, *, offline: bool
+) -> ResolvedModel:
     if name is None:
         return _default_model(device, tell, offline=offline)
     if name == "selftest":
         return _selftest()
     if name in BUILT_IN:
         return ResolvedModel(name, name)
+    if name.startswith(synthetic.PREFIX):
+        return _synthetic(name, tell, offline=offline)
     entry = CATALOGUE.get(ALIASES.get(name, name))
     if entry is not None:
         return ResolvedModel(name, "whisper", _fetched(entry, tell, offline=offline))
@@ -140,7 +161,16 @@ def _tell_nobody(progress: float, detail: str) -> None:
 
 def _selftest() -> ResolvedModel:
     checked = _checked_folder(SELFTEST_PATH)
-    return ResolvedModel("selftest", "self-test model", checked, "short", suppress_blank=False)
+    return ResolvedModel(
+        "selftest", "self-test model", checked, "short", headroom_s=0.5, suppress_blank=False
+    )
+
+
+def _synthetic(name: str, tell: ReportProgress, *, offline: bool) -> ResolvedModel:
+    size = name.removeprefix(synthetic.PREFIX)
+    synthetic.dimensions_of(size)
+    folder = synthetic.synthetic_folder(size) if offline else synthetic.synthesized(size, tell)
+    return ResolvedModel(name, synthetic.KIND, folder)
 
 
 def _has_nvidia_driver() -> bool:
@@ -173,11 +203,18 @@ def _folder_model(name: str) -> ResolvedModel:
     if folder.is_dir():
         if folder.resolve() == SELFTEST_PATH.resolve():
             return _selftest()
-        return ResolvedModel(name, "whisper", _checked_folder(folder))
+        return _user_folder(name, _checked_folder(folder))
     if folder.exists():
         raise ModelError(f"expected a CTranslate2 Whisper folder, found a file: {name}")
     known = ", ".join([*BUILT_IN, *CATALOGUE])
-    raise ModelError(f'expected a folder or one of {known}, got "{name}"')
+    raise ModelError(f'expected a folder, {synthetic.PREFIX}NAME or one of {known}, got "{name}"')
+
+
+def _user_folder(name: str, folder: Path) -> ResolvedModel:
+    if synthetic.read_card(folder) is not None:
+        return ResolvedModel(name, synthetic.KIND, folder)
+    trained = TRAINED_FOR_SHORT in folder.resolve().name.lower()
+    return ResolvedModel(name, "whisper", folder, "short" if trained else "full")
 
 
 def _checked_folder(folder: Path) -> Path:

@@ -7,7 +7,7 @@ called directly: one encoder and one decoder call per batch.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from rtvc.clock import Clock
 from rtvc.errors import ModelError
-from rtvc.stt.guards import RawAnswer, guarded, is_silent
+from rtvc.stt.guards import RawAnswer, better, doubts, guarded, is_silent
+from rtvc.stt.synthetic import TEXT_POSITIONS, Card, read_card
 from rtvc.stt.transcriber import (
     SAMPLE_RATE_HZ,
     AudioArray,
@@ -26,13 +27,14 @@ from rtvc.stt.transcriber import (
     ReportProgress,
 )
 
-EncoderContext = Literal["short", "full"]
+EncoderContext = Literal["full", "short", "guarded"]
+"""The whole window; the audio and a little more; or the latter, done over in full if doubted."""
 
 FRAME_RATE_HZ = 100
 WINDOW_S = 30
 WINDOW_FRAMES = WINDOW_S * FRAME_RATE_HZ
-HEADROOM_FRAMES = 50
-"""Zero frames after the audio in a short context: half a second."""
+LEAST_FRAMES = 200
+"""Shortest context: the tuned weights were not trained on much less."""
 BUCKET_FRAMES = 50
 """Short contexts are rounded up to these, so that few encoder shapes occur."""
 QUIET_CUT_S = 8
@@ -41,6 +43,8 @@ FOREIGN_TOKENS_PER_S = 25.0
 """Languages other than English take more tokens for the same speech."""
 MAX_TOKENS = 224
 """Half of Whisper's text context; the other half is for a prompt."""
+SECOND_TEMPERATURE = 0.4
+"""Of the one more try that a doubted final gets."""
 
 
 @dataclass(slots=True)
@@ -55,6 +59,14 @@ class _Window:
     """Context, or None."""
     language: str | None
     """ISO-639-1, or None: to be detected."""
+    final: bool = True
+    """Whether a doubted answer is worth another try."""
+    prefix: str | None = None
+    """Words settled before, not decoded again; None: there are none."""
+
+    @property
+    def audio_s(self) -> float:
+        return len(self.audio) / SAMPLE_RATE_HZ
 
 
 @dataclass(slots=True)
@@ -77,6 +89,7 @@ class WhisperTranscriber:
         device: str = "auto",
         compute_type: str = "auto",
         encoder_context: EncoderContext = "full",
+        headroom_s: float = 0.5,
         beam_size: int = 1,
         workers: int = 1,
         threads_per_worker: int = 1,
@@ -88,7 +101,8 @@ class WhisperTranscriber:
         self.compute_type: str | None = compute_type
         self._path = path
         self._clock = clock
-        self._short = encoder_context == "short"
+        self._encoder_context = encoder_context
+        self._headroom_frames = round(headroom_s * FRAME_RATE_HZ)
         self._beam_size = beam_size
         self._workers = workers
         self._threads_per_worker = threads_per_worker
@@ -96,6 +110,7 @@ class WhisperTranscriber:
         self._tokens_per_s = tokens_per_s
         self._suppress_blank = suppress_blank
         self._whisper: Any = None
+        self._synthetic: Card | None = None
 
     def load(self) -> None:
         import ctranslate2  # heavy, and only the engine's process needs it
@@ -114,6 +129,7 @@ class WhisperTranscriber:
         except (RuntimeError, ValueError, OSError) as error:
             raise ModelError(f"expected a Whisper model in {self._path}, got: {error}") from error
         self.compute_type = self._whisper.model.compute_type
+        self._synthetic = read_card(self._path)
 
     def warm_up(self, report: ReportProgress) -> None:
         sizes = sorted({1, self._max_batch})
@@ -129,12 +145,19 @@ class WhisperTranscriber:
         windows = [window for number, job in enumerate(jobs) for window in _windows(number, job)]
         answers: list[list[RawAnswer]] = [[] for _ in jobs]
         for group in self._groups(windows):
-            for window, answer in zip(group, self._infer(group, times), strict=True):
+            for window, answer in zip(group, self._settled(group, times), strict=True):
                 answers[window.job].append(answer)
         shared = max(len({window.job for window in windows}), 1)
         return [
-            _hypothesis(job, own, times, shared) for job, own in zip(jobs, answers, strict=True)
+            self._believed(_hypothesis(job, own, times, shared))
+            for job, own in zip(jobs, answers, strict=True)
         ]
+
+    def _believed(self, hypothesis: Hypothesis) -> Hypothesis:
+        """What random weights write stands for nothing: its guards are counted, its text is not."""
+        if self._synthetic is None or "silence" in hypothesis.guards:
+            return hypothesis
+        return replace(hypothesis, text=self._synthetic.text)
 
     def _groups(self, windows: Sequence[_Window]) -> Iterator[list[_Window]]:
         """Windows that CTranslate2 takes together: their prompts must be equally long."""
@@ -145,23 +168,66 @@ class WhisperTranscriber:
             for start in range(0, len(group), self._max_batch):
                 yield group[start : start + self._max_batch]
 
-    def _infer(self, group: Sequence[_Window], times: _Times) -> list[RawAnswer]:
+    def _settled(self, group: Sequence[_Window], times: _Times) -> list[RawAnswer]:
+        """Answers, those that are doubted done over where that may help."""
+        answers = self._infer(group, times, whole=self._encoder_context == "full")
+        if self._synthetic is not None:
+            return answers
+        if self._encoder_context == "guarded":
+            doubted = [at for at, answer in enumerate(answers) if doubts(answer)]
+            self._do_over(group, answers, doubted, times, step="full_context")
+        doubted = [at for at, answer in enumerate(answers) if group[at].final and doubts(answer)]
+        self._do_over(group, answers, doubted, times, step="second_try")
+        return answers
+
+    def _do_over(
+        self,
+        group: Sequence[_Window],
+        answers: list[RawAnswer],
+        doubted: Sequence[int],
+        times: _Times,
+        *,
+        step: Literal["full_context", "second_try"],
+    ) -> None:
+        """Replace doubted answers by what more context, or another try, makes of them."""
+        if not doubted:
+            return
+        # What was settled before may be what is wrong.
+        again = [replace(group[at], prefix=None) for at in doubted]
+        whole = self._encoder_context != "short"
+        temperature = SECOND_TEMPERATURE if step == "second_try" else 0.0
+        redone = self._infer(again, times, whole=whole, temperature=temperature)
+        for at, answer in zip(doubted, redone, strict=True):
+            first = answers[at]
+            # A short context that was doubted is not to be trusted against a full one.
+            kept = answer if step == "full_context" else better(first, answer)
+            answers[at] = replace(kept, steps=(*first.steps, step))
+
+    def _infer(
+        self,
+        group: Sequence[_Window],
+        times: _Times,
+        *,
+        whole: bool,
+        temperature: float = 0.0,
+    ) -> list[RawAnswer]:
         started_s = self._clock.now()
-        features = self._features(group)
+        features = self._features(group, whole=whole)
         features_at_s = self._clock.now()
         encoded = self._whisper.model.encode(features)
         encoded_at_s = self._clock.now()
-        answers = self._decode(group, encoded)
+        answers = self._decode(group, encoded, temperature)
         times.features_s += features_at_s - started_s
         times.encode_s += encoded_at_s - features_at_s
         times.decode_s += self._clock.now() - encoded_at_s
         return answers
 
-    def _features(self, group: Sequence[_Window]) -> Any:
+    def _features(self, group: Sequence[_Window], *, whole: bool) -> Any:
         from faster_whisper.transcribe import get_ctranslate2_storage
 
         mels = [self._whisper.feature_extractor(window.audio) for window in group]
-        frames = self._context_frames(max(mel.shape[1] for mel in mels))
+        longest = max(mel.shape[1] for mel in mels)
+        frames = WINDOW_FRAMES if whole else self._context_frames(longest)
         batch = np.zeros((len(mels), mels[0].shape[0], frames), np.float32)
         for row, mel in zip(batch, mels, strict=True):
             kept = mel[:, :frames]
@@ -169,39 +235,71 @@ class WhisperTranscriber:
         return get_ctranslate2_storage(batch)
 
     def _context_frames(self, audio_frames: int) -> int:
-        if not self._short:
-            return WINDOW_FRAMES
-        wanted = audio_frames + HEADROOM_FRAMES
+        wanted = max(audio_frames + self._headroom_frames, LEAST_FRAMES)
         return min(-(-wanted // BUCKET_FRAMES) * BUCKET_FRAMES, WINDOW_FRAMES)
 
-    def _decode(self, group: Sequence[_Window], encoded: Any) -> list[RawAnswer]:
-        prompts = self._prompts(group, encoded)
+    def _decode(
+        self, group: Sequence[_Window], encoded: Any, temperature: float = 0.0
+    ) -> list[RawAnswer]:
+        starts = self._prompts(group, encoded)
+        prefixes = self._prefixes(group)
+        prompts = [[*start, *prefix] for start, prefix in zip(starts, prefixes, strict=True)]
         max_tokens = self._max_tokens(group)
         results = self._whisper.model.generate(
             encoded,
             prompts,
-            beam_size=self._beam_size,
-            max_length=len(prompts[0]) + max_tokens,
+            max_length=_max_length(len(prompts[0]), max_tokens - len(prefixes[0])),
             return_scores=True,
             return_no_speech_prob=True,
-            suppress_blank=self._suppress_blank,
+            suppress_blank=self._suppress_blank and not prefixes[0],
+            **self._search(temperature),
         )
-        return [self._answer(result, max_tokens) for result in results]
+        return [
+            self._answer(window, prefix, result, max_tokens)
+            for window, prefix, result in zip(group, prefixes, results, strict=True)
+        ]
+
+    def _search(self, temperature: float) -> dict[str, Any]:
+        """How the most likely text is looked for; a second try draws it by lot."""
+        if temperature == 0.0:
+            return {"beam_size": self._beam_size}
+        return {"beam_size": 1, "sampling_temperature": temperature, "sampling_topk": 0}
+
+    def _prefixes(self, group: Sequence[_Window]) -> list[list[int]]:
+        """Tokens of settled words, equally many for all, as CTranslate2 wants of a batch."""
+        tokens = [
+            self._tokenizer(None).encode(" " + window.prefix) if window.prefix else []
+            for window in group
+        ]
+        shared = min(map(len, tokens))
+        return [own[:shared] for own in tokens]
 
     def _max_tokens(self, group: Sequence[_Window]) -> int:
         """A bound from the seconds of audio: one runaway member must not hold up its batch."""
-        longest_s = max(len(window.audio) for window in group) / SAMPLE_RATE_HZ
+        longest_s = max(window.audio_s for window in group)
+        if self._synthetic is not None:
+            return max(min(round(longest_s * self._synthetic.tokens_per_s), MAX_TOKENS), 1)
         foreign = any(window.language != "en" for window in group)
         multilingual = self._whisper.model.is_multilingual
         per_s = FOREIGN_TOKENS_PER_S if multilingual and foreign else self._tokens_per_s
         return min(round(longest_s * per_s) + 10, MAX_TOKENS)
 
-    def _answer(self, result: Any, max_tokens: int) -> RawAnswer:
+    def _answer(
+        self, window: _Window, prefix: Sequence[int], result: Any, max_tokens: int
+    ) -> RawAnswer:
         tokens = result.sequences_ids[0]
-        text = self._tokenizer(None).decode(tokens).strip()
+        text = self._tokenizer(None).decode([*prefix, *tokens]).strip()
         # The score is a mean over the tokens without the end token, as faster-whisper has it.
         avg_logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
-        return RawAnswer(text, len(tokens), max_tokens, result.no_speech_prob, avg_logprob)
+        return RawAnswer(
+            text,
+            len(prefix) + len(tokens),
+            # Random weights end where they are told to: that is no runaway.
+            max_tokens + (self._synthetic is not None),
+            result.no_speech_prob,
+            avg_logprob,
+            window.audio_s,
+        )
 
     def _prompts(self, group: Sequence[_Window], encoded: Any) -> list[list[int]]:
         languages = self._languages(group, encoded)
@@ -261,6 +359,12 @@ def _chosen_compute_type(ctranslate2: Any, device: str, wanted: str) -> str:
     return wanted
 
 
+def _max_length(prompt_tokens: int, max_tokens: int) -> int:
+    """What to ask of CTranslate2, which decodes half of it at most, and less of a long prompt."""
+    wanted = max(min(max_tokens, TEXT_POSITIONS - prompt_tokens), 1)
+    return max(prompt_tokens + wanted, 2 * wanted)
+
+
 def _warm_up_job(audio: AudioArray) -> Job:
     return Job("warm-up", "warm-up", JobKind.FINAL, 0, audio, 0.0, language="en")
 
@@ -271,7 +375,8 @@ def _windows(number: int, job: Job) -> Iterator[_Window]:
         return
     for piece in _pieces(job.audio):
         if not is_silent(piece):
-            yield _Window(number, piece, job.prompt, job.language)
+            final = job.kind is not JobKind.PARTIAL
+            yield _Window(number, piece, job.prompt, job.language, final)
 
 
 def _pieces(audio: AudioArray) -> Iterator[AudioArray]:
