@@ -206,8 +206,8 @@ def _folder_model(name: str) -> ResolvedModel:
         return _user_folder(name, _checked_folder(folder))
     if folder.exists():
         raise ModelError(f"expected a CTranslate2 Whisper folder, found a file: {name}")
-    known = ", ".join([*BUILT_IN, *CATALOGUE])
-    raise ModelError(f'expected a folder, {synthetic.PREFIX}NAME or one of {known}, got "{name}"')
+    known = ", ".join([*BUILT_IN, f"{synthetic.PREFIX}NAME", *CATALOGUE])
+    raise ModelError(f'expected a folder or one of {known}, got "{name}"')
 
 
 def _user_folder(name: str, folder: Path) -> ResolvedModel:
