@@ -107,7 +107,7 @@ class Bench:
         self.engine = FakeEngine()
         self.events: list[VoiceEvent] = []
         self.heard = asyncio.Event()
-        self.raise_at: type[VoiceEvent] | None = None  # type: ignore[valid-type]
+        self.raise_at: type[VoiceEvent] | None = None
         services = Services(
             settings=load_settings({"serve": {"audio_queue_s": queue_s}}, environment={}),
             clock=clock,
