@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-import signal
 import socket
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +17,7 @@ from rtvc.clock import SystemClock
 from rtvc.config import Settings, load_settings
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
-from rtvc.server.startup import bind, build_services
+from rtvc.server.startup import StopSignals, bind, build_services
 from rtvc.server.startup import serve as serve_until_stopped
 from rtvc.server.tls import certificate_files
 
@@ -164,14 +162,15 @@ def _run(settings: Settings) -> None:
         services = build_services(settings, clock)
         url = _url(listening, secure=tls is not None)
         with (
-            # A signal is no error, even before the server itself listens for it.
-            suppress(KeyboardInterrupt),
+            StopSignals() as signals,
             _Announcement(console, services, url) as announcement,
             # uvloop halves the cost of a message; thousands a second arrive.
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            ready = announcement.ready
-            runner.run(serve_until_stopped(services, listening, tls=tls, on_ready=ready))
+            serving = serve_until_stopped(
+                services, listening, tls=tls, on_ready=announcement.ready, signals=signals
+            )
+            runner.run(serving)
     console.print("stopped")
 
 
@@ -204,7 +203,6 @@ class _Announcement:
         }
 
     def __enter__(self) -> "_Announcement":
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         self._say(f"rtvc is starting on [bold]{self._url}[/] (the page answers already)")
         self._services.readiness.listen(self._update)
         self._progress.start()

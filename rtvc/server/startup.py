@@ -5,9 +5,9 @@ import errno
 import logging
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from rtvc.voice.vad import FRAME_SAMPLES, SAMPLE_RATE_HZ, VoiceActivityDetector
 STT, VAD, TTS, LLM = "speech-to-text", "voice activity", "speech synthesis", "language model"
 _WS_MAX_BYTES = 21 * 1024 * 1024
 """15 MiB of audio as base64, with the JSON around it."""
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _TASK_STATES: dict[str, Any] = {
     "starting": "waiting",
     "loading": "loading",
@@ -44,6 +45,35 @@ _TASK_STATES: dict[str, Any] = {
     "failed": "failed",
     "closed": "failed",
 }
+
+
+class StopSignals:
+    """SIGINT and SIGTERM, while entered: they stop the server, however early they come."""
+
+    def __init__(self) -> None:
+        self._server: uvicorn.Server | None = None
+        self._early: list[int] = []
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        self._before = {number: signal.signal(number, self._came) for number in _STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def stop(self, server: uvicorn.Server) -> None:
+        """From now on a signal stops `server`, as do those that came already."""
+        self._server = server
+        for number in self._early:
+            server.handle_exit(number, None)
+
+    def _came(self, number: int, frame: FrameType | None) -> None:
+        if self._server is None:
+            self._early.append(number)
+        else:
+            self._server.handle_exit(number, frame)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -207,22 +237,8 @@ class _Uvicorn(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Uvicorn's own begins later, and raises a signal that was obeyed again as an error."""
+        """`StopSignals` does it from an earlier moment, and without raising them again."""
         yield
-
-    @contextmanager
-    def obeying_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM stop the server, and a second SIGINT at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._services.readiness.draining = True
@@ -236,20 +252,16 @@ async def serve(
     *,
     tls: CertificateFiles | None,
     on_ready: Callable[[], None],
+    signals: StopSignals | None = None,
 ) -> None:
-    """Serve until a signal stops it.
+    """Serve until a signal stops it; with `signals` None, until cancelled.
 
     Raises:
         ModelError: the model can't be had; the server has stopped.
     """
     server = _Uvicorn(_uvicorn_config(services, tls), services)
-    with server.obeying_signals():
-        await _serve(server, services, listening, on_ready)
-
-
-async def _serve(
-    server: _Uvicorn, services: Services, listening: socket.socket, on_ready: Callable[[], None]
-) -> None:
+    if signals is not None:
+        signals.stop(server)
     preparing = asyncio.create_task(prepare(services), name="prepare")
     probing = asyncio.create_task(services.loop_lag.run(), name="loop-lag")
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
@@ -296,6 +308,7 @@ def _uvicorn_config(services: Services, tls: CertificateFiles | None) -> uvicorn
         log_level="warning",
         access_log=False,
         lifespan="off",
+        http="httptools",
         ws="websockets-sansio",
         ws_max_size=_WS_MAX_BYTES,
         ws_ping_interval=settings.ping_interval_s,
