@@ -281,6 +281,11 @@ class Manifest:
     def is_self_test(self) -> bool:
         return self.model_kind == "self-test model" or self.model == "selftest"
 
+    @property
+    def text_observable(self) -> bool:
+        """Synthetic weights cost what a model costs, but what they write means nothing."""
+        return self.model_kind != "synthetic weights"
+
 
 def new_manifest(command: Sequence[str], clock: Clock, **more: Any) -> Manifest:
     """A manifest of this machine and moment; `more` are further fields of Manifest."""

@@ -57,9 +57,9 @@ COUNTS: dict[str, Callable[[Summary], Reading]] = {
 """Objectives on counts."""
 
 
-def _count(run: Summary, counted: int) -> Reading:
+def _count(run: Summary, counted: int | None) -> Reading:
     spoken = run.utterances.spoken
-    return (float(counted) if spoken else None, spoken)
+    return (float(counted) if spoken and counted is not None else None, spoken)
 
 
 TOLD = 3
@@ -314,13 +314,20 @@ def _sentence(outcome: Outcome, summary: Summary, verdicts: Sequence[Verdict]) -
 
 
 def _opening(outcome: Outcome, summary: Summary) -> str:
-    model = "the self-test model"
+    model = _named_model(summary)
     if outcome == "met":
         held = f"{_speakers(summary.connections.concurrent)} held"
-        return f"{held} with {model}" if summary.self_test else held
+        return f"{held} with {model}" if model else held
     said = "Missed" if outcome == "missed" else "Undecided, too few samples"
     said += f" with {_speakers(summary.speakers)}"
-    return f"{said} on {model}" if summary.self_test else said
+    return f"{said} on {model}" if model else said
+
+
+def _named_model(summary: Summary) -> str | None:
+    """A model that nobody talks to for its own sake is named wherever its numbers appear."""
+    if summary.self_test:
+        return "the self-test model"
+    return summary.model_kind if summary.model_kind == "synthetic weights" else None
 
 
 def _speakers(count: int) -> str:

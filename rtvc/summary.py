@@ -140,10 +140,10 @@ class Accuracy:
     """Words invented."""
     wer: float | None
     """(S + D + I) ÷ reference words, may exceed 1; None without reference words."""
-    cross_talk_words: int
-    """Words of one speaker found in another's transcript."""
-    cross_talk_turns: int
-    """Utterances with at least one such word."""
+    cross_talk_words: int | None
+    """Words of one speaker found in another's transcript; None if no text is observable."""
+    cross_talk_turns: int | None
+    """Utterances with at least one such word; None if no text is observable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,7 @@ def summarize(run: Run) -> Summary:
         metrics=_metrics(run.attempts, turns, lag),
         connections=connections,
         utterances=utterances,
-        accuracy=_accuracy(turns),
+        accuracy=_accuracy(turns) if run.manifest.text_observable else _not_observable(turns),
         errors=_errors(connections, utterances),
         generator=_generator(run.generator, lag),
         segments=_segments(server_turns),
@@ -431,6 +431,21 @@ def _accuracy(turns: Sequence[TurnRow]) -> Accuracy:
         wer=total / words if words else None,
         cross_talk_words=sum(turn.cross_talk_words for turn in turns),
         cross_talk_turns=sum(turn.cross_talk_words > 0 for turn in turns),
+    )
+
+
+def _not_observable(turns: Sequence[TurnRow]) -> Accuracy:
+    """Of a model whose text means nothing, not even that a word was lost."""
+    return Accuracy(
+        utterances=0,
+        unscored=len(turns),
+        reference_words=0,
+        substitutions=0,
+        deletions=0,
+        insertions=0,
+        wer=None,
+        cross_talk_words=None,
+        cross_talk_turns=None,
     )
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,6 +159,7 @@ class _LoadTest:
             facts = self._preflight()
             folder = claim_folder(self._out or default_folder(name, self._clock.utc()))
             spec = make_spec(self._wish, folder, work_dir)
+            spec = replace(spec, scored=facts.model_kind != "synthetic weights")
             corpus = self._prepare_clips(spec)
             hand_over(self._manifest(spec, facts, corpus), self._api_key, spec)
             ended = self._generate(spec, folder)

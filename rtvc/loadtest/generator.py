@@ -243,6 +243,7 @@ class Generator:
                 session_id=live.session_id,
                 others=lambda turn=turn: self._said_meanwhile(live, turn),  # type: ignore[misc]
                 warm_up_s=self.spec.warm_up_s,
+                scored=self.spec.scored,
             )
             self._writer.append(row)
             self._report_turn(row)

@@ -16,10 +16,12 @@ def turn_row(
     session_id: str | None,
     others: Callable[[], Sequence[str]],
     warm_up_s: float,
+    scored: bool = True,
 ) -> TurnRow:
     """`others` gives the texts spoken by other speakers meanwhile; asked only when needed."""
     utterance = turn.utterance
-    errors = None if turn.heard is None else word_errors(utterance.text, turn.heard)
+    heard = turn.heard if scored else None
+    errors = None if heard is None else word_errors(utterance.text, heard)
     return TurnRow(
         speaker=speaker,
         session_id=session_id,
@@ -28,7 +30,7 @@ def turn_row(
         kind=utterance.kind,
         voice=utterance.voice,
         text=utterance.text,
-        heard=turn.heard,
+        heard=heard,
         speech_start_at_s=turn.speech_start_at_s,
         first_word_end_at_s=turn.first_word_end_at_s,
         speech_end_at_s=turn.speech_end_at_s,
@@ -49,7 +51,7 @@ def turn_row(
         deletions=errors.deletions if errors else None,
         insertions=errors.insertions if errors else None,
         reference_words=_reference_words(utterance.text, errors),
-        cross_talk_words=foreign_words(turn.heard or "", utterance.text, others),
+        cross_talk_words=foreign_words(heard or "", utterance.text, others),
         warm_up=turn.speech_start_at_s < warm_up_s,
     )
 

@@ -54,6 +54,8 @@ class LoadSpec:
     """Where rows are appended."""
     work_dir: str
     """Private folder of clips, this file and the stop request."""
+    scored: bool = True
+    """Whether what was heard is compared with what was said; not where it means nothing."""
 
     @property
     def conversation(self) -> bool:

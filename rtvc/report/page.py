@@ -16,7 +16,15 @@ from rtvc.record import Manifest, Run, TurnRow, load_run
 from rtvc.report.definitions import DEFINITIONS
 from rtvc.report.figures import Figure, figures, segment_class
 from rtvc.slo import Judgement, Outcome, Unit, Verdict, judge, parse_objectives, shown, spoken
-from rtvc.summary import Metric, Summary, summarize, transcription_delay, word_errors, write_summary
+from rtvc.summary import (
+    Accuracy,
+    Metric,
+    Summary,
+    summarize,
+    transcription_delay,
+    word_errors,
+    write_summary,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -163,6 +171,11 @@ def _notices(run: Run, summary: Summary) -> list[str]:
             "Measured with the self-test model: it understands the built-in synthetic speakers "
             "only. Its delays and word errors say nothing about a real model's."
         )
+    if not run.manifest.text_observable:
+        notices.append(
+            "Measured with synthetic weights: they cost what the real model costs, and what they "
+            "write means nothing. Delays are real; what was heard is not observable."
+        )
     if summary.cut_off:
         notices.append("The run was cut off before its end; what it had recorded is shown.")
     if run.manifest.colocated:
@@ -244,13 +257,23 @@ def _number(name: str, value: float | None, unit: Unit = "") -> dict[str, str]:
 
 def _accuracy_numbers(summary: Summary) -> list[dict[str, str]]:
     accuracy, spoken = summary.accuracy, summary.utterances
-    kinds = f"{accuracy.substitutions} S + {accuracy.deletions} D + {accuracy.insertions} I"
     return [
-        _number(f"word errors: {kinds} of {accuracy.reference_words:,}", accuracy.wer, "%"),
+        *_word_numbers(accuracy),
         _number(f"premature finals ({spoken.cut_utterances})", spoken.premature_share, "%"),
         _number("finals missing", spoken.finals_missing),
         _number(f"cross-talk words ({accuracy.cross_talk_turns} turns)", accuracy.cross_talk_words),
         _number(f"utterances ({spoken.warm_up} more to warm up)", spoken.spoken),
+    ]
+
+
+def _word_numbers(accuracy: Accuracy) -> list[dict[str, str]]:
+    if accuracy.cross_talk_words is None:
+        names = ("word errors", "cross-talk words")
+        return [{"name": name, "value": "not observable"} for name in names]
+    kinds = f"{accuracy.substitutions} S + {accuracy.deletions} D + {accuracy.insertions} I"
+    return [
+        _number(f"word errors: {kinds} of {accuracy.reference_words:,}", accuracy.wer, "%"),
+        _number(f"cross-talk words ({accuracy.cross_talk_turns} turns)", accuracy.cross_talk_words),
     ]
 
 
@@ -290,6 +313,8 @@ def _reasons(run: Run) -> list[dict[str, Any]]:
 
 def _worst(run: Run) -> list[dict[str, Any]]:
     """Utterances with word errors, most first, the slower of equals first."""
+    if not run.manifest.text_observable:
+        return []
     errors_of = ((turn, word_errors(turn)) for turn in run.turns if not turn.warm_up)
     scored = [(sum(errors), turn) for turn, errors in errors_of if errors and sum(errors)]
     scored.sort(key=lambda pair: (-pair[0], -transcription_delay(pair[1])))
