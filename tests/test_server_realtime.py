@@ -316,3 +316,17 @@ async def test_a_person_who_says_nothing_for_too_long_is_spoken_to(server_url: s
         assert peer.of("input_audio_buffer.timeout_triggered") == []
         await peer.until("input_audio_buffer.timeout_triggered")
         await peer.until("response.done", count=2)
+
+
+async def test_audio_behind_an_update_is_in_its_format(server_url: str) -> None:
+    async with session(server_url) as peer:
+        for kind, data in (("audio/pcmu", b"\xff" * 161), ("audio/pcm", b"\x00" * 322)):
+            audio = {"input": {"format": {"type": kind}, "turn_detection": None}}
+            await peer.send("session.update", session={"type": "realtime", "audio": audio})
+            await peer.append(data)
+        await peer.append(b"\x00" * 161)
+        error = (await peer.until("error"))["error"]
+        assert "16-bit" in error["message"]
+        await peer.send("input_audio_buffer.commit")
+        await peer.until("conversation.item.input_audio_transcription.completed")
+        assert len(peer.of("error")) == 1

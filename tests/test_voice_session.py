@@ -207,6 +207,18 @@ def test_manual_commit_takes_everything_since_the_last_one() -> None:
     assert driver.session.held_s == 0
 
 
+def test_a_commit_after_a_final_takes_only_what_came_since() -> None:
+    driver = Driver()
+    driver.answer = {Purpose.SPECULATIVE: "turn it off."}
+    driver.speech(1.0)
+    end = driver.sample
+    driver.silence(0.6)
+    assert len(driver.of(FinalTranscript)) == 1
+    driver.take(driver.session.commit(9.0))
+    (request,) = requests(driver, Purpose.FINAL)
+    assert request.audio[0] >= end
+
+
 def test_clear_forgets() -> None:
     driver = Driver()
     driver.speech(1.0)

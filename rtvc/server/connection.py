@@ -63,7 +63,7 @@ class RealtimeConnection:
         self._extras = extras
         self.session_id = new_id("sess")
         self._conversation_id = new_id("conv")
-        self._config = initial_config(services, kind)
+        self._config = self._announced = initial_config(services, kind)
         self._events = realtime.ServerEvents(new_id)
         self._outbox = Outbox(socket.send_text, timeout_s=services.settings.serve.send_timeout_s)
         self._ear = Ear(services.new_vad(), decode=pcm16_to_float, rate_hz=24_000)
@@ -179,12 +179,16 @@ class RealtimeConnection:
         event = realtime.parse_client_event(text)
         if isinstance(event, realtime.InputAudioBufferAppend):
             await self._append(event)
+        elif isinstance(event, realtime.SessionUpdate):
+            # Audio behind this message is in its format, though audio before it is still unheard.
+            self._announced = self._announced.updated(event.session, event_id=event.event_id)
+            await self._listener.control(partial(self._update_session, self._announced))
         else:
             await self._listener.control(partial(self._obey_or_explain, event))
 
     async def _append(self, event: realtime.InputAudioBufferAppend) -> None:
         data = event.pcm_bytes()
-        audio_format = self._config.audio.input.format
+        audio_format = self._announced.audio.input.format
         width = _BYTES_PER_SAMPLE[audio_format.type]
         if len(data) % width:
             raise ProtocolError(
@@ -204,8 +208,6 @@ class RealtimeConnection:
 
     async def _obey(self, event: realtime.ClientEvent) -> None:  # noqa: C901 - one row an event
         match event:
-            case realtime.SessionUpdate():
-                self._update_session(event)
             case realtime.InputAudioBufferCommit():
                 await self._commit()
             case realtime.InputAudioBufferClear():
@@ -234,9 +236,9 @@ class RealtimeConnection:
 
     # What the client asks for.
 
-    def _update_session(self, event: realtime.SessionUpdate) -> None:
+    async def _update_session(self, config: realtime.SessionConfig) -> None:
         before, notice = self._config.audio.input.format, turn_notice(self._config, self._services)
-        self._config = self._config.updated(event.session, event_id=event.event_id)
+        self._config = config
         after = self._config.audio.input.format
         if after != before:
             self._ear.change_input(_DECODERS[after.type], after.rate_hz)

@@ -275,10 +275,12 @@ class VoiceSession:
         With turn detection on, what was held since the last utterance is committed.
         Returns no event if there is no audio at all.
         """
-        if not self._frames:
+        # What the last utterance took is not committed again.
+        start = max(self._first_sample, self._floor_sample)
+        if start >= self._end_sample:
             return []
         if self._current is None:
-            self._current = _Utterance(self._new_item_id(), self._first_sample)
+            self._current = _Utterance(self._new_item_id(), start)
         self._last_speech_at_s = self._silence_seen_at_s = now_s
         self._endpointer.reset()
         self._ended_sample = None
