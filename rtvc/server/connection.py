@@ -84,7 +84,6 @@ class RealtimeConnection:
         self._opened_at_s = self._clock.now()
         self._utterances = 0
         self._interruptions = 0
-        self._draining = False
 
     # The life of a session.
 
@@ -107,11 +106,6 @@ class RealtimeConnection:
             self._silence.stop()
             self._services.readiness.unlisten(self._post_status)
             self._services.sessions.pop(self.session_id, None)
-
-    def drain(self) -> None:
-        """Say goodbye as soon as nothing is under way."""
-        self._draining = True
-        self._post_status()
 
     def describe(self, now_s: float) -> dict[str, Any]:
         """The session as /v1/sessions shows it: no text, no audio."""

@@ -135,9 +135,6 @@ class RealtimeVoiceChatConnection:
         finally:
             self._services.sessions.pop(self.session_id, None)
 
-    def drain(self) -> None:
-        """The protocol has no word for it; the socket is closed when the server stops."""
-
     def describe(self, now_s: float) -> dict[str, Any]:
         """The session as /v1/sessions shows it: no text, no audio."""
         return {

@@ -1,6 +1,5 @@
 """What all sessions share."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,9 +22,6 @@ class OpenSession(Protocol):
 
     def describe(self, now_s: float) -> dict[str, Any]:
         """JSON-able; no text and no audio of anyone."""
-
-    def drain(self) -> None:
-        """Say goodbye (close code 1001) as soon as nothing is under way."""
 
 
 @dataclass(slots=True)
@@ -60,5 +56,3 @@ class Services:
     """What everyone should know about this server, such as a fallback engine."""
     sessions: dict[str, OpenSession] = field(default_factory=dict)
     """Open sessions by id."""
-    background: set[asyncio.Task[None]] = field(default_factory=set)
-    """Tasks that live as long as the server."""
