@@ -76,12 +76,15 @@ def test_an_unset_silence_waits_longer_for_a_sentence_that_goes_on() -> None:
     endpointer = Endpointer(chosen)
     judge(endpointer, [0.9] * 10 + [0.0] * 3)
     waits = {}
-    for text in ("turn it off.", "turn it off", "first,", "well...", "", "hello."):
+    texts = ("turn it off.", "turn it off", "first,", "well...", "", "hello.")
+    for text in (*texts, "If it is late.", "if it is late, stay."):
         endpointer.expect_text()
         endpointer.text(text)
         waits[text] = endpointer.required_silence_s()
     assert waits["turn it off."] == waits[""] == chosen.unset_silence_s
     assert waits["turn it off"] == waits["hello."] == chosen.unmarked_silence_s
+    assert waits["If it is late."] == chosen.unmarked_silence_s
+    assert waits["if it is late, stay."] == chosen.unset_silence_s
     assert waits["first,"] == waits["well..."] == chosen.unfinished_silence_s
 
 

@@ -85,6 +85,7 @@ def patience(threshold: float, speed: int) -> EndpointingSettings:
         unmarked_silence_s=0.3 + 1.7 * share,
         unfinished_silence_s=0.6 + 2.4 * share,
         brief_words=0,
+        clause_openers=frozenset(),
     )
 
 

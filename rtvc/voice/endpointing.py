@@ -18,6 +18,10 @@ SAMPLE_RATE_HZ = 16_000
 
 _UNFINISHED_ENDINGS = ("...", "…", "-")
 _FINISHED_ENDINGS = (".", "?", "!", "。", "？", "！")
+_CLAUSE_OPENERS = frozenset(
+    {"although", "because", "before", "if", "unless", "when", "whenever", "while"}
+)
+"""English; in another language these words do no harm."""
 _HYSTERESIS = 0.15
 """Speech goes on while the probability stays above threshold − 0.15 (as Silero's own iterator)."""
 
@@ -39,9 +43,12 @@ class EndpointingSettings:
     unset_silence_s: float = 0.25
     """What None in `silence_s` starts from."""
     unmarked_silence_s: float = 0.38
-    """With `silence_s` None: silence when the text bears no final mark, or is brief."""
+    """With `silence_s` None: silence when the text bears no final mark, is brief, or is a clause
+    that seldom stands alone."""
     brief_words: int = 2
     """Texts of so many words are brief."""
+    clause_openers: frozenset[str] = _CLAUSE_OPENERS
+    """A text that begins so, and has no comma, seldom stands alone."""
     unfinished_silence_s: float = 0.6
     """With `silence_s` None: silence when the text ends in a comma or dots."""
     incomplete_silence_s: float | None = None
@@ -237,8 +244,15 @@ class Endpointer:
         text = (self._text or "").rstrip()
         if text.endswith((",", *_UNFINISHED_ENDINGS)):
             return settings.unfinished_silence_s
-        if not text or text.endswith(_FINISHED_ENDINGS):
-            # "No." and "Hello." are as often the beginning of a sentence as all of it.
-            brief = 0 < len(text.split()) <= settings.brief_words
-            return settings.unmarked_silence_s if brief else settings.unset_silence_s
+        if not text or (text.endswith(_FINISHED_ENDINGS) and not self._seems_cut(text)):
+            return settings.unset_silence_s
         return settings.unmarked_silence_s
+
+    def _seems_cut(self, text: str) -> bool:
+        """A recogniser that hears only the beginning of a sentence puts a full stop after it."""
+        words = text.lower().split()
+        # "No." and "Hello." are as often the beginning of a sentence as all of it.
+        if len(words) <= self.settings.brief_words:
+            return True
+        # So is "If it is late.", but not "If it is late, stay."
+        return words[0] in self.settings.clause_openers and "," not in text
