@@ -304,7 +304,7 @@ def test_a_broken_model_file_is_an_error_of_load(tmp_path: Path) -> None:
 def test_pieces_are_short_enough_and_lose_nothing(seconds: float, seed: int) -> None:
     count = round(seconds * SAMPLE_RATE_HZ)
     audio = np.random.default_rng(seed).random(count, np.float32)
-    pieces = list(whisper._pieces(audio))
+    pieces = list(whisper.pieces(audio))
     assert all(len(piece) <= 30 * SAMPLE_RATE_HZ for piece in pieces)
     assert np.array_equal(np.concatenate(pieces), audio)
 
@@ -312,7 +312,7 @@ def test_pieces_are_short_enough_and_lose_nothing(seconds: float, seed: int) -> 
 def test_long_audio_is_cut_in_a_pause() -> None:
     audio = np.full(35 * SAMPLE_RATE_HZ, 0.1, np.float32)
     audio[26 * SAMPLE_RATE_HZ : 27 * SAMPLE_RATE_HZ] = 0
-    first = next(iter(whisper._pieces(audio)))
+    first = next(iter(whisper.pieces(audio)))
     assert 26 <= len(first) / SAMPLE_RATE_HZ <= 27
 
 
@@ -357,3 +357,37 @@ def test_the_level_below_which_no_model_is_asked(level: float, silent: bool) -> 
     audio = np.zeros(2 * SAMPLE_RATE_HZ, np.float32)
     audio[8000:16000] = level
     assert is_silent(audio) is silent
+
+
+# Settled words
+
+
+def partial_of(clip: Clip, prefix: str | None) -> Job:
+    return Job("a", "1", JobKind.PARTIAL, 1, clip.audio, 0.0, prefix=prefix)
+
+
+@model
+def test_settled_words_stay_and_the_rest_is_as_without_them() -> None:
+    same = 0
+    for clip in clips()[:12]:
+        whole = selftest().transcribe([partial_of(clip, None)])[0].text
+        settled = " ".join(whole.split()[:2])
+        answer = selftest().transcribe([partial_of(clip, settled)])[0]
+        assert answer.text.startswith(settled)
+        same += answer.text == whole
+    assert same >= 11
+
+
+@model
+def test_a_final_is_free_to_correct_what_was_settled() -> None:
+    clip = clips()[0]
+    wrong = Job("a", "1", JobKind.FINAL, 2, clip.audio, 0.0, prefix="purple elephants")
+    assert selftest().transcribe([wrong])[0].text == one(clip.audio).text
+
+
+@model
+def test_a_batch_shares_as_many_settled_tokens_as_all_have() -> None:
+    first, second = clips()[:2]
+    told = selftest().transcribe([partial_of(first, "purple elephants"), partial_of(second, None)])
+    assert not told[0].text.startswith("purple")
+    assert [answer.batch_size for answer in told] == [2, 2]

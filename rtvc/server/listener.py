@@ -233,6 +233,7 @@ class Listener:
             enqueued_at_s=now_s,
             language=self.language,
             prompt=self.prompt,
+            prefix=request.prefix,
         )
 
 

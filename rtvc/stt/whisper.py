@@ -116,8 +116,8 @@ class WhisperTranscriber:
         import ctranslate2  # heavy, and only the engine's process needs it
         from faster_whisper import WhisperModel
 
-        self.device = _chosen_device(ctranslate2, self.device)
-        compute_type = _chosen_compute_type(ctranslate2, self.device, self.compute_type or "auto")
+        self.device = chosen_device(ctranslate2, self.device)
+        compute_type = chosen_compute_type(ctranslate2, self.device, self.compute_type or "auto")
         try:
             self._whisper = WhisperModel(
                 str(self._path),
@@ -255,8 +255,9 @@ class WhisperTranscriber:
             **self._search(temperature),
         )
         return [
-            self._answer(window, prefix, result, max_tokens)
-            for window, prefix, result in zip(group, prefixes, results, strict=True)
+            # Their tokens begin with those of the prefix.
+            self._answer(window, result, max_tokens)
+            for window, result in zip(group, results, strict=True)
         ]
 
     def _search(self, temperature: float) -> dict[str, Any]:
@@ -284,16 +285,14 @@ class WhisperTranscriber:
         per_s = FOREIGN_TOKENS_PER_S if multilingual and foreign else self._tokens_per_s
         return min(round(longest_s * per_s) + 10, MAX_TOKENS)
 
-    def _answer(
-        self, window: _Window, prefix: Sequence[int], result: Any, max_tokens: int
-    ) -> RawAnswer:
+    def _answer(self, window: _Window, result: Any, max_tokens: int) -> RawAnswer:
         tokens = result.sequences_ids[0]
-        text = self._tokenizer(None).decode([*prefix, *tokens]).strip()
+        text = self._tokenizer(None).decode(tokens).strip()
         # The score is a mean over the tokens without the end token, as faster-whisper has it.
         avg_logprob = result.scores[0] * len(tokens) / (len(tokens) + 1)
         return RawAnswer(
             text,
-            len(prefix) + len(tokens),
+            len(tokens),
             # Random weights end where they are told to: that is no runaway.
             max_tokens + (self._synthetic is not None),
             result.no_speech_prob,
@@ -334,7 +333,12 @@ class WhisperTranscriber:
         return [tokenizer.sot_prev, *tokens[-(MAX_TOKENS - 1) :]]
 
 
-def _chosen_device(ctranslate2: Any, wanted: str) -> str:
+def chosen_device(ctranslate2: Any, wanted: str) -> str:
+    """Where to run: as asked for, or on the GPU if there is one.
+
+    Raises:
+        ModelError: there is no such device.
+    """
     present = ctranslate2.get_cuda_device_count() > 0
     if wanted == "auto":
         return "cuda" if present else "cpu"
@@ -347,7 +351,12 @@ def _chosen_device(ctranslate2: Any, wanted: str) -> str:
     return wanted
 
 
-def _chosen_compute_type(ctranslate2: Any, device: str, wanted: str) -> str:
+def chosen_compute_type(ctranslate2: Any, device: str, wanted: str) -> str:
+    """As asked for, or what is fastest there.
+
+    Raises:
+        ModelError: the device does not have it.
+    """
     supported = ctranslate2.get_supported_compute_types(device)
     if wanted == "auto":
         return "float16" if device == "cuda" and "float16" in supported else "int8"
@@ -373,15 +382,17 @@ def _windows(number: int, job: Job) -> Iterator[_Window]:
     """The job's audio in pieces of at most 30 s; nothing of a silent one."""
     if is_silent(job.audio):
         return
-    for piece in _pieces(job.audio):
+    final = job.kind is not JobKind.PARTIAL
+    # A final is free to correct what was settled on less audio.
+    prefix = None if final or len(job.audio) > WINDOW_S * SAMPLE_RATE_HZ else job.prefix
+    for piece in pieces(job.audio):
         if not is_silent(piece):
-            final = job.kind is not JobKind.PARTIAL
-            yield _Window(number, piece, job.prompt, job.language, final)
+            yield _Window(number, piece, job.prompt, job.language, final, prefix)
 
 
-def _pieces(audio: AudioArray) -> Iterator[AudioArray]:
-    """At most 30 s each, cut where it is quietest."""
-    window = WINDOW_S * SAMPLE_RATE_HZ
+def pieces(audio: AudioArray, longest_s: int = WINDOW_S) -> Iterator[AudioArray]:
+    """At most so long each, cut where it is quietest."""
+    window = longest_s * SAMPLE_RATE_HZ
     while len(audio) > window:
         cut = _quietest(audio[:window])
         yield audio[:cut]
