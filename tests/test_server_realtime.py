@@ -335,3 +335,24 @@ async def test_audio_behind_an_update_is_in_its_format(server_url: str) -> None:
         await peer.send("input_audio_buffer.commit")
         await peer.until("conversation.item.input_audio_transcription.completed")
         assert len(peer.of("error")) == 1
+
+
+async def test_semantic_vad_is_judged_by_a_model_or_says_that_it_is_not(server_url: str) -> None:
+    async with session(server_url) as peer:
+        detection = {"type": "semantic_vad", "eagerness": "high"}
+        audio = {"input": {"turn_detection": detection}}
+        await peer.send("session.update", session={"type": "realtime", "audio": audio})
+        updated = await peer.until("session.updated")
+        await peer.speak(utterance("turn on the lights.", trail_s=2.4))
+        await peer.until("rtvc.turn")
+        turn = peer.of("rtvc.turn")[0]
+        shown = updated["session"]["audio"]["input"]["turn_detection"]
+        judged = [s for s in turn["segments"] + turn["hidden"] if s["name"] == "turn_model"]
+        if "silence_duration_ms" in shown:
+            assert shown["silence_duration_ms"] == 250
+            notice = peer.of("rtvc.status")[-1]["notice"]
+            assert "semantic_vad waits for a fixed silence of 250 ms" in notice
+            assert judged == []
+        else:
+            assert len(judged) > 0
+            assert abs(turn["unaccounted_ms"]) <= 10

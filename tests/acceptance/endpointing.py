@@ -205,14 +205,21 @@ def measure(heard: Sequence[Heard], hear: Hear) -> dict[str, dict[str, Any]]:
     """Figures by policy."""
     found = {}
     for name, detection, model in policies():
-        settings = settings_of(detection, TurnSettings(partials="off"))
-        outcomes = []
-        for one in heard:
-            run = Run(settings, hear, model)
-            run.feed(one)
-            outcomes.append(outcome(one, run.stopped))
-        found[name] = figures(outcomes)
+        found[name] = figures(outcomes_of(heard, hear, detection, model))
     return found
+
+
+def outcomes_of(
+    heard: Sequence[Heard], hear: Hear, detection: dict[str, Any], model: TurnModel | None
+) -> list[Outcome]:
+    """What a policy makes of every clip."""
+    settings = settings_of(detection, TurnSettings(partials="off"))
+    outcomes = []
+    for one in heard:
+        run = Run(settings, hear, model)
+        run.feed(one)
+        outcomes.append(outcome(one, run.stopped))
+    return outcomes
 
 
 def no_text(audio: Audio) -> str:
