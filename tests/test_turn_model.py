@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faster_whisper.feature_extractor import FeatureExtractor
 
 from rtvc.errors import ModelError
 from rtvc.speech.corpus import builtin_clips
@@ -12,10 +13,12 @@ from rtvc.voice import turn_model
 from rtvc.voice.turn_model import (
     LONGEST_S,
     SAMPLE_RATE_HZ,
+    LogMel,
     ScriptedTurnModel,
     SmartTurn,
     TurnModel,
     load_smart_turn,
+    window_of,
 )
 
 
@@ -84,6 +87,30 @@ def test_the_scripted_model_gives_its_answers_in_order() -> None:
     with pytest.raises(ModelError):
         model.completeness(audio)
     assert [model.completeness(audio) for _ in range(2)] == [0.9, 0.9]
+
+
+def test_the_features_are_whispers() -> None:
+    rng = np.random.default_rng(0)
+    loud = rng.normal(0, 0.1, 5 * SAMPLE_RATE_HZ).astype(np.float32)
+    clip = builtin_clips(1, seed=31)[0].audio
+    for audio in (loud, clip, 0 * loud, loud[:10]):
+        window = window_of(audio)
+        expected = FeatureExtractor(chunk_length=LONGEST_S)(window, padding=0)
+        found = LogMel()(window)
+        assert found.shape == (80, 100 * LONGEST_S)
+        assert np.abs(found - expected).max() < 1e-4
+
+
+def test_a_window_is_the_last_eight_seconds_with_silence_in_front() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 9 * SAMPLE_RATE_HZ).astype(np.float32)
+    for audio in (noise, noise[:SAMPLE_RATE_HZ]):
+        window = window_of(audio)
+        assert len(window) == LONGEST_S * SAMPLE_RATE_HZ
+        assert abs(window.mean()) < 1e-3
+        assert abs(window.std() - 1) < 1e-3
+        last = audio[-len(window) :]
+        assert np.corrcoef(window[-len(last) :], last)[0, 1] > 0.999
+    assert np.ptp(window[:-SAMPLE_RATE_HZ]) == 0
 
 
 def smart_turn() -> SmartTurn:

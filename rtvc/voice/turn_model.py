@@ -27,6 +27,8 @@ _DISTRIBUTION = "pipecat-ai"
 _HOW_TO_GET_IT = "pip install --no-deps pipecat-ai"
 _SAMPLES = LONGEST_S * SAMPLE_RATE_HZ
 _LEAST_VARIANCE = 1e-7
+_WINDOW, _HOP, _BANDS = 400, 160, 80
+"""Whisper's: samples of a spectrum, samples between two, mel bands."""
 
 
 class TurnModel(Protocol):
@@ -59,15 +61,41 @@ class SmartTurn:
             self._input = self._session.get_inputs()[0].name
         except Exception as error:  # onnxruntime's errors have no common root of their own
             raise ModelError(f"expected the Smart Turn model in {path}, got: {error}") from error
-        self._features = FeatureExtractor(chunk_length=LONGEST_S)
+        self._features = LogMel()
 
     def completeness(self, audio: NDArray[np.float32]) -> float:
-        features = np.asarray(self._features(_window(audio), padding=0), np.float32)
+        features = self._features(window_of(audio))
         try:
             answers = self._session.run(None, {self._input: features[None]})
         except Exception as error:  # as above
             raise ModelError(f"{self.name} gave no judgement: {error}") from error
         return float(np.ravel(answers[0])[0])
+
+
+class LogMel:
+    """Whisper's features, as faster-whisper makes them but for the matrix product.
+
+    The linear algebra library would start threads for it, which go on spinning for longer than the
+    features take. Most of the matrix is zeros, so a band at a time costs no more.
+    """
+
+    def __init__(self) -> None:
+        filters = FeatureExtractor(feature_size=_BANDS).mel_filters
+        self._taper = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
+        self._bands = [
+            (int(bins[0]), row[bins[0] : bins[-1] + 1, None])
+            for row, bins in ((row, np.flatnonzero(row)) for row in filters)
+        ]
+
+    def __call__(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Shape (80, samples // 160)."""
+        spectrum = FeatureExtractor.stft(
+            audio, _WINDOW, _HOP, window=self._taper, return_complex=True
+        )[:, :-1]
+        power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+        mel = [(row * power[at : at + len(row)]).sum(axis=0) for at, row in self._bands]
+        logs = np.log10(np.maximum(np.stack(mel), 1e-10))
+        return np.asarray((np.maximum(logs, logs.max() - 8.0) + 4.0) / 4.0, np.float32)
 
 
 class ScriptedTurnModel:
@@ -120,7 +148,7 @@ def smart_turn_path() -> Path:
     return Path(str(found[0].locate()))
 
 
-def _window(audio: NDArray[np.float32]) -> NDArray[np.float32]:
+def window_of(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     """The last 8 s, silence in front, at mean 0 and variance 1."""
     window = np.zeros(_SAMPLES, np.float32)
     last = audio[-_SAMPLES:]
