@@ -45,6 +45,10 @@ class ServeSettings(_Section):
     """A client that reads nothing for so long is closed."""
     ping_interval_s: Positive = 20.0
     """WebSocket pings; as long again without an answer closes the session."""
+    max_upload_mb: Positive = 100.0
+    """Largest file at /v1/audio/transcriptions."""
+    max_file_s: Positive = 3600.0
+    """Longest file there."""
     shutdown_s: Positive = 5.0
     """How long a stopping server waits for its sessions."""
 

@@ -19,6 +19,7 @@ from rtvc.errors import AdmissionRefused
 from rtvc.server.connection import RealtimeConnection
 from rtvc.server.realtimevoicechat import RealtimeVoiceChatConnection
 from rtvc.server.services import Services
+from rtvc.server.transcriptions import add_transcriptions
 
 _STATIC = Path(__file__).parent / "static"
 _LOADING_RETRY_S = 1.0
@@ -115,6 +116,7 @@ def build_app(services: Services) -> FastAPI:
     async def favicon() -> Response:
         return FileResponse(_STATIC / "favicon.svg", media_type="image/svg+xml")
 
+    add_transcriptions(app, services)
     _add_doors(app, services)
     return app
 

@@ -11,6 +11,7 @@ from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel
 from rtvc.server.readiness import Readiness
 from rtvc.server.tts import SpeechSynthesizer
+from rtvc.stt.files import FileEngine
 from rtvc.stt.transcriber import Engine
 from rtvc.voice.admission import Admission
 from rtvc.voice.turn_model import TurnModel
@@ -48,6 +49,8 @@ class Services:
     """Where audio is decoded, resampled and judged."""
     loop_lag: LoopLag
     """How late the event loop wakes."""
+    files: FileEngine | None = None
+    """Transcribes whole files; None: not offered."""
     turn_model: TurnModel | None = None
     """Judges pauses for `semantic_vad`; None: there is none."""
     no_turn_model: str | None = None

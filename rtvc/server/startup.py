@@ -25,6 +25,7 @@ from rtvc.server.services import Services
 from rtvc.server.tls import CertificateFiles
 from rtvc.server.tts import EspeakSynthesizer, OpenAiSynthesizer, SpeechSynthesizer
 from rtvc.stt.engine import build_engine
+from rtvc.stt.files import FileEngine
 from rtvc.stt.models import ALIASES, CATALOGUE, resolve_model
 from rtvc.stt.transcriber import EngineStatus
 from rtvc.voice.admission import Admission
@@ -131,6 +132,7 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         admission=Admission(settings.serve.max_sessions),
         hearing=Hearing(clock),
         loop_lag=LoopLag(clock),
+        files=FileEngine(device=stt.device, compute_type=stt.compute_type, clock=clock),
     )
 
 
@@ -289,6 +291,8 @@ async def _finish(preparing: asyncio.Task[None]) -> None:
 async def close(services: Services) -> None:
     """Let go of processes, connections and threads."""
     await services.engine.close()
+    if services.files is not None:
+        await services.files.close()
     await services.llm.close()
     with suppress(RtvcError):
         await services.tts.close()
