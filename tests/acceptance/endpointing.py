@@ -10,6 +10,7 @@ and are left out without it. Recordings are heard without text, and once with Po
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -195,7 +196,7 @@ def policies() -> Iterator[tuple[str, dict[str, Any], TurnModel | None]]:
     try:
         model = load_smart_turn()
     except ModelError as error:
-        print(f"left out: {', '.join(SEMANTIC_VAD)}: {error}")  # noqa: T201
+        sys.stderr.write(f"left out: {', '.join(SEMANTIC_VAD)}: {error}\n")
         return
     for name, detection in SEMANTIC_VAD.items():
         yield name, detection, model
