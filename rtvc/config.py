@@ -5,12 +5,13 @@ line. Settings are read once, frozen, and handed down.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from rtvc.errors import UsageError
 
@@ -19,6 +20,15 @@ FLAT_OUT_INTERVAL_S = 0.03
 """Audio between the answer to one partial and the next, when they are made flat out."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _http_url(value: str) -> str:
+    if re.fullmatch(r"https?://[^\s/]+\S*", value) is None:
+        raise ValueError("expected a URL such as http://localhost:11434/v1")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -107,7 +117,7 @@ class LlmSettings(_Section):
 
     backend: Literal["scripted", "openai"] = "scripted"
     """"scripted" needs nothing; "openai" is any compatible endpoint."""
-    url: str = "http://127.0.0.1:11434/v1"
+    url: HttpUrl = "http://127.0.0.1:11434/v1"
     """Base URL of the endpoint; the default is a local Ollama."""
     model: str = "llama3.2"
     """Model to ask the endpoint for."""
@@ -132,7 +142,7 @@ class TtsSettings(_Section):
 
     backend: Literal["espeak", "openai"] = "espeak"
     """"espeak" needs nothing; "openai" is any compatible endpoint."""
-    url: str = "http://127.0.0.1:8880/v1"
+    url: HttpUrl = "http://127.0.0.1:8880/v1"
     """Base URL of the endpoint."""
     model: str = "tts-1"
     """Model to ask the endpoint for."""
@@ -240,6 +250,10 @@ def _explain(error: ValidationError) -> str:
         got = "" if problem["type"] == "extra_forbidden" else f", got {problem['input']!r}"
         if "api_key" in where:
             got = ""
-        message = "unknown setting" if problem["type"] == "extra_forbidden" else problem["msg"]
+        message = (
+            "unknown setting"
+            if problem["type"] == "extra_forbidden"
+            else problem["msg"].removeprefix("Value error, ")
+        )
         lines.append(f"setting {where}: {message}{got}")
     return "; ".join(lines)

@@ -22,16 +22,18 @@ from rtvc.server.startup import serve as serve_until_stopped
 from rtvc.server.tls import certificate_files
 
 _SERVER, _STT, _TURN, _LLM, _TTS = (
-    "Server",
-    "Speech-to-text",
-    "Turns",
-    "Language model",
-    "Speech synthesis",
+    "Server: section serve of rtvc.toml",
+    "Speech-to-text: section stt",
+    "Turns: section turn",
+    "Language model: section llm",
+    "Speech synthesis: section tts",
 )
 
 
 def _flag(name: str, panel: str, text: str, **more: Any) -> Any:
-    return typer.Option(name, help=text, rich_help_panel=panel, show_default=False, **more)
+    # Brackets hold defaults here, not markup.
+    shown = text.replace("[", r"\[")
+    return typer.Option(name, help=shown, rich_help_panel=panel, show_default=False, **more)
 
 
 def serve(
@@ -50,13 +52,14 @@ def serve(
     ] = None,
     beam: Annotated[int | None, _flag("--beam", _STT, "Beams of the decoder [1: greedy]")] = None,
     workers: Annotated[
-        int | None, _flag("--workers", _STT, "Inferences at once [one per core]")
+        int | None, _flag("--workers", _STT, "Inferences at once [found at warm-up]")
     ] = None,
     threads: Annotated[
-        int | None, _flag("--threads-per-worker", _STT, "CPU threads of one inference [1]")
+        int | None,
+        _flag("--threads-per-worker", _STT, "CPU threads of one inference [found at warm-up]"),
     ] = None,
     max_batch: Annotated[
-        int | None, _flag("--max-batch", _STT, "Utterances in one inference")
+        int | None, _flag("--max-batch", _STT, "Utterances in one inference [found at warm-up]")
     ] = None,
     sharing: Annotated[
         str | None,
@@ -95,27 +98,30 @@ def serve(
     ] = None,
     llm: Annotated[
         str | None,
-        _flag("--llm", _LLM, "scripted, or the base URL of an OpenAI-compatible endpoint"),
+        _flag(
+            "--llm", _LLM, "scripted, or the base URL of an OpenAI-compatible endpoint [scripted]"
+        ),
     ] = None,
     llm_model: Annotated[
-        str | None, _flag("--llm-model", _LLM, "Model to ask the endpoint for")
+        str | None, _flag("--llm-model", _LLM, "Model to ask the endpoint for [llama3.2]")
     ] = None,
     system: Annotated[
         str | None, _flag("--system", _LLM, "Instructions a session starts with")
     ] = None,
     tts: Annotated[
         str | None,
-        _flag("--tts", _TTS, "espeak, or the base URL of an OpenAI-compatible endpoint"),
+        _flag("--tts", _TTS, "espeak, or the base URL of an OpenAI-compatible endpoint [espeak]"),
     ] = None,
     tts_model: Annotated[
-        str | None, _flag("--tts-model", _TTS, "Model to ask the endpoint for")
+        str | None, _flag("--tts-model", _TTS, "Model to ask the endpoint for [tts-1]")
     ] = None,
-    voice: Annotated[str | None, _flag("--voice", _TTS, "Voice of the replies")] = None,
+    voice: Annotated[str | None, _flag("--voice", _TTS, "Voice of the replies [en-us]")] = None,
 ) -> None:
     """Run the reference server: speech in, speech out, over one shared Whisper.
 
-    Every flag is also a setting in rtvc.toml and an environment variable: --port is [serve] port
-    and RTVC_SERVE_PORT. Keys are taken from RTVC_LLM_API_KEY and RTVC_TTS_API_KEY only.
+    Every flag is also a setting in rtvc.toml and an environment variable: --port is port in the
+    section serve, and RTVC_SERVE_PORT. Defaults stand in brackets. API keys are taken from
+    RTVC_LLM_API_KEY and RTVC_TTS_API_KEY only.
     """
     flags: dict[str, dict[str, Any]] = {
         "serve": {"host": host, "port": port, "max_sessions": max_sessions, "tls": tls},
@@ -235,8 +241,25 @@ class _Announcement:
             f"{escape(self._services.llm.name)}, spoken by {escape(self._services.tts.name)}"
         )
         self._say(f"  talk to it   {self._url}")
-        self._say(f"  load it      rtvc loadtest {self._url} --speakers 10 --duration 60")
+        insecure = " --insecure" if self._services.settings.serve.tls == "self-signed" else ""
+        load = f"rtvc loadtest {self._url} --speakers 10 --duration 60{insecure}"
+        self._say(f"  load it      {load}")
+        self._warn_of_strangers()
         self._say("  stop it      Ctrl-C")
+
+    def _warn_of_strangers(self) -> None:
+        serve = self._services.settings.serve
+        if serve.host in ("127.0.0.1", "localhost", "::1"):
+            return
+        self._say(
+            f"[yellow]note:[/] it listens on {escape(serve.host)}, where others can reach it, "
+            "and asks nobody who they are"
+        )
+        if serve.tls is None:
+            self._say(
+                "[yellow]note:[/] from another machine browsers give no microphone to http: "
+                "add --tls self-signed"
+            )
 
     def _say(self, line: str) -> None:
         self._console.print(line, soft_wrap=True)

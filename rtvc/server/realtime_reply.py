@@ -1,5 +1,6 @@
 """One response of a Realtime session: from the language model to the client's ear."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from rtvc.server.reply import (
     speak_reply,
 )
 from rtvc.server.services import Services
+
+_log = logging.getLogger(__name__)
 
 _BYTES_PER_SAMPLE = 2
 _EAR_RATE_HZ = 16_000
@@ -121,6 +124,7 @@ class RealtimeReply:
                 async for happening in happenings:
                     await self._send(happening)
         except ReplyError as error:
+            _log.warning("reply %s failed: %s", self.response_id, error)
             self.finish("failed", error=("reply_failed", str(error)))
         return self.status
 

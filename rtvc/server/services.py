@@ -55,7 +55,12 @@ class Services:
     """Judges pauses for `semantic_vad`; None: there is none."""
     no_turn_model: str | None = None
     """Why there is none, in one line; None: there is one, or none was looked for."""
-    notice: str | None = None
-    """What everyone should know about this server, such as a fallback engine."""
+    notices: list[str] = field(default_factory=list)
+    """What everyone should know about this server, beside what the engine says of itself."""
     sessions: dict[str, OpenSession] = field(default_factory=dict)
     """Open sessions by id."""
+
+    @property
+    def notice(self) -> str | None:
+        """What everyone should know, such as a fallback engine, in one line; None: nothing."""
+        return "; ".join(filter(None, (self.engine.status.notice, *self.notices))) or None

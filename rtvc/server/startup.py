@@ -10,6 +10,7 @@ from contextlib import aclosing, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+import httpx
 import numpy as np
 import uvicorn
 
@@ -33,6 +34,8 @@ from rtvc.voice.silero import SileroModel
 from rtvc.voice.turn_model import LONGEST_S, load_smart_turn
 from rtvc.voice.vad import FRAME_SAMPLES, SAMPLE_RATE_HZ, VoiceActivityDetector
 
+_LOOK_S = 3.0
+"""A service elsewhere that has not answered by then is taken for absent."""
 STT, VAD, TTS, LLM = "speech-to-text", "voice activity", "speech synthesis", "language model"
 _WS_MAX_BYTES = 21 * 1024 * 1024
 """15 MiB of audio as base64, with the JSON around it."""
@@ -161,7 +164,12 @@ def _synthesizer(settings: TtsSettings) -> SpeechSynthesizer:
     if settings.backend == "openai":
         key = settings.api_key.get_secret_value() if settings.api_key else None
         return OpenAiSynthesizer(settings.url, settings.model, settings.voice or "alloy", key)
-    return EspeakSynthesizer(settings.voice or "en-us")
+    synthesizer = EspeakSynthesizer(settings.voice or "en-us")
+    if not synthesizer.has_voice(settings.voice):
+        raise UsageError(
+            f"--voice: expected an espeak-ng voice such as en-us+f3, got {settings.voice!r}"
+        )
+    return synthesizer
 
 
 async def prepare(services: Services) -> None:
@@ -181,7 +189,6 @@ async def _prepare_stt(services: Services) -> None:
     readiness = services.readiness
 
     def follow(status: EngineStatus) -> None:
-        services.notice = status.notice
         readiness.restarting = status.state == "restarting"
         readiness.update(STT, _TASK_STATES[status.state], status.progress, status.detail)
 
@@ -222,12 +229,28 @@ async def _prepare_tts(services: Services) -> None:
         async with aclosing(services.tts.synthesize("ready.", voice=None, speed=1.0)) as pieces:
             async for _ in pieces:
                 break
+    else:
+        await _look_for(services, "speech synthesizer", services.settings.tts.url)
     services.readiness.update(TTS, "ready", 1.0, name)
 
 
 async def _prepare_llm(services: Services) -> None:
-    """A language model elsewhere is asked for its first token when someone has spoken."""
+    settings = services.settings.llm
+    if settings.backend == "openai":
+        await _look_for(services, "language model", settings.url)
     services.readiness.update(LLM, "ready", 1.0, services.llm.name)
+
+
+async def _look_for(services: Services, what: str, url: str) -> None:
+    """A service elsewhere may come up later, so its absence is noted and stops nothing."""
+    try:
+        async with httpx.AsyncClient(timeout=_LOOK_S) as client:
+            await client.get(f"{url.rstrip('/')}/models")
+    except httpx.HTTPError as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        services.notices.append(
+            f"the {what} at {url} does not answer ({reason}): replies will fail"
+        )
 
 
 class _Uvicorn(uvicorn.Server):

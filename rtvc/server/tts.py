@@ -76,6 +76,12 @@ class EspeakSynthesizer:
         for start in range(0, len(pcm16), PIECE_BYTES):
             yield pcm16[start : start + PIECE_BYTES]
 
+    def has_voice(self, voice: str | None) -> bool:
+        """Whether `voice` (None: its own) can be spoken with; blocks for some milliseconds."""
+        if self._synthesizer is None:
+            self._synthesizer = Synthesizer()
+        return self._synthesizer.has_voice(self._espeak_name(voice))
+
     async def close(self) -> None:
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
@@ -89,11 +95,16 @@ class EspeakSynthesizer:
         )
         return float_to_pcm16(speech.audio)
 
+    def _espeak_name(self, voice: str | None) -> str:
+        return ESPEAK_VOICES.get(voice, voice) if voice else self._voice
+
     def _voice_name(self, synthesizer: Synthesizer, voice: str | None) -> str:
-        name = ESPEAK_VOICES.get(voice, voice) if voice else self._voice
+        name = self._espeak_name(voice)
         if not synthesizer.has_voice(name):
             known = ", ".join(ESPEAK_VOICES)
-            raise ReplyError(f"expected an espeak-ng voice or one of {known} but got {voice!r}")
+            raise ReplyError(
+                f"expected an espeak-ng voice or one of {known} got {(voice or self._voice)!r}"
+            )
         return name
 
 
