@@ -1,7 +1,7 @@
 """A run directory: what one run measured, appended row by row, read by every later step.
 
     run.json  connections.csv  turns.csv  server_turns.csv  samples.csv  generator.csv
-    summary.json  report.html
+    steps.csv  summary.json  report.html
 
 Instants (`*_at_s`) are seconds since the run's start on the load generator's clock, except in
 `server_turns.csv`, where they are durations only. `None` (an empty cell) is absent, never 0.
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import Any, TextIO, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, TextIO, TypeVar, get_args, get_type_hints
 
 import psutil
 from pydantic import TypeAdapter, ValidationError
@@ -145,6 +145,8 @@ class TurnRow:
     """Words of another speaker's concurrent utterance found in `heard` and not in `text`."""
     warm_up: bool
     """Left out of the summary."""
+    partial_interval_s: float | None = None
+    """Median time between visible texts while talking; None: none came, or too short to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ class GeneratorRow:
     frames: int
     """Frames sent in this second."""
     late_frames: int
-    """Frames sent more than one frame late."""
+    """Frames sent more than 20 ms late."""
     lag_max_s: float
     """Largest actual send − due."""
     lag_histogram: str
@@ -205,8 +207,52 @@ class GeneratorRow:
     """Largest oversleep of a 50 ms probe."""
 
 
-Row = ConnectionRow | TurnRow | ServerTurnRow | SampleRow | GeneratorRow
-RowT = TypeVar("RowT", ConnectionRow, TurnRow, ServerTurnRow, SampleRow, GeneratorRow)
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """One step of a search for the largest load that meets the targets."""
+
+    step: int
+    """Number of the step, from 0."""
+    speakers: int
+    """Concurrent speakers wanted."""
+    purpose: str
+    """"climb", "bisect" or "confirm"."""
+    ordered_at_s: float
+    """Speakers began to come or go."""
+    measured_from_s: float | None
+    """Speech from here on counts; None if it never came to that."""
+    measured_until_s: float
+    """End of the last utterance that counts, with its final."""
+    outcome: str
+    """"passed", "failed", "void" (the generator was saturated) or "undecided"."""
+    reason: str | None
+    """Why not passed, one line."""
+    binding: str | None
+    """What held it back, as far as the server tells: "inference", "turn policy", …"""
+    stopped_early: bool
+    """Whether it was hopeless before its time."""
+    utterances: int
+    """Utterances that count."""
+    errors: int
+    """Connections refused, failed or lost, finals and replies missing."""
+    cut_utterances: int
+    """Utterances with a premature final."""
+    delay_p50_s: float | None
+    """Transcription delay; None where the utterances do not support it."""
+    delay_p95_s: float | None
+    """Transcription delay; None where the utterances do not support it."""
+    delay_max_s: float | None
+    """Largest transcription delay; infinite if a final is missing; None without utterances."""
+    partial_interval_p50_s: float | None
+    """Time between visible texts while talking; None if unknown."""
+    trend: float | None
+    """Seconds of delay added per second of the step; None if there is no upward trend."""
+    lag_p99_s: float | None
+    """The generator's own lag."""
+
+
+Row = ConnectionRow | TurnRow | ServerTurnRow | SampleRow | GeneratorRow | StepRow
+RowT = TypeVar("RowT", ConnectionRow, TurnRow, ServerTurnRow, SampleRow, GeneratorRow, StepRow)
 
 FILES: dict[type[Row], str] = {
     ConnectionRow: "connections.csv",
@@ -214,6 +260,7 @@ FILES: dict[type[Row], str] = {
     ServerTurnRow: "server_turns.csv",
     SampleRow: "samples.csv",
     GeneratorRow: "generator.csv",
+    StepRow: "steps.csv",
 }
 """Where rows of each kind live."""
 
@@ -548,6 +595,8 @@ class Run:
     """Gauges over time."""
     generator: list[GeneratorRow]
     """The load generator watching itself."""
+    steps: list[StepRow] = field(default_factory=list)
+    """Steps of a search for the capacity; empty if it was none."""
 
     @property
     def attempts(self) -> list[ConnectionRow]:
@@ -572,6 +621,7 @@ def load_run(folder: Path) -> Run:
         server_turns=_load(folder, ServerTurnRow),
         samples=_load(folder, SampleRow),
         generator=_load(folder, GeneratorRow),
+        steps=_load(folder, StepRow),
     )
 
 
@@ -616,6 +666,56 @@ def _load(folder: Path, kind: type[RowT]) -> list[RowT]:
     rows = _cells(text, path)
     header = next(rows, None)
     return [] if header is None else list(_decoded(kind, header[1], rows, path))
+
+
+class RowTail(Generic[RowT]):
+    """Rows of one kind as they are appended by another process; each is read once."""
+
+    def __init__(self, folder: Path, kind: type[RowT]) -> None:
+        self._path = Path(folder) / FILES[kind]
+        self._kind: type[RowT] = kind
+        self._offset = 0
+        self._header: list[str | None] | None = None
+
+    def read(self) -> list[RowT]:
+        """The rows that were completed since the last call."""
+        text = self._complete_lines()
+        rows = _cells(text, self._path)
+        if self._header is None:
+            first = next(rows, None)
+            if first is None:
+                return []
+            self._header = first[1]
+        return list(_decoded(self._kind, self._header, rows, self._path))
+
+    def _complete_lines(self) -> str:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                fresh = file.read()
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise RecordError(f"cannot read {self._path}: {error.strerror}") from error
+        end = fresh.rfind(b"\n") + 1
+        # A line end between quotes belongs to a text.
+        while end and fresh.count(b'"', 0, end) % 2:
+            end = fresh.rfind(b"\n", 0, end - 1) + 1
+        self._offset += end
+        return fresh[:end].decode("utf-8", errors="replace")
+
+
+def append_rows(folder: Path, *rows: Row) -> None:
+    """Write rows of a kind of which this process is the only writer, beside a `RunWriter`'s."""
+    for row in rows:
+        path = Path(folder) / FILES[type(row)]
+        try:
+            with path.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
+                if not file.tell():
+                    file.write(",".join(_COLUMNS[type(row)]) + "\n")
+                file.write(_line(row))
+        except OSError as error:
+            raise RecordError(f"cannot write to {path}: {error.strerror}") from error
 
 
 def _decoded(
@@ -678,6 +778,7 @@ def write_parquet(folder: Path) -> list[Path]:
         (ServerTurnRow, run.server_turns),
         (SampleRow, run.samples),
         (GeneratorRow, run.generator),
+        (StepRow, run.steps),
     ]
     return [_write_table(run.folder, kind, rows) for kind, rows in tables if rows]
 

@@ -10,12 +10,14 @@ import math
 import operator
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from rtvc.errors import UsageError
+from rtvc.record import StepRow
 from rtvc.summary import METRICS, Metric, Summary
 
 Status = Literal["passed", "failed", "undecided", "no data"]
@@ -280,8 +282,12 @@ def _by_maximum(objective: Objective, maximum: float) -> Status:
 
 
 def judge(summary: Summary, objectives: Sequence[Objective] = DEFAULT) -> Judgement:
-    """Verdicts, their sum and one sentence."""
+    """Verdicts, their sum and one sentence; of a search, its answer."""
     verdicts = evaluate(objectives, summary)
+    if summary.steps:
+        found = capacity(summary.steps)
+        model = "on the self-test model: " if summary.self_test else ""
+        return Judgement(found.outcome, _begun(model + found.sentence), verdicts)
     outcome = _outcome(summary, verdicts)
     return Judgement(outcome, _sentence(outcome, summary, verdicts), verdicts)
 
@@ -306,7 +312,7 @@ def _sentence(outcome: Outcome, summary: Summary, verdicts: Sequence[Verdict]) -
     told = [verdict for verdict in verdicts if verdict.status in wanted[outcome]]
     # What people ask about first comes first.
     told.sort(key=lambda verdict: verdict.objective.metric != "transcription_delay")
-    findings = list(map(_finding, told[:TOLD]))
+    findings = list(map(finding, told[:TOLD]))
     if told[TOLD:]:
         findings.append(f"and {len(told) - TOLD} more")
     opening = _opening(outcome, summary)
@@ -334,7 +340,7 @@ def _speakers(count: int) -> str:
     return f"{count} speaker" if count == 1 else f"{count} speakers"
 
 
-def _finding(verdict: Verdict) -> str:
+def finding(verdict: Verdict) -> str:
     objective = verdict.objective
     if verdict.measured is None:
         return f"no data for {objective.name} (target {objective.target_text})"
@@ -343,6 +349,180 @@ def _finding(verdict: Verdict) -> str:
     metric = spoken(objective.metric)
     target = f"target {objective.aggregate} {objective.target_text}"
     return f"{metric} {verdict.measured_text} ({target})"
+
+
+# The verdict on a search for the capacity.
+
+StepStatus = Literal["passed", "failed", "void", "undecided"]
+
+LOST_RUNS = 3
+"""Void or undecided runs of one number of speakers after which it is given up."""
+
+
+class Trial(Protocol):
+    """The part of a step that an answer is made of."""
+
+    @property
+    def speakers(self) -> int: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def binding(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One number of speakers and what came of its runs."""
+
+    passed: int
+    """Runs that met every target."""
+    failed: int
+    """Runs that did not."""
+    lost: int
+    """Runs that say nothing: void or undecided."""
+
+    @property
+    def decided(self) -> int:
+        return self.passed + self.failed
+
+    @property
+    def held(self) -> bool:
+        return self.passed > self.failed
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it could not be measured."""
+        return self.lost >= LOST_RUNS
+
+    @property
+    def missed(self) -> bool:
+        """Not held, as far as is known; what cannot be measured bounds the search as well."""
+        return self.failed > self.passed or (not self.decided and self.given_up)
+
+
+def levels(trials: Iterable[Trial]) -> dict[int, Level]:
+    """By number of speakers, in ascending order."""
+    seen: dict[int, Counter[str]] = {}
+    for trial in trials:
+        seen.setdefault(trial.speakers, Counter())[trial.outcome] += 1
+    return {
+        speakers: Level(tally["passed"], tally["failed"], tally["void"] + tally["undecided"])
+        for speakers, tally in sorted(seen.items())
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The answer of a search: an interval, a sentence and a reason."""
+
+    holds: int
+    """Most speakers that met every target, with nothing below in doubt; 0: not even one."""
+    fails_at: int | None
+    """Fewest that missed a target, with nothing above that met them; None if unknown."""
+    sentence: str
+    """For a person."""
+    binding: str | None
+    """What held it back at `fails_at`; None if unknown."""
+    outcome: Outcome
+    """"met": a capacity was found; "missed": not even one speaker; else nothing is known."""
+    confirmed: bool
+    """Whether both sides of the boundary were run twice."""
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.outcome]
+
+
+def capacity(trials: Sequence[Trial]) -> Capacity:
+    """What steps say together; also of a search that was cut off.
+
+    >>> from typing import NamedTuple
+    >>> class Run(NamedTuple):
+    ...     speakers: int
+    ...     outcome: str
+    ...     reason: str | None = None
+    ...     binding: str | None = None
+    >>> missed = Run(10, "failed", "transcription delay p95 812 ms", "inference")
+    >>> capacity([Run(8, "passed"), missed, missed, Run(8, "passed")]).sentence
+    'holds 8 speakers, not 10: transcription delay p95 812 ms; binding: inference'
+    """
+    seen = levels(trials)
+    doubted = min((n for n, level in seen.items() if not level.held), default=None)
+    holds = max((n for n in seen if doubted is None or n < doubted), default=0)
+    hopeful = max((n for n, level in seen.items() if level.held), default=0)
+    missed = (n for n, level in seen.items() if n > hopeful and level.failed > level.passed)
+    fails_at = min(missed, default=None)
+    causes = [t for t in trials if t.speakers == fails_at and t.outcome == "failed"]
+    binding = next((cause.binding for cause in reversed(causes) if cause.binding), None)
+    once = [n for n in (holds, fails_at) if n and seen[n].decided < 2]
+    return Capacity(
+        holds=holds,
+        fails_at=fails_at,
+        sentence=_capacity_sentence(trials, holds, fails_at, binding, confirmed=not once),
+        binding=binding,
+        outcome=_capacity_outcome(trials, holds, fails_at),
+        confirmed=bool(trials) and not once,
+    )
+
+
+def telling_step(steps: Sequence[StepRow]) -> StepRow | None:
+    """The step whose figures stand for the search: the last one that held the most speakers."""
+    found = capacity(steps)
+    held = [s for s in steps if s.speakers == found.holds and s.outcome == "passed"]
+    missed = [s for s in steps if s.speakers == found.fails_at and s.outcome == "failed"]
+    return ([None, *steps[-1:], *missed[-1:], *held[-1:]])[-1]
+
+
+def _begun(sentence: str) -> str:
+    return f"{sentence[:1].upper()}{sentence[1:]}."
+
+
+def _capacity_outcome(trials: Sequence[Trial], holds: int, fails_at: int | None) -> Outcome:
+    if holds:
+        return "met"
+    if fails_at is not None:
+        return "missed"
+    return "void" if any(trial.outcome == "void" for trial in trials) else "undecided"
+
+
+def _capacity_sentence(
+    trials: Sequence[Trial],
+    holds: int,
+    fails_at: int | None,
+    binding: str | None,
+    *,
+    confirmed: bool,
+) -> str:
+    if fails_at is None:
+        return _open_sentence(trials, holds)
+    held = f"holds {_speakers(holds)}, not {fails_at}" if holds else _nobody(fails_at)
+    between = [t for t in trials if holds < t.speakers < fails_at]
+    apart = " (runs between them contradict each other)" if holds and between else ""
+    reasons = [t.reason for t in trials if t.speakers == fails_at and t.outcome == "failed"]
+    why = f": {reasons[-1]}" if reasons and reasons[-1] else ""
+    bound = f"; binding: {binding}" if binding else ""
+    return f"{held}{apart if confirmed else ''}{why}{bound}{'' if confirmed else _ONCE}"
+
+
+_ONCE = " (not confirmed by a second run)"
+
+
+def _nobody(fails_at: int) -> str:
+    fewer = "" if fails_at == 1 else "; fewer were not tried"
+    return f"does not hold even {_speakers(fails_at)}{fewer}"
+
+
+def _open_sentence(trials: Sequence[Trial], holds: int) -> str:
+    """Nothing was missed: what was not measurable, or simply the most that was tried."""
+    if not trials:
+        return "nothing is known: no step was finished"
+    lost = [t for t in trials if t.outcome in ("void", "undecided") and t.speakers > holds]
+    known = f"holds at least {_speakers(holds)}" if holds else "nothing is known"
+    if not lost:
+        return f"{known}, the most that were tried"
+    return f"{known}; {lost[-1].speakers} could not be measured: {lost[-1].reason}"
 
 
 def shown(value: float, unit: Unit, more_digits: int = 0) -> str:

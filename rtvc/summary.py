@@ -9,7 +9,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from rtvc.record import (
     GeneratorRow,
     Run,
     ServerTurnRow,
+    StepRow,
     TurnRow,
     check_version,
     read_json,
@@ -42,11 +43,15 @@ METRICS = (
     "connection",
     "transcription_delay",
     "time_to_first_partial",
+    "partial_interval",
     "response_latency",
     "barge_in_latency",
     "generator_lag",
 )
 """Every timed metric, in the order in which people ask."""
+
+TALKING_S = 1.0
+"""Seconds of speech after the first word in which some text must have become visible."""
 
 WAITS = frozenset({"vad_delay", "endpoint_wait", "queue_wait", "transport", "send", "unaccounted"})
 """Segments in which nothing is computed for the turn."""
@@ -262,10 +267,14 @@ class Summary:
     """Server time by segment; empty if the server sends none."""
     stacks: list[Stack]
     """Typical turns taken apart; empty if the server sends none."""
+    steps: list[StepRow] = field(default_factory=list)
+    """Steps of a search for the capacity; the other figures are those of one of them."""
 
 
-def summarize(run: Run) -> Summary:
-    """The figures of a run; pure."""
+def summarize(run: Run, step: StepRow | None = None) -> Summary:
+    """The figures of a run, or of one step of it; pure."""
+    if step is not None:
+        return replace(summarize(during(run, step)), cut_off=run.cut_off, steps=run.steps)
     turns = [turn for turn in run.turns if not turn.warm_up]
     utterances = _utterances(run.turns)
     connections = _connections(run.attempts)
@@ -288,7 +297,37 @@ def summarize(run: Run) -> Summary:
         generator=_generator(run.generator, lag),
         segments=_segments(server_turns),
         stacks=_stacks(server_turns),
+        steps=run.steps,
     )
+
+
+def during(run: Run, step: StepRow) -> Run:
+    """The part of a run that one step is judged by."""
+    begin_s = step.measured_from_s
+    begin_s = step.measured_until_s if begin_s is None else begin_s
+    until_s = step.measured_until_s
+    # Rows are in the order in which they were told, and a step is judged by those told till then.
+    turns = [turn for turn in run.turns if turn.speech_start_at_s >= begin_s][: step.utterances]
+    items = {(turn.session_id, turn.item_id) for turn in turns}
+    return replace(
+        run,
+        manifest=replace(run.manifest, duration_s=until_s - begin_s),
+        connections=[row for row in run.attempts if _belongs(row, step, begin_s)],
+        turns=turns,
+        server_turns=[row for row in run.server_turns if (row.session_id, row.item_id) in items],
+        samples=[row for row in run.samples if begin_s <= row.at_s <= until_s + 1],
+        generator=[row for row in run.generator if begin_s < row.at_s <= until_s + 1],
+        steps=[],
+    )
+
+
+def _belongs(row: ConnectionRow, step: StepRow, begin_s: float) -> bool:
+    """Sessions that were open while the step was measured, and those that should have been."""
+    if row.opened_at_s > step.measured_until_s:
+        return False
+    wrong = row.outcome != "ok" and (row.closed_at_s or row.opened_at_s) >= step.ordered_at_s
+    stayed = row.closed_at_s is None or row.closed_at_s > begin_s
+    return row.connection_s is not None and stayed if row.outcome == "ok" else wrong
 
 
 def _duration(run: Run) -> float | None:
@@ -311,6 +350,7 @@ def _metrics(
         "connection": _metric(opened),
         "transcription_delay": _metric(map(transcription_delay, turns)),
         "time_to_first_partial": _metric(partials),
+        "partial_interval": _metric(filter(_is_number, map(partial_interval, turns))),
         "response_latency": _metric(math.inf if reply is None else reply for reply in replies),
         "barge_in_latency": _metric(interrupted),
         "generator_lag": _lag_metric(lag),
@@ -321,6 +361,20 @@ def transcription_delay(turn: TurnRow) -> float:
     """Seconds; infinite if no final came."""
     missing = turn.final_at_s is None or turn.transcription_delay_s is None
     return math.inf if missing else turn.transcription_delay_s or 0.0
+
+
+def partial_interval(turn: TurnRow) -> float | None:
+    """Seconds; infinite if nothing became visible while there was time; None if there was not."""
+    if turn.partial_interval_s is not None:
+        return turn.partial_interval_s
+    talked_s = turn.speech_end_at_s - turn.first_word_end_at_s
+    shown = turn.first_partial_at_s is not None and turn.first_partial_at_s <= turn.speech_end_at_s
+    # Shown in time and not timed: a record from before intervals were.
+    return math.inf if talked_s >= TALKING_S and not shown else None
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None
 
 
 def _metric(values: Iterable[float | None]) -> Metric:

@@ -138,7 +138,7 @@ class Session:
         mode = self._mode
         if mode == "no-finals" or (mode == "every-other-final" and self._items % 2 == 0):
             return
-        await asyncio.sleep(max(0.0, last_loud_s + self._sink.delay_s - self._sink.now()))
+        await asyncio.sleep(max(0.0, last_loud_s + self._sink.wait_s() - self._sink.now()))
         try:
             await self._say("input_audio_buffer.committed", item_id=item)
             completed = "conversation.item.input_audio_transcription.completed"
@@ -165,8 +165,18 @@ class Sink:
     """The server."""
 
     def __init__(
-        self, mode: str = "answer", delay_s: float = 0.45, *, replies: bool = True
+        self,
+        mode: str = "answer",
+        delay_s: float = 0.45,
+        *,
+        replies: bool = True,
+        knee: int | None = None,
+        beyond_s: float = 0.4,
     ) -> None:
+        """Each session beyond `knee` makes everybody wait `beyond_s` longer."""
+        self.knee = knee
+        self.beyond_s = beyond_s
+        self.open = 0
         self.mode = mode
         self.delay_s = delay_s
         self.replies = replies
@@ -174,6 +184,10 @@ class Sink:
         self.now: Callable[[], float] = lambda: 0.0
 
         self._callers: dict[ServerConnection, int] = {}
+
+    def wait_s(self) -> float:
+        beyond = 0 if self.knee is None else max(0, self.open - self.knee)
+        return self.delay_s + beyond * self.beyond_s
 
     def _mode_of(self, number: int) -> str:
         return MIXED[number % len(MIXED)] if self.mode == "mixed" else self.mode
@@ -206,11 +220,17 @@ class Sink:
         if mode in refused:
             await refused[mode]()
             return
-        await Session(wire, self, number, mode).run()
+        self.open += 1
+        try:
+            await Session(wire, self, number, mode).run()
+        finally:
+            self.open -= 1
 
 
 async def _main(arguments: argparse.Namespace) -> None:
-    sink = Sink(arguments.mode, arguments.delay, replies=not arguments.no_replies)
+    sink = Sink(
+        arguments.mode, arguments.delay, replies=not arguments.no_replies, knee=arguments.knee
+    )
     server = await sink.listen(arguments.port)
     sys.stdout.write(f"{next(iter(server.sockets)).getsockname()[1]}\n")
     sys.stdout.flush()
@@ -221,6 +241,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay", type=float, default=0.45)
+    parser.add_argument("--knee", type=int)
     parser.add_argument("--mode", choices=MODES, default="answer")
     parser.add_argument("--no-replies", action="store_true")
     asyncio.run(_main(parser.parse_args()))

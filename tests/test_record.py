@@ -48,6 +48,7 @@ def rows_of(run: Run) -> list[Row]:
         *run.server_turns,
         *run.samples,
         *run.generator,
+        *run.steps,
     ]
 
 

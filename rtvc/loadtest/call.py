@@ -77,8 +77,6 @@ class Call:
         self._stream_start_s = 0.0
         self._frame = 0
         self._listening: Reply | None = None
-        self._silence = b""
-        self._silence_message = ""
         self.session_id: str | None = None
         """As the server named it."""
         self.usable_at_s: float | None = None
@@ -90,14 +88,15 @@ class Call:
         self._stream_start_s = stream_start_s
         self.measurement.begin(stream_start_s, self._microphone.utterances)
 
-    def next_frame(self) -> str:
+    def next_pcm16(self) -> bytes:
+        """Audio of the next frame."""
         pcm16 = self._microphone.frame(self._frame)
         self._frame += 1
-        if any(pcm16):
-            return self._client.append(pcm16)
-        if pcm16 != self._silence:
-            self._silence, self._silence_message = pcm16, self._client.append(pcm16)
-        return self._silence_message
+        return pcm16
+
+    def next_frame(self) -> str:
+        """The message that carries it."""
+        return self._client.append(self.next_pcm16())
 
     def receive(self, message: str | bytes, at_s: float) -> list[str]:
         """Messages to send in answer."""

@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import numpy as np
 
 from rtvc.errors import UsageError
 from rtvc.loadtest.call import Microphone, Mute
-from rtvc.loadtest.realtime_client import WIRE_RATE_HZ
+from rtvc.loadtest.realtime_client import WIRE_RATE_HZ, RealtimeClient
 from rtvc.loadtest.rows import learn
 from rtvc.loadtest.spec import LoadSpec
+from rtvc.loadtest.transport import Frames
 from rtvc.speech.corpus import Clip, builtin_clips, corpus_hash, folder_clips
 from rtvc.speech.speaker import SCENARIOS, PreparedClip, Speaker, prepare
 from rtvc.speech.synthesis import Word
@@ -122,18 +124,31 @@ def _clip(note: dict[str, Any]) -> Clip:
 
 
 class Cast:
-    """The speakers of a run."""
+    """The speakers of a run, and all their audio as it goes over the wire."""
 
     def __init__(self, spec: LoadSpec, deal: list[list[PreparedClip]]) -> None:
         self._spec = spec
         self._deal = deal
+        self.frames = Frames(RealtimeClient.append)
+        """Made before the clock starts, not between two frames."""
+        samples = round(WIRE_RATE_HZ * spec.frame_s)
+        for prepared in chain.from_iterable(deal):
+            for frame in prepared.frames(samples):
+                self.frames.ready(frame)
 
     def microphone(self, number: int) -> Microphone:
         """The same seed and number give the same speaker."""
         if not self._deal:
             return Mute()
         rng = random.Random(f"{self._spec.seed}/{number}")
-        return Speaker(self._deal[number], SCENARIOS[self._spec.scenario], rng, WIRE_RATE_HZ)
+        return Speaker(
+            self._deal[number],
+            SCENARIOS[self._spec.scenario],
+            rng,
+            WIRE_RATE_HZ,
+            self._spec.frame_s,
+            aligned=True,
+        )
 
 
 def load_cast(spec: LoadSpec) -> Cast:

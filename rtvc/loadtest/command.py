@@ -32,6 +32,7 @@ from rtvc.loadtest.runner import (
     Ended,
     GeneratorProcess,
     claim_folder,
+    every,
     hand_over,
     keep_last_rows,
     tell_progress,
@@ -39,7 +40,9 @@ from rtvc.loadtest.runner import (
     why_nothing_ran,
     work_folder,
 )
+from rtvc.loadtest.search import Search
 from rtvc.loadtest.spec import LoadSpec, http_url
+from rtvc.loadtest.steps import StepRules
 from rtvc.record import MANIFEST_FILE, Manifest, new_manifest, without_secrets
 from rtvc.report.page import build_report
 from rtvc.report.terminal import verdict_table
@@ -54,6 +57,9 @@ LINE_EVERY_S = 5.0
 
 REDRAW_EVERY_S = 1.0
 """Progress on a terminal."""
+
+SEARCH_EVERY_S = 0.5
+"""How often a search looks at its step."""
 
 INTERRUPTED = 130
 
@@ -110,18 +116,34 @@ def loadtest(
         float,
         _flag("--grace", "Seconds until a final or reply is missing [10]"),
     ] = GRACE_S,
+    frame_ms: Annotated[
+        int, _flag("--frame-ms", "Audio in one message: 20, 40, 60 or 100 ms [20]")
+    ] = 20,
+    find_capacity: Annotated[
+        bool, _flag("--find-capacity", "Search for the most speakers that meet the targets")
+    ] = False,
+    max_speakers: Annotated[
+        int, _flag("--max-speakers", "Of the search: the most to try [128]")
+    ] = 128,
+    start_speakers: Annotated[
+        int, _flag("--start-speakers", "Of the search: where it begins [1]")
+    ] = 1,
+    step_duration: Annotated[
+        str, _flag("--step-duration", "Of the search: least measured time of a step [30]")
+    ] = "30",
     insecure: Annotated[
         bool, _flag("--insecure", "Accept a self-signed certificate (wss)")
     ] = False,
 ) -> None:
     """Let simulated speakers talk to a voice server; judge it and write a report.
 
-    Exit code: 0 targets met, 99 missed, 3 void or undecided, 130 interrupted (what was measured
-    is kept), 2 wrong usage, 1 anything else.
+    With --find-capacity, speakers are added and removed until it is known how many the server
+    holds. Exit code: 0 targets met or a capacity found, 99 missed, 3 void or undecided, 130
+    interrupted (what was measured is kept), 2 wrong usage, 1 anything else.
     """
     wish = Wish(
         url=url,
-        speakers=speakers,
+        speakers=max_speakers if find_capacity else speakers,
         duration_s=parse_duration(duration),
         scenario=scenario,
         speech=speech,
@@ -135,6 +157,10 @@ def loadtest(
         insecure=insecure,
         connect_timeout_s=connect_timeout,
         grace_s=grace,
+        frame_ms=frame_ms,
+        find_capacity=find_capacity,
+        start_speakers=start_speakers,
+        step_s=parse_duration(step_duration),
     )
     raise typer.Exit(_LoadTest(wish, out, api_key, as_json=as_json).run())
 
@@ -155,7 +181,7 @@ class _LoadTest:
         """The exit code."""
         with work_folder() as work_dir, terminable():
             # What was asked for is checked before a folder is made or the server is asked.
-            name = f"{make_spec(self._wish, work_dir, work_dir).scenario}-{self._wish.speakers}"
+            name = _name(make_spec(self._wish, work_dir, work_dir))
             facts = self._preflight()
             folder = claim_folder(self._out or default_folder(name, self._clock.utc()))
             spec = make_spec(self._wish, folder, work_dir)
@@ -220,6 +246,8 @@ class _LoadTest:
             "storm_rounds": spec.rounds,
             "connect_timeout_s": spec.connect_timeout_s,
             "grace_s": spec.grace_s,
+            "frame_s": spec.frame_s,
+            **self._search_settings(),
         }
         return new_manifest(
             ["rtvc", *sys.argv[1:]],
@@ -236,7 +264,15 @@ class _LoadTest:
             colocated=self._wish.colocated,
         )
 
+    def _search_settings(self) -> dict[str, float]:
+        wish = self._wish
+        if not wish.find_capacity:
+            return {}
+        return {"start_speakers": wish.start_speakers, "step_s": wish.step_s}
+
     def _generate(self, spec: LoadSpec, folder: Path) -> Ended:
+        if spec.kind == "search":
+            return self._search(spec, folder)
         every_s = REDRAW_EVERY_S if self._console.is_terminal else LINE_EVERY_S
         with self._status("starting the speakers") as say:
             generator = GeneratorProcess(spec, folder / LOG_FILE, self._clock)
@@ -245,6 +281,34 @@ class _LoadTest:
                 say(seen.line())
 
             return generator.wait(tell_progress(folder, self._clock, every_s, show))
+
+    def _search(self, spec: LoadSpec, folder: Path) -> Ended:
+        wish = self._wish
+        rules = StepRules(self._objectives, measure_s=wish.step_s, explicit=bool(wish.targets))
+        with self._status("starting the speakers") as say:
+            search = Search(
+                spec,
+                rules,
+                wish.start_speakers,
+                on_step=lambda line: self._console.print(line, markup=False, highlight=False),
+                on_progress=self._now_and_then(say),
+            )
+            generator = GeneratorProcess(spec, folder / LOG_FILE, self._clock)
+            return generator.wait(every(self._clock, SEARCH_EVERY_S, search.poll))
+
+    def _now_and_then(self, say: Callable[[str], None]) -> Callable[[str], None]:
+        """A terminal is redrawn every time; elsewhere a line now and then is enough."""
+        if self._console.is_terminal:
+            return say
+        next_s = 0.0
+
+        def tell(text: str) -> None:
+            nonlocal next_s
+            if self._clock.now() >= next_s:
+                next_s = self._clock.now() + LINE_EVERY_S
+                say(text)
+
+        return tell
 
     @contextmanager
     def _status(self, first: str) -> Iterator[Callable[[str], None]]:
@@ -281,6 +345,11 @@ class _LoadTest:
             self._console.print("rtvc: no speaker could connect")
             return RtvcError.exit_code
         return judgement.exit_code
+
+
+def _name(spec: LoadSpec) -> str:
+    what = "capacity" if spec.kind == "search" else spec.scenario
+    return f"{what}-{spec.speakers}"
 
 
 def written(objective: Objective) -> str:

@@ -18,7 +18,9 @@ from rtvc.loadtest.measure import Measurement, Turn
 from rtvc.loadtest.meter import PROBE_S, Meter
 from rtvc.loadtest.realtime_client import RealtimeClient
 from rtvc.loadtest.rows import server_turn_rows, turn_row
-from rtvc.loadtest.spec import LoadSpec
+from rtvc.loadtest.spec import LoadSpec, Order, load_order
+from rtvc.loadtest.stage import Stage
+from rtvc.loadtest.transport import Frames
 from rtvc.record import RunWriter, SampleRow, TurnRow
 
 FLUSH_S = 1.0
@@ -86,6 +88,7 @@ class Generator:
         clock: Clock,
         new_microphone: NewMicrophone,
         report: Report,
+        frames: Frames,
     ) -> None:
         self.spec = spec
         self._clock = RunClock(clock)
@@ -100,7 +103,9 @@ class Generator:
             counts=self._counts,
             shift=Shift(spec.warm_up_s + spec.duration_s),
             api_key=spec.key_file.read_text("utf-8") if spec.key_file.exists() else None,
+            frames=frames,
         )
+        self._stage = Stage()
         self._live: dict[int, LiveCall] = {}
         self._calls: list[LiveCall] = []
         self._numbers = itertools.count()
@@ -113,9 +118,13 @@ class Generator:
     def run_speaker(self) -> None:
         """The whole life of the next speaker, from its arrival on."""
         number = next(self._numbers)
-        run = self._run_storm if self.spec.kind == "connect-storm" else self._run_call
+        run = {
+            "calls": self._run_call,
+            "connect-storm": self._run_storm,
+            "search": self._run_staged,
+        }
         try:
-            run(number)
+            run[self.spec.kind](number)
         finally:
             self._left -= 1
             if self._left == 0:
@@ -124,14 +133,27 @@ class Generator:
     def _run_call(self, number: int) -> None:
         arrival_s = self.spec.ramp_s * number / self.spec.speakers
         gevent.sleep(max(0.0, arrival_s - self._clock.now()))
-        if self._board.shift.interrupted:
-            return
+        if not self._board.shift.interrupted:
+            self._call_from_to(number)
+
+    def _run_staged(self, number: int) -> None:
+        """Come when wanted, stay while wanted; a call that broke waits for the next order."""
+        step = -1
+        while (entrance := self._stage.enter(number, step)) is not None:
+            step, arrival_s = entrance
+            gevent.sleep(max(0.0, arrival_s - self._clock.now()))
+            if number < self._stage.speakers:
+                self._call_from_to(number)
+
+    def _call_from_to(self, number: int) -> None:
+        """A call from connecting to hanging up."""
         live = self._new_call(number)
         if not self._connect(live):
             self._counts += live.what_went_wrong()
             return
         self._live[number] = live
         self._calls.append(live)
+        self._dismiss_unwanted()
         try:
             live.converse()
         finally:
@@ -210,9 +232,24 @@ class Generator:
         """Stop when asked to, or when whoever started us is gone."""
         parent = os.getppid()
         while not self.spec.stop_file.exists() and os.getppid() == parent:
+            self._poll_order()
             gevent.sleep(STOP_POLL_S)
-        shift = self._board.shift
-        shift.interrupted, shift.stop_at_s = True, self._clock.now()
+        shift, now_s = self._board.shift, self._clock.now()
+        shift.interrupted, shift.stop_at_s = True, now_s
+        self._stage.obey(Order(step=-1, speakers=0, ramp_s=0.0, over=True), now_s)
+
+    def _poll_order(self) -> None:
+        order = load_order(self.spec.order_file) if self.spec.kind == "search" else None
+        if order is not None and self._stage.obey(order, self._clock.now()):
+            self._dismiss_unwanted()
+
+    def _dismiss_unwanted(self) -> None:
+        if self.spec.kind != "search":
+            return
+        now_s = self._clock.now()
+        for number, live in self._live.items():
+            if number >= self._stage.speakers:
+                live.dismiss(now_s)
 
     def _flush(self) -> None:
         for live in list(self._live.values()):

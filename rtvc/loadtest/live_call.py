@@ -8,6 +8,7 @@ gevent is met here and in the generator only; importing it patches nothing, the 
 """
 
 import itertools
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -17,9 +18,9 @@ from rtvc.clock import Clock
 from rtvc.loadtest.attempt import Attempt, open_session
 from rtvc.loadtest.call import Call
 from rtvc.loadtest.measure import Turn
-from rtvc.loadtest.meter import FRAME_S, Meter, frame_lag_s
+from rtvc.loadtest.meter import Meter, frame_lag_s
 from rtvc.loadtest.spec import LAST_WORD_S, LoadSpec
-from rtvc.loadtest.transport import Connection, LostError
+from rtvc.loadtest.transport import Connection, Frames, LostError
 
 IO_TIMEOUT_S = 10.0
 """A server that reads nothing for so long has hung up; a quiet receiver looks up as often."""
@@ -51,6 +52,8 @@ class Switchboard:
     """When to stop."""
     api_key: str | None
     """Bearer token; None: none is sent."""
+    frames: Frames
+    """Audio as it goes over the wire."""
 
 
 class LiveCall:
@@ -64,6 +67,7 @@ class LiveCall:
         self._clock = board.clock
         self._lost: LostError | None = None
         self._over = False
+        self._dismissed_at_s = math.inf
 
     @property
     def session_id(self) -> str | None:
@@ -91,6 +95,10 @@ class LiveCall:
         finally:
             limit.close()
         return self.attempt.connection is not None
+
+    def dismiss(self, at_s: float) -> None:
+        """Leave once the current utterance is over and answered."""
+        self._dismissed_at_s = min(self._dismissed_at_s, at_s)
 
     def converse(self) -> None:
         """Speak until the shift is over or the server hangs up."""
@@ -121,30 +129,32 @@ class LiveCall:
                 self._lost = error
 
     def _send(self, connection: Connection, start_s: float) -> None:
-        clock, meter = self._clock, self._board.meter
+        clock, board = self._clock, self._board
+        frame_s = board.spec.frame_s
         before_s = after_s = start_s
         for index in itertools.count():
-            due_s = start_s + (index + 1) * FRAME_S
+            due_s = start_s + (index + 1) * frame_s
             # Also when late: the other speakers must get their turn.
             gevent.sleep(max(0.0, due_s - clock.now()))
             if self._lost is not None or self._is_done(clock.now()):
                 return
-            message = self.call.next_frame()
+            frame = board.frames.ready(self.call.next_pcm16())
             sent_s = clock.now()
-            connection.send(message)
-            lag_s, blocked_s = frame_lag_s(due_s, sent_s, before_s, after_s)
-            meter.frame(lag_s)
-            if blocked_s > FRAME_S:
-                self._board.counts["blocked_sends"] += 1
+            connection.send_frame(frame)
+            lag_s, blocked_s = frame_lag_s(due_s, sent_s, before_s, after_s, frame_s)
+            board.meter.frame(lag_s)
+            if blocked_s > frame_s:
+                board.counts["blocked_sends"] += 1
             before_s, after_s = sent_s, clock.now()
 
     def _is_done(self, now_s: float) -> bool:
         self.call.tick(now_s)
         shift = self._board.shift
-        if now_s < shift.stop_at_s:
+        stop_at_s = min(shift.stop_at_s, self._dismissed_at_s)
+        if now_s < stop_at_s:
             return False
         self.call.stop(now_s)
-        overdue = now_s > shift.stop_at_s + LAST_WORD_S
+        overdue = now_s > stop_at_s + LAST_WORD_S
         return shift.interrupted or overdue or self.call.finished(now_s)
 
     def _hang_up(self) -> None:

@@ -65,7 +65,10 @@ class _Prepared:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         report = _reporter(self._environment)
-        self._generator = Generator(self.spec, writer, SystemClock(), self._cast.microphone, report)
+        cast = self._cast
+        self._generator = Generator(
+            self.spec, writer, SystemClock(), cast.microphone, report, cast.frames
+        )
         gevent.spawn(self._watch, self._generator)
 
     def _watch(self, generator: Generator) -> None:

@@ -13,6 +13,8 @@ A reply belongs to the utterance whose item was committed last before the reply 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from statistics import median
 from typing import Protocol
 
 from rtvc.loadtest.observations import (
@@ -29,6 +31,9 @@ from rtvc.loadtest.observations import (
     SpeechStarted,
 )
 from rtvc.loadtest.playback import Playback
+
+BURST_S = 0.05
+"""Messages with text that come closer together than this are one text for whoever reads."""
 
 PADDING_S = 0.5
 """A server may report speech this much earlier than it began (its prefix padding)."""
@@ -71,10 +76,19 @@ class Item:
     """The final transcript."""
     failed: bool = False
     """The server gave it up."""
+    shown_at_s: list[float] = field(default_factory=list)
+    """When text became visible, each burst of messages once."""
 
     @property
     def open(self) -> bool:
         return self.final_at_s is None and not self.failed
+
+    def show(self, at_s: float) -> None:
+        """Some text of it was received."""
+        if self.first_partial_at_s is None:
+            self.first_partial_at_s = at_s
+        if not self.shown_at_s or at_s - self.shown_at_s[-1] > BURST_S:
+            self.shown_at_s.append(at_s)
 
 
 @dataclass(slots=True)
@@ -159,6 +173,8 @@ class Turn:
     """Whether it was spoken over a reply."""
     barge_in_stop_at_s: float | None
     """When that reply was neither received nor heard any more; None if there was none."""
+    partial_interval_s: float | None = None
+    """Median time between visible texts while talking; None if there were none."""
 
 
 class Measurement:
@@ -176,6 +192,7 @@ class Measurement:
         self._replies: dict[str, Reply] = {}
         self._committed: Item | None = None
         self._told: set[int] = set()
+        self._all_told_below = 0
         self.counts: Counter[str] = Counter()
         """What went wrong, by name."""
 
@@ -235,12 +252,13 @@ class Measurement:
         return item
 
     def _utterance_at(self, now_s: float, audio_start_s: float | None) -> int | None:
-        begun = [u for u in self._utterances if u.speech_start_s <= now_s][-4:]
+        latest = (u for u in reversed(self._utterances) if u.speech_start_s <= now_s)
+        begun = list(islice(latest, 4))
         if not begun:
             return None
         if audio_start_s is None or not 0 <= audio_start_s <= now_s:
-            return begun[-1].index
-        return min(reversed(begun), key=lambda u: _distance_s(u, audio_start_s)).index
+            return begun[0].index
+        return min(begun, key=lambda u: _distance_s(u, audio_start_s)).index
 
     def _reply(self, response_id: str, at_s: float) -> Reply:
         reply = self._replies.get(response_id)
@@ -254,8 +272,8 @@ class Measurement:
         return reply
 
     def _partial(self, item: Item, at_s: float, text: str) -> None:
-        if text.strip() and item.first_partial_at_s is None:
-            item.first_partial_at_s = at_s
+        if text.strip():
+            item.show(at_s)
 
     def _final(self, item: Item, at_s: float, text: str) -> None:
         if item.final_at_s is not None:
@@ -295,9 +313,11 @@ class Measurement:
         return not any(not self._is_settled(u, now_s) for u in self._waiting(now_s))
 
     def _waiting(self, now_s: float) -> list[Utterance]:
+        while self._all_told_below in self._told:
+            self._all_told_below += 1
         return [
             u
-            for u in self._utterances
+            for u in self._utterances[self._all_told_below :]
             if u.index not in self._told and u.complete and now_s >= self._end_at_s(u)
         ]
 
@@ -373,6 +393,11 @@ class Measurement:
             reply_last_audio_at_s=audible[-1].last_audio_at_s if audible else None,
             reply_expected=self._conversation and (patient or bool(audible)),
             interrupted_reply=interrupted is not None,
+            partial_interval_s=_interval_s(
+                self._stream_start_s + utterance.first_word_end_s,
+                sorted(at_s for item in items for at_s in item.shown_at_s),
+                end_s,
+            ),
             barge_in_stop_at_s=interrupted.quiet_at_s if interrupted else None,
         )
 
@@ -380,6 +405,18 @@ class Measurement:
 def _distance_s(utterance: Utterance, position_s: float) -> float:
     before_s = utterance.speech_start_s - PADDING_S - position_s
     return max(0.0, before_s, position_s - utterance.speech_end_s)
+
+
+def _interval_s(first_word_end_s: float, shown_at_s: Sequence[float], end_s: float) -> float | None:
+    """Median of the waits for new text: from the first word's end to the first text, then from
+    text to text. The last text until the end of speech counts if it was longer than usual."""
+    talking = [at_s for at_s in shown_at_s if at_s <= end_s]
+    if not talking:
+        return None
+    instants = [min(first_word_end_s, talking[0]), *talking]
+    waits = [after - before for before, after in pairwise(instants)]
+    usual_s = median(waits)
+    return median([*waits, end_s - talking[-1]]) if end_s - talking[-1] > usual_s else usual_s
 
 
 def _last_sign_s(reply: Reply) -> float:

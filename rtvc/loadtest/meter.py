@@ -4,7 +4,7 @@ from rtvc.record import GeneratorRow
 from rtvc.stats import Histogram
 
 FRAME_S = 0.02
-"""One frame of audio."""
+"""The usual length of a frame; one that leaves more than so much too late is late."""
 
 PROBE_S = 0.05
 """Period of the probe of the event loop."""
@@ -52,7 +52,11 @@ class Meter:
 
 
 def frame_lag_s(
-    due_s: float, sent_s: float, previous_from_s: float, previous_to_s: float
+    due_s: float,
+    sent_s: float,
+    previous_from_s: float,
+    previous_to_s: float,
+    frame_s: float = FRAME_S,
 ) -> tuple[float, float]:
     """(the generator's lag, the wait caused by the other side) of a frame.
 
@@ -64,6 +68,6 @@ def frame_lag_s(
     >>> [round(lag_s, 3) for lag_s in frame_lag_s(10.0, 10.503, 9.980, 10.5)]
     [0.003, 0.5]
     """
-    blocked = previous_to_s - previous_from_s > FRAME_S
+    blocked = previous_to_s - previous_from_s > frame_s
     fair_due_s = max(due_s, previous_to_s) if blocked else due_s
     return max(0.0, sent_s - fair_due_s), fair_due_s - due_s

@@ -21,6 +21,12 @@ GRACE_S = 10.0
 MAX_SPEAKERS = 1000
 """Of one generator process; far beyond what one holds on schedule."""
 
+SEARCH_S = 12 * 3600.0
+"""No search takes longer."""
+
+FRAMES_MS = (20, 40, 60, 100)
+"""Lengths of a frame that divide speech evenly and are in use."""
+
 STORM_TARGETS = ("connection_p95<3s", "errors<1%")
 """What is judged where nothing is said."""
 
@@ -61,6 +67,14 @@ class Wish:
     """A session that takes longer to become usable has failed."""
     grace_s: float = GRACE_S
     """A final, or a reply, that takes longer is missing."""
+    frame_ms: int = 20
+    """Milliseconds of audio in one message."""
+    find_capacity: bool = False
+    """Search for the most speakers that are held; `speakers` is the most to try."""
+    start_speakers: int = 1
+    """Where the search begins."""
+    step_s: float = 30.0
+    """Least seconds of measuring in each of its steps."""
 
     @property
     def is_storm(self) -> bool:
@@ -81,21 +95,24 @@ def make_spec(wish: Wish, run_dir: Path, work_dir: Path) -> LoadSpec:
     """Raises UsageError for what cannot be run."""
     _check(wish)
     ramp_s = min(5.0, wish.speakers * 0.2) if wish.ramp_s is None else wish.ramp_s
-    storm = wish.is_storm
+    storm, search = wish.is_storm, wish.find_capacity
+    warm_up_s = ramp_s if wish.warm_up_s is None else wish.warm_up_s
     return LoadSpec(
-        kind="connect-storm" if storm else "calls",
+        kind="connect-storm" if storm else "search" if search else "calls",
         url=session_url(wish.url, transcription=wish.transcription),
         protocol=wish.protocol,
         speakers=wish.speakers,
-        warm_up_s=ramp_s if wish.warm_up_s is None else wish.warm_up_s,
-        duration_s=wish.duration_s,
-        ramp_s=ramp_s,
+        # The steps of a search have their own times.
+        warm_up_s=0.0 if search else warm_up_s,
+        duration_s=SEARCH_S if search else wish.duration_s,
+        ramp_s=0.0 if search else ramp_s,
         rounds=max(1, wish.storm_rounds) if storm else 0,
         scenario=_scenario(wish),
         transcription=wish.transcription,
         seed=wish.seed,
         connect_timeout_s=wish.connect_timeout_s,
         grace_s=wish.grace_s,
+        frame_s=wish.frame_ms / 1000,
         insecure=wish.insecure,
         run_dir=str(run_dir),
         work_dir=str(work_dir),
@@ -108,11 +125,28 @@ def _check(wish: Wish) -> None:
     if not 0 < wish.duration_s <= 86_400:
         raise UsageError(f"expected a duration of up to a day, but got {wish.duration_s:g} s")
     _check_seconds(wish)
+    _check_search(wish)
+    if wish.frame_ms not in FRAMES_MS:
+        known = ", ".join(map(str, FRAMES_MS))
+        raise UsageError(f"expected --frame-ms of {known}, but got {wish.frame_ms}")
     if wish.protocol not in PROTOCOLS:
         known = ", ".join(PROTOCOLS)
         raise UsageError(f"expected a protocol ({known}), but got {wish.protocol!r}")
     if wish.storm_rounds < 0:
         raise UsageError(f"expected 0 or more rounds of a storm, but got {wish.storm_rounds}")
+
+
+def _check_search(wish: Wish) -> None:
+    if not wish.find_capacity:
+        return
+    if wish.is_storm:
+        raise UsageError("expected a search or a connect storm, but got both")
+    if not 1 <= wish.start_speakers <= wish.speakers:
+        raise UsageError(
+            f"expected --start-speakers of 1 to {wish.speakers}, but got {wish.start_speakers}"
+        )
+    if not 5 <= wish.step_s <= 3600:
+        raise UsageError(f"expected a --step-duration of 5 to 3600 s, but got {wish.step_s:g} s")
 
 
 def _check_seconds(wish: Wish) -> None:

@@ -37,10 +37,8 @@ REPLY_BYTES_PER_S = WIRE_RATE_HZ * 2
 Message = dict[str, Any]
 
 _APPEND_PREFIX = '{"type":"input_audio_buffer.append","audio":"'
-_TRANSCRIPTION_SESSION = {
-    "type": "transcription",
-    "audio": {"input": {"format": {"type": "audio/pcm", "rate": WIRE_RATE_HZ}}},
-}
+_FORMAT = {"type": "audio/pcm", "rate": WIRE_RATE_HZ}
+_ASK_FOR_TEXT = {"model": "gpt-4o-mini-transcribe"}
 
 
 class RealtimeClient:
@@ -49,8 +47,9 @@ class RealtimeClient:
     def __init__(self, *, transcription: bool) -> None:
         self._transcription = transcription
         self._partials: dict[str, str] = {}
+        self._sends_no_text = False
         self._readers: dict[str, Callable[[Message, float], Observation | None]] = {
-            "session.created": _session_created,
+            "session.created": self._session_created,
             "error": _error,
             "input_audio_buffer.speech_started": _speech_started,
             "input_audio_buffer.committed": _committed,
@@ -66,9 +65,10 @@ class RealtimeClient:
 
     def opening(self) -> list[str]:
         """Messages to send once the session is usable."""
-        if not self._transcription:
-            return []
-        return [json.dumps({"type": "session.update", "session": _TRANSCRIPTION_SESSION})]
+        heard = {"transcription": _ASK_FOR_TEXT} if self._sends_no_text else {}
+        if self._transcription:
+            return [_update("transcription", {"format": _FORMAT, **heard})]
+        return [_update("realtime", heard)] if heard else []
 
     @staticmethod
     def append(pcm16: bytes) -> str:
@@ -103,6 +103,15 @@ class RealtimeClient:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return Garbage(at_s, "garbage_fields")
 
+    def _session_created(self, event: Message, at_s: float) -> Observation:
+        session = event["session"]
+        session_id = session.get("id")
+        audio = session.get("audio")
+        heard = audio.get("input") if isinstance(audio, dict) else None
+        # A server that says so sends no transcripts unless asked to.
+        self._sends_no_text = isinstance(heard, dict) and heard.get("transcription") is None
+        return SessionUsable(at_s, session_id if isinstance(session_id, str) else None)
+
     def _delta(self, event: Message, at_s: float) -> Observation:
         item_id = _text(event, "item_id")
         text = self._partials.get(item_id, "") + _text(event, "delta")
@@ -118,6 +127,11 @@ class RealtimeClient:
         item_id = _text(event, "item_id")
         self._partials.pop(item_id, None)
         return FinalFailed(at_s, item_id, _reason(event))
+
+
+def _update(kind: str, heard: Message) -> str:
+    session = {"type": kind, "audio": {"input": heard}}
+    return json.dumps({"type": "session.update", "session": session})
 
 
 def _text(event: Message, field: str) -> str:
@@ -142,11 +156,6 @@ def _reason(event: Message) -> str:
     if not isinstance(error, dict):
         return "no reason given"
     return str(error.get("message") or error.get("code") or "no reason given")[:200]
-
-
-def _session_created(event: Message, at_s: float) -> Observation:
-    session_id = event["session"].get("id")
-    return SessionUsable(at_s, session_id if isinstance(session_id, str) else None)
 
 
 def _error(event: Message, at_s: float) -> Observation:

@@ -53,6 +53,7 @@ def turn_row(
         reference_words=_reference_words(utterance.text, errors),
         cross_talk_words=foreign_words(heard or "", utterance.text, others),
         warm_up=turn.speech_start_at_s < warm_up_s,
+        partial_interval_s=turn.partial_interval_s,
     )
 
 

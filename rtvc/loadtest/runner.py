@@ -182,6 +182,19 @@ def tell_progress(
     return poll
 
 
+def every(clock: Clock, seconds: float, do: Callable[[], None]) -> Callable[[], None]:
+    """The same, to be called oftener than it does something."""
+    next_s = clock.now()
+
+    def poll() -> None:
+        nonlocal next_s
+        if clock.now() >= next_s:
+            do()
+            next_s = clock.now() + seconds
+
+    return poll
+
+
 def keep_last_rows(folder: Path) -> None:
     """One row an attempt: a session has a row when it opens, so that a generator that is killed
     leaves it behind, and one more when it closes."""

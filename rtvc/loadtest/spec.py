@@ -13,7 +13,7 @@ ENDPOINT_PATH = "/v1/realtime"
 LAST_WORD_S = 60.0
 """No call outlasts the run's end by more than this."""
 
-SpecKind = Literal["calls", "connect-storm"]
+SpecKind = Literal["calls", "connect-storm", "search"]
 
 _WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
@@ -23,13 +23,14 @@ class LoadSpec:
     """One run of one generator process."""
 
     kind: SpecKind
-    """Speak ("calls"), or only connect again and again ("connect-storm")."""
+    """Speak ("calls"), only connect again and again ("connect-storm"), or speak in steps, as
+    many as are ordered ("search")."""
     url: str
     """WebSocket URL with its query, as every speaker opens it."""
     protocol: str
     """"openai-realtime"."""
     speakers: int
-    """Concurrent simulated speakers."""
+    """Concurrent simulated speakers; in a search, the most of them."""
     warm_up_s: float
     """Seconds from the run's start whose utterances are recorded and left out of the summary."""
     duration_s: float
@@ -48,6 +49,8 @@ class LoadSpec:
     """From before TCP connect to the session being usable."""
     grace_s: float
     """A final later than this is missing."""
+    frame_s: float
+    """Seconds of audio in one message."""
     insecure: bool
     """Whether a certificate that nobody signed is accepted."""
     run_dir: str
@@ -76,6 +79,11 @@ class LoadSpec:
         """Bearer token, only there if one was given; never part of the record."""
         return Path(self.work_dir) / "key"
 
+    @property
+    def order_file(self) -> Path:
+        """The order in force, of a search."""
+        return Path(self.work_dir) / "order.json"
+
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
 
@@ -83,6 +91,34 @@ class LoadSpec:
 def load_spec(path: Path) -> LoadSpec:
     fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return LoadSpec(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How many speakers a search wants now."""
+
+    step: int
+    """Number of the step; a higher one replaces a lower one."""
+    speakers: int
+    """Those from 0 to here speak; the others finish what they are saying and leave."""
+    ramp_s: float
+    """Seconds over which new ones arrive."""
+    over: bool = False
+    """Whether the search is over: nobody comes back."""
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all: the reader never meets half an order."""
+        draft = path.with_suffix(".part")
+        draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        draft.replace(path)
+
+
+def load_order(path: Path) -> Order | None:
+    """None while there is none."""
+    try:
+        return Order(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
 
 
 def session_url(url: str, *, transcription: bool) -> str:

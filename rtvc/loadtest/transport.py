@@ -8,6 +8,7 @@ import contextlib
 import json
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -58,6 +59,33 @@ class ConnectTimes:
     """HTTP 101 received."""
 
 
+class Frame(websocket.ABNF):
+    """A text message in its WebSocket frame, masked once and sent as often as wanted."""
+
+    def __init__(self, message: str) -> None:
+        frame = websocket.ABNF.create_frame(message, websocket.ABNF.OPCODE_TEXT)
+        self._bytes: bytes = frame.format()
+
+    def format(self) -> bytes:
+        """As it goes over the wire."""
+        return self._bytes
+
+
+class Frames:
+    """Messages that are sent again and again, made once: by audio, which hashes once."""
+
+    def __init__(self, message: Callable[[bytes], str]) -> None:
+        """`message` makes the text that carries a piece of audio."""
+        self._message = message
+        self._ready: dict[bytes, Frame] = {}
+
+    def ready(self, pcm16: bytes) -> Frame:
+        frame = self._ready.get(pcm16)
+        if frame is None:
+            frame = self._ready[pcm16] = Frame(self._message(pcm16))
+        return frame
+
+
 class Connection:
     """One open WebSocket; one greenlet may send while another receives."""
 
@@ -68,6 +96,15 @@ class Connection:
     def send(self, message: str) -> None:
         try:
             self._wire.send(message)
+        except websocket.WebSocketTimeoutException:
+            raise LostError("the server stopped reading", None) from None
+        except (OSError, websocket.WebSocketException) as error:
+            raise LostError(_one_line(error), NO_CLOSE_CODE) from None
+
+    def send_frame(self, frame: websocket.ABNF) -> None:
+        """One of `Frames`."""
+        try:
+            self._wire.send_frame(frame)
         except websocket.WebSocketTimeoutException:
             raise LostError("the server stopped reading", None) from None
         except (OSError, websocket.WebSocketException) as error:

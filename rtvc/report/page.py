@@ -15,7 +15,17 @@ from rtvc.errors import RecordError, UsageError
 from rtvc.record import Manifest, Run, TurnRow, load_run
 from rtvc.report.definitions import DEFINITIONS
 from rtvc.report.figures import Figure, figures, segment_class
-from rtvc.slo import Judgement, Outcome, Unit, Verdict, judge, parse_objectives, shown, spoken
+from rtvc.slo import (
+    Judgement,
+    Outcome,
+    Unit,
+    Verdict,
+    judge,
+    parse_objectives,
+    shown,
+    spoken,
+    telling_step,
+)
 from rtvc.summary import (
     Accuracy,
     Metric,
@@ -53,7 +63,8 @@ def build_report(run_dir: Path, *, with_text: bool | None = None) -> Path:
     `with_text` None shows texts unless the corpus is somebody's recordings.
     """
     run = load_run(Path(run_dir))
-    summary = summarize(run)
+    step = telling_step(run.steps)
+    summary = summarize(run, step)
     judgement = judge(summary, _objectives(run))
     drawn = figures(run, summary, _delay_target(judgement))
     page = _template().render(_context(run, summary, judgement, drawn, with_text))

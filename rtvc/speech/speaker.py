@@ -82,6 +82,17 @@ class PreparedClip:
     """Hertz of `pcm16`."""
     pcm16: NDArray[np.int16] = field(repr=False)
     """16-bit samples, shape (samples,), at least one."""
+    _cut: dict[int, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
+    """Frames by their length in samples."""
+
+    def frames(self, samples: int) -> tuple[bytes, ...]:
+        """Cut into frames of so many samples, the last one filled up with silence; made once."""
+        if samples not in self._cut:
+            padded = np.zeros(-(-len(self.pcm16) // samples) * samples, dtype="<i2")
+            padded[: len(self.pcm16)] = self.pcm16
+            rows = padded.reshape(-1, samples)
+            self._cut[samples] = tuple(row.tobytes() for row in rows)
+        return self._cut[samples]
 
 
 def prepare(
@@ -174,7 +185,10 @@ class Speaker:
         rng: random.Random,
         rate_hz: int,
         frame_s: float = 0.02,
+        *,
+        aligned: bool = False,
     ) -> None:
+        """Where `aligned`, clips begin with a frame, so that their frames are cut only once."""
         _check(clips, rate_hz, frame_s)
         self.utterances: list[SpokenUtterance] = []
         """All that was begun, in order; it grows."""
@@ -188,6 +202,9 @@ class Speaker:
         self._state = _State.PAUSING
         self._next_sample: int | None = self._sample(rng.uniform(0, scenario.start_within_s))
         self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
+        self._aligned = aligned
+        self._cut: Sequence[bytes] = ()
+        self._spoken = 0
         self._reply_plays = False
         self._interrupt_at_s: float | None = None
         self._stopping = False
@@ -205,6 +222,8 @@ class Speaker:
         begin = index * self._frame_samples
         if self._quiet_until(begin + self._frame_samples):
             return self._silence
+        if self._aligned:
+            return self._speak_cut(begin)
         out = np.zeros(self._frame_samples, dtype="<i2")
         at = 0
         while at < len(out) and not self._quiet_until(begin + len(out)):
@@ -212,6 +231,23 @@ class Speaker:
                 at = self._begin(begin + at) - begin
             at = self._speak(out, at, begin)
         return out.tobytes()
+
+    def _speak_cut(self, begin: int) -> bytes:
+        """The next frame of the clip, silence after its end included."""
+        if self._state is not _State.SPEAKING:
+            self._next_sample = begin
+            self._begin(begin)
+            self._cut, self._spoken = self._next_cut(), 0
+        frame = self._cut[self._spoken]
+        self._spoken += 1
+        if self._spoken == len(self._cut):
+            short = -len(self._rest) % self._frame_samples
+            self._finish((begin + self._frame_samples - short) / self._rate_hz)
+        return frame
+
+    def _next_cut(self) -> Sequence[bytes]:
+        clip = self._clips[(len(self.utterances) - 1) % len(self._clips)]
+        return clip.frames(self._frame_samples)
 
     def _quiet_until(self, sample: int) -> bool:
         if self._state is _State.SPEAKING:
