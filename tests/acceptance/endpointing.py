@@ -32,6 +32,7 @@ from rtvc.stt.models import SELFTEST_PATH
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
 from rtvc.stt.transcriber import Job, JobKind, Transcriber
 from rtvc.stt.whisper import WhisperTranscriber
+from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.session import (
     Frame,
     JudgeTurn,
@@ -93,6 +94,8 @@ class Outcome:
     """End of speech → the decision; None: the turn never ended, or ended before."""
     vad_offset_s: float | None
     """VAD's last speech sample, less the annotated end of speech; None as above."""
+    judged_complete: bool | None
+    """What the turn model said of the true end; None: it was not asked."""
 
 
 def listen(clip: Clip, model: SileroModel) -> Heard:
@@ -158,9 +161,11 @@ def outcome(heard: Heard, stopped: Sequence[SpeechStopped]) -> Outcome:
     end_s = heard.speech_end_s
     premature = sum(event.decided_at_s < end_s for event in stopped)
     if not stopped or stopped[-1].decided_at_s < end_s:
-        return Outcome(premature, None, None)
+        return Outcome(premature, None, None, None)
     last = stopped[-1]
-    return Outcome(premature, last.decided_at_s - end_s, last.last_speech_at_s - end_s)
+    said = None if last.judgement is None else last.judgement.probability
+    complete = None if said is None else said >= EndpointingSettings().complete_from
+    return Outcome(premature, last.decided_at_s - end_s, last.last_speech_at_s - end_s, complete)
 
 
 def settings_of(detection: dict[str, Any], turn: TurnSettings) -> VoiceSettings:
@@ -177,8 +182,10 @@ def quantile_ms(values: Sequence[float], q: float) -> float | None:
 def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     delays = [o.delay_s for o in outcomes if o.delay_s is not None]
     offsets = [o.vad_offset_s for o in outcomes if o.vad_offset_s is not None]
+    judged = [o.judged_complete for o in outcomes if o.judged_complete is not None]
     return {
         "clips": len(outcomes),
+        "judged_complete_share": round(sum(judged) / len(judged), 3) if judged else None,
         "premature_share": sum(o.premature > 0 for o in outcomes) / len(outcomes),
         "never_ended": sum(o.delay_s is None for o in outcomes),
         "delay_ms_p50": quantile_ms(delays, 0.5),
