@@ -409,14 +409,16 @@ def _distance_s(utterance: Utterance, position_s: float) -> float:
 
 def _interval_s(first_word_end_s: float, shown_at_s: Sequence[float], end_s: float) -> float | None:
     """Median of the waits for new text: from the first word's end to the first text, then from
-    text to text. The last text until the end of speech counts if it was longer than usual."""
+    text to text. From the last text to the end of speech counts if it was longer than usual."""
     talking = [at_s for at_s in shown_at_s if at_s <= end_s]
     if not talking:
         return None
-    instants = [min(first_word_end_s, talking[0]), *talking]
-    waits = [after - before for before, after in pairwise(instants)]
-    usual_s = median(waits)
-    return median([*waits, end_s - talking[-1]]) if end_s - talking[-1] > usual_s else usual_s
+    late = [first_word_end_s] if talking[0] > first_word_end_s else []
+    waits = [after - before for before, after in pairwise([*late, *talking])]
+    rest_s = end_s - talking[-1]
+    if not waits or rest_s > median(waits):
+        waits.append(rest_s)
+    return median(waits)
 
 
 def _last_sign_s(reply: Reply) -> float:

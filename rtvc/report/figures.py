@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from rtvc.record import GeneratorRow, Run, TurnRow
+from rtvc.record import GeneratorRow, Run, StepRow, TurnRow
+from rtvc.report.steps import capacity_curve
+from rtvc.report.strategies import strategies_figure as strategies_figure
 from rtvc.report.svg import (
     WIDTH,
     Scale,
@@ -50,6 +52,20 @@ class Figure:
     """How to read it."""
     svg: str
     """Markup."""
+
+
+def capacity_figure(steps: Sequence[StepRow], target_s: float | None) -> Figure | None:
+    """Delay against speakers; None if there was no search."""
+    drawn = capacity_curve(steps, target_s)
+    if drawn is None:
+        return None
+    return Figure(
+        "capacity",
+        "Delay against speakers",
+        "Every step of the search: transcription delay at p95, or the largest where there were too "
+        "few utterances, and at p50. What lies far beyond the target is drawn at the upper edge.",
+        drawn,
+    )
 
 
 def figures(run: Run, summary: Summary, target_s: float | None) -> dict[str, Figure]:

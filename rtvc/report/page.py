@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import fields, replace
 from datetime import datetime
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rtvc.errors import RecordError, UsageError
-from rtvc.record import Manifest, Run, TurnRow, load_run
+from rtvc.record import Manifest, RowT, Run, StepRow, TurnRow, load_run
 from rtvc.report.definitions import DEFINITIONS
-from rtvc.report.figures import Figure, figures, segment_class
+from rtvc.report.figures import Figure, capacity_figure, figures, segment_class
+from rtvc.report.steps import step_rows
 from rtvc.slo import (
     Judgement,
     Outcome,
@@ -30,6 +32,7 @@ from rtvc.summary import (
     Accuracy,
     Metric,
     Summary,
+    during,
     summarize,
     transcription_delay,
     word_errors,
@@ -53,6 +56,13 @@ OUTCOMES: dict[Outcome, str] = {
     "void": "Void",
 }
 
+SEARCH_OUTCOMES: dict[Outcome, str] = {
+    "met": "Capacity found",
+    "missed": "Targets missed",
+    "undecided": "Undecided",
+    "void": "Void",
+}
+
 WORST = 8
 """Utterances listed with their words."""
 
@@ -66,13 +76,47 @@ def build_report(run_dir: Path, *, with_text: bool | None = None) -> Path:
     step = telling_step(run.steps)
     summary = summarize(run, step)
     judgement = judge(summary, _objectives(run))
-    drawn = figures(run, summary, _delay_target(judgement))
-    page = _template().render(_context(run, summary, judgement, drawn, with_text))
+    target_s = _delay_target(judgement)
+    # The page of a search is that of one of its steps, with the search above it.
+    part = run if step is None else _from_zero(during(run, step), step.measured_from_s)
+    drawn = figures(part, summary, target_s)
+    curve = capacity_figure(run.steps, target_s)
+    if curve is not None:
+        drawn[curve.name] = curve
+    page = _template().render(
+        {
+            **_context(part, summary, judgement, drawn, with_text),
+            "steps": step_rows(run.steps),
+            "telling": None if step is None else _telling(step),
+            "manifest": run.manifest,
+        }
+    )
     write_summary(run.folder, summary)
     _write_figures(run.folder / "figures", drawn.values())
     path = run.folder / REPORT_FILE
     path.write_text(page, "utf-8")
     return path
+
+
+def _telling(step: StepRow) -> str:
+    speakers = f"{step.speakers} speaker{'' if step.speakers == 1 else 's'}"
+    return f"From here on: step {step.step + 1}, {speakers}, {step.outcome}."
+
+
+def _from_zero(run: Run, begin_s: float | None) -> Run:
+    """The same run with its instants counted from `begin_s`, for drawing."""
+    return replace(
+        run,
+        turns=[_earlier(row, begin_s or 0.0) for row in run.turns],
+        samples=[_earlier(row, begin_s or 0.0) for row in run.samples],
+        generator=[_earlier(row, begin_s or 0.0) for row in run.generator],
+    )
+
+
+def _earlier(row: RowT, by_s: float) -> RowT:
+    instants = (each.name for each in fields(row) if each.name.endswith("at_s"))
+    known = {name: value for name in instants if (value := getattr(row, name)) is not None}
+    return replace(row, **{name: value - by_s for name, value in known.items()})
 
 
 def _objectives(run: Run) -> Any:
@@ -129,7 +173,7 @@ def _context(
     return {
         "css": _css("figures.css", "report.css"),
         "judgement": judgement,
-        "outcome": OUTCOMES[judgement.outcome],
+        "outcome": (SEARCH_OUTCOMES if summary.steps else OUTCOMES)[judgement.outcome],
         "facts": _facts(run.manifest, summary),
         "notices": _notices(run, summary),
         "targets": [
@@ -148,13 +192,16 @@ def _context(
         "environment": _environment(run.manifest),
         "details": _details(run.manifest),
         "definitions": DEFINITIONS,
-        "manifest": run.manifest,
     }
 
 
 def _facts(manifest: Manifest, summary: Summary) -> list[str]:
     length = "" if summary.duration_s is None else f"{summary.duration_s:.0f} s"
     speakers = f"{summary.speakers} speaker{'' if summary.speakers == 1 else 's'}"
+    if summary.steps:
+        most = max(step.speakers for step in summary.steps)
+        length = f"{summary.steps[-1].measured_until_s / 60:.0f} min"
+        speakers = f"{len(summary.steps)} steps with up to {most} speakers"
     model = _model(manifest)
     named = f"model {model}" if model else None
     found = (_when(manifest.started_at), manifest.url, speakers, length, named)

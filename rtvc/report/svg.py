@@ -45,6 +45,10 @@ def cross(x: float, y: float, class_: str, hint: str) -> str:
     return tag("path", tag("title", escape(hint)), d=path, class_=class_)
 
 
+def dot(x: float, y: float, class_: str, hint: str) -> str:
+    return tag("circle", tag("title", escape(hint)), cx=x, cy=y, r=4.5, class_=class_)
+
+
 def path_through(points: list[tuple[float, float]], class_: str) -> str:
     steps = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return tag("polyline", points=steps, class_=class_)
