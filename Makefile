@@ -43,6 +43,7 @@ accept: setup ## the long measurements; figures under reports/acceptance/
 	@$(BIN)/python -m tests.acceptance.edges --out reports/acceptance/edges.json
 	@$(BIN)/python -m tests.acceptance.echo --out reports/acceptance/echo.json
 	@$(BIN)/python -m tests.acceptance.load --out reports/acceptance/load.json
+	@$(BIN)/python -m tests.acceptance.endpointing --out reports/acceptance/endpointing.json
 
 fmt: setup ## format
 	@$(BIN)/ruff check --fix-only --quiet .

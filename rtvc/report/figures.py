@@ -331,6 +331,7 @@ def _hidden_bars(each: Stack, x: Scale, y: float) -> list[str]:
 _SEGMENT_CLASSES = {
     "vad_delay",
     "endpoint_wait",
+    "turn_model",
     "queue_wait",
     "features",
     "encode",

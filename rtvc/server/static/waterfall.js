@@ -20,6 +20,7 @@ const LABEL_SHARE = 0.22;
 const SEGMENTS = {
   vad_delay: { label: "silence", kind: "wait", means: "until the detector is sure of silence" },
   endpoint_wait: { label: "turn end", kind: "wait", means: "silence the turn policy asks for" },
+  turn_model: { label: "turn model", kind: "work", means: "model that judges whether the turn is over" },
   queue_wait: { label: "queue", kind: "wait", means: "waiting for the model" },
   features: { label: "features", kind: "work", means: "spectrogram" },
   encode: { label: "encode", kind: "work", means: "model, encoder" },
