@@ -17,7 +17,7 @@ import pytest
 from rtvc.clock import SystemClock
 from rtvc.errors import ModelError, TranscriberError
 from rtvc.stt.engine import build_engine
-from rtvc.stt.process_engine import EnginePlan, ProcessEngine
+from rtvc.stt.process_engine import ADVICE_EVERY_S, EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import Fault, ScriptedTranscriber
 from rtvc.stt.transcriber import (
@@ -184,6 +184,40 @@ async def test_a_promoted_job_that_fails_fails_for_both_callers() -> None:
         calls = [engine.transcribe(job) for job in (tried, replace(tried, kind=JobKind.FINAL))]
         failures = await asyncio.gather(*calls, return_exceptions=True)
         assert all("failed twice" in str(failure) for failure in failures)
+
+
+async def test_the_status_tells_cadence_headroom_and_memory() -> None:
+    async with started(scripted(ScriptedTranscriber("yes", delay_s=0.02))) as engine:
+        await engine.open_session("a")
+        assert engine.status.headroom_sessions is None
+        for revision in range(8):
+            await engine.transcribe(make_job(revision=revision))
+        await asyncio.sleep(ADVICE_EVERY_S)
+        status = engine.status
+        assert status.headroom_sessions is not None
+        assert status.headroom_sessions > 1
+        assert status.partial_interval_s == engine.partial_interval_s > 0
+        assert status.memory_bytes is not None
+        assert status.memory_bytes > 1e6
+
+
+async def test_a_closed_session_leaves_no_job_behind() -> None:
+    async with started(scripted(ScriptedTranscriber("yes", delay_s=0.1), max_batch=1)) as engine:
+        await engine.open_session("a")
+        calls = [
+            asyncio.create_task(engine.transcribe(make_job("a", kind, item=str(number))))
+            for number, kind in enumerate([*JobKind, *JobKind])
+        ]
+        await asyncio.sleep(0)
+        engine.close_session("a")
+        assert await asyncio.gather(*calls) == [None] * 6
+        assert engine.status.queued == 0
+        assert await text_of(engine, make_job("b")) == "yes"
+        counters = engine.status.counters
+        assert counters["done"] == 1
+        assert engine._callers == {}
+        assert engine._running == {}
+        engine.close_session("a")
 
 
 @pytest.mark.slow

@@ -52,10 +52,15 @@ class FakeEngine:
         """Kinds that are answered None, as if superseded."""
         self.cancelled: list[str] = []
         self.under_way = 0
+        self.interval_s = 0.0
 
     @property
     def status(self) -> EngineStatus:
         return EngineStatus("ready", 1.0, "ready", "fake", "scripted")
+
+    @property
+    def partial_interval_s(self) -> float:
+        return self.interval_s
 
     def on_status(self, listener: Callable[[EngineStatus], None]) -> None:
         """Its status never changes."""
@@ -345,6 +350,19 @@ async def test_costs_of_utterances_that_were_thrown_away_do_not_pile_up() -> Non
             bench.listener.voice.clear()
         assert len(bench.engine.of(JobKind.SPECULATIVE)) >= 40
         assert 0 < len(bench.listener.costs) <= 16
+
+
+@pytest.mark.parametrize(("advised_s", "partials"), [(0.0, 4), (1.1, 1), (30.0, 0)])
+async def test_partials_come_as_often_as_the_engine_advises(
+    advised_s: float, partials: int
+) -> None:
+    async with a_bench() as bench:
+        bench.engine.interval_s = advised_s
+        for _ in range(20):
+            await bench.append(speech(0.1))
+            await bench.caught_up()
+            await asyncio.sleep(0)
+        assert len(bench.engine.of(JobKind.PARTIAL)) == partials
 
 
 async def test_a_partial_is_no_part_of_what_the_final_cost() -> None:

@@ -373,7 +373,8 @@ class Driver:
         starved = self.starved(waiting)
         batch = self.scheduler.next_batch(self.now_s)
         if batch is None:
-            assert all(t.job.kind is PARTIAL and self.is_blocked(t) for t in waiting)
+            assert all(t.job.kind is PARTIAL for t in waiting)
+            assert self.reserved() or all(self.is_blocked(t) for t in waiting)
             return
         self.check_batch(batch, waiting)
         self.check_starvation(batch, starved)
@@ -407,6 +408,13 @@ class Driver:
     def waiting(self) -> list[Ticket]:
         return list(self.scheduler._by_urgency())
 
+    def reserved(self) -> bool:
+        """Whether the workers that are left are for finals."""
+        led = [b for b in self.running.values() if b.tickets[0].job.kind is PARTIAL]
+        limit = self.limits.partial_batches
+        assert limit is None or len(led) <= limit
+        return limit is not None and len(led) == limit
+
     def is_blocked(self, ticket: Ticket) -> bool:
         session = ticket.job.session_id
         return any(
@@ -417,6 +425,8 @@ class Driver:
 
     def starved(self, waiting: Sequence[Ticket]) -> list[int]:
         bound_s = self.limits.starvation_s
+        if self.reserved():
+            return []
         return [
             t.ticket_id
             for t in waiting
@@ -465,13 +475,20 @@ class Driver:
     seed=st.integers(0, 2**32),
     max_batch=st.integers(1, 4),
     mixed=st.booleans(),
+    partial_batches=st.sampled_from([None, 1, 2]),
     max_held=st.sampled_from([3, 1024]),
 )
 @settings(deadline=None, max_examples=150)
 def test_whatever_happens_the_promises_hold(
-    seed: int, max_batch: int, mixed: bool, max_held: int
+    seed: int, max_batch: int, mixed: bool, partial_batches: int | None, max_held: int
 ) -> None:
-    limits = Limits(max_batch=max_batch, mix_kinds=mixed, starved_every=3, max_held=max_held)
+    limits = Limits(
+        max_batch=max_batch,
+        mix_kinds=mixed,
+        starved_every=3,
+        partial_batches=partial_batches,
+        max_held=max_held,
+    )
     driver = Driver(seed, limits)
     for _ in range(120):
         driver.step()

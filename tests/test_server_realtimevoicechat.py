@@ -63,6 +63,10 @@ class OneLineEngine:
     def status(self) -> EngineStatus:
         return EngineStatus("ready", 1.0, "", "scripted", "scripted")
 
+    @property
+    def partial_interval_s(self) -> float:
+        return self.status.partial_interval_s
+
     def on_status(self, listener: Callable[[EngineStatus], None]) -> None:
         """Its status never changes."""
 

@@ -93,6 +93,7 @@ class Listener:
         self._broke: BaseException | None = None
         self.costs: dict[str, Cost] = {}
         """By item: what the hypothesis cost that is, or may become, its final; the latest few."""
+        self._adaptive = services.settings.turn.partials == "adaptive"
         self.language: str | None = services.settings.stt.language
         self.prompt: str | None = None
 
@@ -160,6 +161,8 @@ class Listener:
 
     async def _hear(self, chunks: Sequence[Chunk]) -> None:
         self.ear.in_utterance = self.voice.speaking
+        if self.voice.speaking and self._adaptive:
+            self.voice.advised_interval_s = self._services.engine.partial_interval_s
         frames = await self._services.hearing.hear(self.ear, chunks)
         for frame in frames:
             now_s = self._clock.now()

@@ -1,6 +1,5 @@
 """The engine's process as its parent sees it: a pipe, a reader and a sender thread."""
 
-import os
 import queue
 import subprocess
 import sys
@@ -8,6 +7,9 @@ import threading
 from collections.abc import Callable
 from multiprocessing import Pipe
 
+import psutil
+
+from rtvc.config import child_environment
 from rtvc.stt.messages import FromProcess, ToProcess
 
 TERMINATE_S = 2.0
@@ -80,7 +82,8 @@ class EngineProcess:
                 stdout=subprocess.DEVNULL,
                 pass_fds=[childs_end.fileno()],
                 process_group=0,
-                env=_environment(),
+                # BLAS and OpenMP must not start threads beside the engine's own workers.
+                env=child_environment(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1"),
             )
         self._reader.start()
         self._sender.start()
@@ -109,6 +112,14 @@ class EngineProcess:
                 return
 
 
+def resident_bytes(pid: int | None) -> int | None:
+    """Memory of a process; None where there is none."""
+    try:
+        return None if pid is None else int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None
+
+
 def _ended(process: subprocess.Popen[bytes]) -> int:
     """Its own exit code where it had ended by itself."""
     try:
@@ -120,9 +131,3 @@ def _ended(process: subprocess.Popen[bytes]) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
-
-
-def _environment() -> dict[str, str]:
-    # Passed on, not read: numpy's BLAS must not start threads beside the engine's own workers.
-    inherited = os.environ  # noqa: TID251
-    return {**inherited, "OPENBLAS_NUM_THREADS": "1"}

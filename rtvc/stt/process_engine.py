@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 
 from rtvc.clock import Clock
 from rtvc.errors import EngineDied, ModelError, TranscriberError
+from rtvc.stt.headroom import Advice, LoadMeter
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
-from rtvc.stt.process import EngineProcess
+from rtvc.stt.process import EngineProcess, resident_bytes
 from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
 from rtvc.stt.transcriber import (
     EngineState,
@@ -29,6 +30,8 @@ RELAUNCH_PAUSES_S = (0.0, 0.5, 2.0, 5.0, 10.0)
 """Before each attempt to replace the process; after the last the engine has failed."""
 MAX_FAILURES_IN_A_ROW = 3
 """So many batches raised without one success between: the process is replaced."""
+ADVICE_EVERY_S = 0.25
+"""How often cadence and headroom are worked out anew."""
 LOADING_SHARE = 0.5
 """Part of the progress that loading stands for; warming up is the rest."""
 
@@ -93,6 +96,11 @@ class ProcessEngine:
         self._replacing: asyncio.Task[None] | None = None
         self._failures_in_a_row = 0
         self._job_s = 0.0
+        self._sessions: set[str] = set()
+        self._meter = LoadMeter(1, 1)
+        self._advice = Advice(0.0, None, 1)
+        self._advised_at_s = 0.0
+        self._memory_bytes: int | None = None
 
     @property
     def status(self) -> EngineStatus:
@@ -102,7 +110,14 @@ class ProcessEngine:
             queued=scheduler.waiting,
             backlog_s=scheduler.backlog_s,
             counters=asdict(scheduler.counts),
+            partial_interval_s=self.partial_interval_s,
+            headroom_sessions=self._advice.headroom_sessions,
+            memory_bytes=self._memory_bytes,
         )
+
+    @property
+    def partial_interval_s(self) -> float:
+        return self._renewed_advice().partial_interval_s
 
     @property
     def pid(self) -> int | None:
@@ -122,9 +137,15 @@ class ProcessEngine:
 
     async def open_session(self, session_id: str) -> None:
         """Everything is loaded already."""
+        if session_id not in self._sessions:
+            self._sessions.add(session_id)
+            self._meter.opened(self._clock.now())
 
     def close_session(self, session_id: str) -> None:
         self.cancel_session(session_id)
+        if session_id in self._sessions:
+            self._sessions.remove(session_id)
+            self._meter.closed(session_id, self._clock.now())
 
     async def transcribe(self, job: Job) -> Hypothesis | None:
         if self._status.state == "closed":
@@ -132,7 +153,9 @@ class ProcessEngine:
         if self._status.state not in ("ready", "restarting"):
             state, detail = self._status.state, self._status.detail
             raise TranscriberError(f"expected a ready engine, it is {state}: {detail}")
-        ticket, dropped = self._scheduler.submit(job, self._clock.now())
+        now_s = self._clock.now()
+        ticket, dropped = self._scheduler.submit(job, now_s)
+        self._meter.asked(job.session_id, job.kind, now_s)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Hypothesis | None] = loop.create_future()
         self._callers.setdefault(ticket.ticket_id, []).append(answer)
@@ -215,8 +238,29 @@ class ProcessEngine:
             warm_up_s=ready.warm_up_s,
         )
         self._job_s = max(self._job_s, ready.warm_up_s)
+        self._meter = self._new_meter()
         self._change("ready", 1.0, f"{self._status.model} on {ready.device}")
         self._dispatch()
+
+    def _new_meter(self) -> LoadMeter:
+        status, now_s = self._status, self._clock.now()
+        meter = LoadMeter(status.workers, self._scheduler.limits.max_batch)
+        for _ in self._sessions:
+            meter.opened(now_s)
+        self._advised_at_s = now_s - ADVICE_EVERY_S
+        return meter
+
+    def _renewed_advice(self) -> Advice:
+        """Good for a moment: asked for at every frame of every session."""
+        now_s = self._clock.now()
+        if self._status.state == "ready" and now_s - self._advised_at_s >= ADVICE_EVERY_S:
+            self._advised_at_s = now_s
+            self._advice = self._meter.advise(now_s)
+            self._memory_bytes = resident_bytes(self.pid)
+            limits = self._scheduler.limits
+            workers = self._advice.partial_workers
+            self._scheduler.limits = replace(limits, partial_batches=workers)
+        return self._advice
 
     def _dispatch(self) -> None:
         """Give every idle worker what it should do now."""
@@ -267,12 +311,16 @@ class ProcessEngine:
 
     def _on_answered(self, message: Answered) -> None:
         batch = self._take_back(message.batch_id)
-        service_s = self._clock.now() - batch.taken_at_s
+        now_s = self._clock.now()
+        service_s = now_s - batch.taken_at_s
         self._job_s += 0.1 * (service_s / len(batch.tickets) - self._job_s)
+        self._meter.served([ticket.job.kind for ticket in batch.tickets], service_s)
         self._failures_in_a_row = 0
         counted = {ticket.ticket_id for ticket in self._scheduler.finish(batch.batch_id)}
         for ticket, hypothesis in zip(batch.tickets, message.hypotheses, strict=True):
             if ticket.ticket_id in counted:
+                waited_s = batch.taken_at_s - ticket.since_s
+                self._meter.answered(ticket.job.kind, waited_s, now_s - ticket.since_s, now_s)
                 wait_s = max(batch.taken_at_s - ticket.job.enqueued_at_s, 0.0)
                 self._answer(ticket, replace(hypothesis, queue_wait_s=wait_s))
         self._dispatch()

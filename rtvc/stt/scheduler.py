@@ -32,6 +32,8 @@ class Limits:
     """Seconds of audio: upper edges of the lengths that may share a batch."""
     max_held: int = 1024
     """Jobs waiting and running at most; when full, a final pushes out a partial, else refuse."""
+    partial_batches: int | None = None
+    """Batches of partials that may run at once, so that a final finds a free worker; None: any."""
     max_attempts: int = 2
     """Times a job is tried before it fails."""
 
@@ -312,6 +314,16 @@ class Scheduler:
         if not lane.waiting and not lane.running:
             del self._lanes[session_id]
 
+    def _may_lead_partials(self) -> bool:
+        limit = self.limits.partial_batches
+        if limit is None:
+            return True
+        led = sum(batch.tickets[0].job.kind is JobKind.PARTIAL for batch in self._batches.values())
+        return led < limit
+
+    def _leading_partials(self) -> Iterator[Ticket]:
+        return self._ready_partials() if self._may_lead_partials() else iter(())
+
     def _ready_partials(self) -> Iterator[Ticket]:
         for session_id, ticket in self._partials.items():
             if not self._lanes[session_id].partials_running:
@@ -326,7 +338,7 @@ class Scheduler:
         urgent = next(iter(self._finals.values()), None)
         urgent = urgent or next(iter(self._speculatives.values()), None)
         if urgent is None:
-            return next(self._ready_partials(), None)
+            return next(self._leading_partials(), None)
         self._batches_since_starved += 1
         starved = self._starved(now_s)
         if starved is None or self._batches_since_starved < self.limits.starved_every:
@@ -336,7 +348,7 @@ class Scheduler:
 
     def _starved(self, now_s: float) -> Ticket | None:
         bound_s = self.limits.starvation_s
-        return next((t for t in self._ready_partials() if now_s - t.since_s >= bound_s), None)
+        return next((t for t in self._leading_partials() if now_s - t.since_s >= bound_s), None)
 
     def _company(self, lead: Ticket) -> list[Ticket]:
         """Jobs that may share the lead's inference, the most urgent first."""

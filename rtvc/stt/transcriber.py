@@ -156,6 +156,10 @@ class Engine(Protocol):
     def status(self) -> EngineStatus:
         """Current status; cheap, may be polled."""
 
+    @property
+    def partial_interval_s(self) -> float:
+        """As in the status; cheap enough to be asked at every frame."""
+
     def on_status(self, listener: Callable[[EngineStatus], None]) -> None:
         """Call `listener` on the event loop at every change of state or progress."""
 

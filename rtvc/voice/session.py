@@ -215,6 +215,8 @@ class VoiceSession:
 
     def __init__(self, settings: VoiceSettings, new_item_id: Callable[[], str]) -> None:
         self.settings = settings
+        self.advised_interval_s = 0.0
+        """Set by the caller: partials come no closer than this, whatever the settings say."""
         self._new_item_id = new_item_id
         self._frames: deque[Frame] = deque()
         self._first_sample = 0
@@ -414,7 +416,8 @@ class VoiceSession:
     def _partial_when_due(self) -> list[VoiceEvent]:
         assert self._current is not None
         utterance = self._current
-        interval = round(self.settings.partial_interval_s * SAMPLE_RATE_HZ)
+        interval_s = max(self.settings.partial_interval_s, self.advised_interval_s)
+        interval = round(interval_s * SAMPLE_RATE_HZ)
         due = self._end_sample - utterance.partial_at_sample >= interval
         pausing = self._endpointer.silence_start_sample is not None
         if not self.settings.partials or not due or pausing or utterance.awaiting_partial:
