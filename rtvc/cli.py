@@ -18,8 +18,9 @@ VERBS = {
     "demo": ("rtvc.demo", "Start the server, let three speakers talk, print the verdict."),
     "loadtest": ("rtvc.loadtest.command", "Let simulated speakers talk to a voice server."),
     "report": ("rtvc.report.command", "Rebuild the report of a run."),
+    "models": ("rtvc.stt.command", "List, fetch, make and remove speech-to-text models."),
 }
-"""Verb → the module with a function of its name, and its line in `rtvc --help`."""
+"""Verb → the module with a function, or an app of verbs, of its name; its line in the help."""
 
 
 def build_app(arguments: Sequence[str]) -> typer.Typer:
@@ -34,7 +35,10 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
     for verb, (module, text) in VERBS.items():
         chosen = verb in arguments
         command = getattr(importlib.import_module(module), verb) if chosen else _not_called
-        app.command(verb, help=None if chosen else text)(command)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=verb)
+        else:
+            app.command(verb, help=None if chosen else text)(command)
     return app
 
 

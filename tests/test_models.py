@@ -7,7 +7,7 @@ import pytest
 
 from rtvc.clock import SystemClock
 from rtvc.errors import ModelError
-from rtvc.stt import models
+from rtvc.stt import hub, models
 from rtvc.stt.engine import build_engine
 from rtvc.stt.models import CATALOGUE, SELFTEST_PATH, CatalogueEntry, missing_files, resolve_model
 
@@ -27,7 +27,7 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, empty_cache: None) -> None:
     def refuse(entry: CatalogueEntry) -> None:
         raise ModelError(models._unreachable(entry, OSError("no route")))
 
-    monkeypatch.setattr(models, "_require_hub", refuse)
+    monkeypatch.setattr(models, "_listed_at_hub", refuse)
 
 
 def test_the_selftest_model_ships() -> None:
@@ -106,15 +106,15 @@ def test_a_named_model_is_never_replaced(no_hub: None) -> None:
 def test_a_hub_that_never_answers_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, empty_cache: None
 ) -> None:
-    monkeypatch.setattr(models, "HUB_DEADLINE_S", 0.05)
-    monkeypatch.setattr(models, "_ask_hub", lambda entry, outcome: None)
+    monkeypatch.setattr(hub, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(hub, "_ask", lambda repository, outcome: None)
     with pytest.raises(ModelError, match="no answer within 0 s"):
         resolve_model("tiny")
 
 
 def test_offline_the_hub_is_not_asked(monkeypatch: pytest.MonkeyPatch, empty_cache: None) -> None:
     asked: list[CatalogueEntry] = []
-    monkeypatch.setattr(models, "_require_hub", asked.append)
+    monkeypatch.setattr(models, "_listed_at_hub", asked.append)
     with pytest.raises(ModelError, match='"tiny" is not in the local cache'):
         resolve_model("tiny", offline=True)
     assert asked == []
@@ -129,8 +129,8 @@ def test_a_cached_model_needs_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_download_is_announced_with_its_size(
     monkeypatch: pytest.MonkeyPatch, empty_cache: None
 ) -> None:
-    monkeypatch.setattr(models, "_require_hub", lambda entry: None)
-    monkeypatch.setattr(models, "_download", lambda entry: SELFTEST_PATH)
+    monkeypatch.setattr(models, "_listed_at_hub", lambda entry: None)
+    monkeypatch.setattr(models, "_download", lambda entry, found, tell: SELFTEST_PATH)
     told: list[str] = []
     resolve_model("tiny.en", report=lambda progress, detail: told.append(detail))
     assert told == ["looking for tiny.en on the model hub", "downloading tiny.en (about 78 MB)"]

@@ -165,6 +165,21 @@ def read_card(folder: Path) -> Card | None:
         return None
 
 
+def forget(name: str) -> int:
+    """Remove the folder of that size. Returns the bytes freed.
+
+    Raises:
+        ModelError: it cannot be removed.
+    """
+    folder = synthetic_folder(name)
+    freed = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise ModelError(f"cannot remove {folder}: {error}") from error
+    return freed
+
+
 def _make(folder: Path, card: Card, dimensions: Dimensions, report: ReportProgress) -> None:
     """Write beside the folder, then rename: a folder that is there is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
