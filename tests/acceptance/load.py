@@ -37,6 +37,7 @@ def run(url: str, flags: tuple[str, ...], folder: Path) -> dict[str, Any]:
     if done.returncode not in (0, 3, 99):
         raise SystemExit(f"{' '.join(flags)} ended with {done.returncode}")
     summary: dict[str, Any] = json.loads(done.stdout)
+    summary.pop("folder", None)
     return summary
 
 
