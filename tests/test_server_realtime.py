@@ -346,6 +346,9 @@ async def test_semantic_vad_is_judged_by_a_model_or_says_that_it_is_not(server_u
         await peer.speak(utterance("turn on the lights.", trail_s=2.4))
         await peer.until("rtvc.turn")
         turn = peer.of("rtvc.turn")[0]
+        async with httpx.AsyncClient() as client:
+            listed = (await client.get(f"{server_url}/v1/sessions")).json()["sessions"]
+        assert {entry["premature_suspects"] for entry in listed} == {0}
         shown = updated["session"]["audio"]["input"]["turn_detection"]
         judged = [s for s in turn["segments"] + turn["hidden"] if s["name"] == "turn_model"]
         if "silence_duration_ms" in shown:
