@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,17 +35,26 @@ from rtvc.loadtest.runner import (
     every,
     hand_over,
     keep_last_rows,
+    not_there_yet,
+    remove_empty,
     tell_progress,
     terminable,
     why_nothing_ran,
     work_folder,
 )
 from rtvc.loadtest.search import Search
-from rtvc.loadtest.spec import LoadSpec, http_url
+from rtvc.loadtest.spec import LoadSpec, http_url, with_scheme
 from rtvc.loadtest.steps import StepRules
-from rtvc.record import MANIFEST_FILE, Manifest, new_manifest, without_secrets
+from rtvc.record import (
+    MANIFEST_FILE,
+    Manifest,
+    complete_manifest,
+    new_manifest,
+    without_secrets,
+    write_parquet,
+)
 from rtvc.report.page import build_report
-from rtvc.report.terminal import verdict_table
+from rtvc.report.terminal import terminal_width, verdict_panel
 from rtvc.slo import Judgement, Objective, judge, parse_objectives
 from rtvc.summary import Summary, load_summary, to_json
 
@@ -142,7 +151,7 @@ def loadtest(
     interrupted (what was measured is kept), 2 wrong usage, 1 anything else.
     """
     wish = Wish(
-        url=url,
+        url=with_scheme(url),
         speakers=max_speakers if find_capacity else speakers,
         duration_s=parse_duration(duration),
         scenario=scenario,
@@ -179,11 +188,13 @@ class _LoadTest:
 
     def run(self) -> int:
         """The exit code."""
-        with work_folder() as work_dir, terminable():
+        with work_folder() as work_dir, terminable(), ExitStack() as leaving:
             # What was asked for is checked before a folder is made or the server is asked.
             name = _name(make_spec(self._wish, work_dir, work_dir))
             facts = self._preflight()
-            folder = claim_folder(self._out or default_folder(name, self._clock.utc()))
+            wanted = self._out or default_folder(name, self._clock.utc())
+            leaving.callback(remove_empty, not_there_yet(wanted))
+            folder = claim_folder(wanted)
             spec = make_spec(self._wish, folder, work_dir)
             spec = replace(spec, scored=facts.model_kind != "synthetic weights")
             corpus = self._prepare_clips(spec)
@@ -191,6 +202,8 @@ class _LoadTest:
             ended = self._generate(spec, folder)
         if not (folder / MANIFEST_FILE).exists():
             raise why_nothing_ran(folder / LOG_FILE)
+        if ended.interrupted:
+            complete_manifest(folder, interrupted=True)
         summary = _finish(folder)
         judgement = judge(summary, self._objectives)
         self._tell(folder, summary, judgement)
@@ -262,6 +275,7 @@ class _LoadTest:
             corpus_hash=corpus.digest if corpus else None,
             targets=[written(objective) for objective in self._objectives if self._wish.judged_by],
             colocated=self._wish.colocated,
+            planned_duration_s=spec.duration_s if spec.kind == "calls" else None,
         )
 
     def _search_settings(self) -> dict[str, float]:
@@ -326,10 +340,9 @@ class _LoadTest:
             shown = {**to_json(summary), "verdict": judgement.sentence, "folder": str(folder)}
             typer.echo(json.dumps(shown, indent=2, allow_nan=False))
             return
-        console = Console()
-        console.print(judgement.sentence, style="bold", markup=False, highlight=False)
-        console.print(verdict_table(summary, judgement.verdicts))
-        console.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(verdict_panel(summary, judgement, terminal_width(console)))
+        console.print(f"report: {folder / 'report.html'}", markup=False)
 
     def _exit_code(self, ended: Ended, summary: Summary, judgement: Judgement) -> int:
         if ended.interrupted:
@@ -341,8 +354,9 @@ class _LoadTest:
                 "what it had measured is kept"
             )
             return RtvcError.exit_code
-        if summary.connections.attempts and not summary.connections.ok:
-            self._console.print("rtvc: no speaker could connect")
+        if summary.connections.attempts and not summary.connections.usable:
+            if self._as_json:
+                self._console.print(f"rtvc: {judgement.sentence}", markup=False, soft_wrap=True)
             return RtvcError.exit_code
         return judgement.exit_code
 
@@ -364,7 +378,8 @@ def written(objective: Objective) -> str:
 
 
 def _finish(folder: Path) -> Summary:
-    """Report and summary of what was recorded."""
+    """Report, summary and Parquet copies of what was recorded."""
     keep_last_rows(folder)
     build_report(folder)
+    write_parquet(folder)
     return load_summary(folder)

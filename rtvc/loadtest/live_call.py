@@ -161,6 +161,7 @@ class LiveCall:
         self._over = True
         now_s = self._clock.now()
         if self._lost is None:
+            self.attempt.reason = self.call.measurement.complaint
             self.attempt.close(now_s)
         else:
             self.attempt.fail("lost", self._lost.reason, self._lost.close_code, now_s)

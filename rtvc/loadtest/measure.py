@@ -195,6 +195,7 @@ class Measurement:
         self._all_told_below = 0
         self.counts: Counter[str] = Counter()
         """What went wrong, by name."""
+        self._complaints: dict[str, str] = {}
 
     def begin(self, stream_start_s: float, utterances: Sequence[Utterance]) -> None:
         """`utterances` is the speaker's own growing list."""
@@ -206,14 +207,21 @@ class Measurement:
         """By response id, in order of creation."""
         return self._replies
 
+    @property
+    def complaint(self) -> str | None:
+        """The first thing the server said went wrong, what it cost told first; None: nothing."""
+        told = self._complaints
+        return told.get("reply") or told.get("final") or told.get("error")
+
     def observe(self, seen: Observation) -> None:
         match seen:
             case ReplyCreated() | ReplyAudio() | ReplyDone():
                 self._observe_reply(seen)
             case Garbage(name=name):
                 self.counts[name] += 1
-            case ErrorReported():
+            case ErrorReported(reason=reason):
                 self.counts["server_errors"] += 1
+                self._complaints.setdefault("error", reason)
             case _:
                 self._observe_text(seen)
 
@@ -227,8 +235,9 @@ class Measurement:
                 self._partial(self._item(item_id, at_s), at_s, text)
             case FinalText(at_s, item_id, text):
                 self._final(self._item(item_id, at_s), at_s, text)
-            case FinalFailed(at_s, item_id):
+            case FinalFailed(at_s, item_id, reason):
                 self._item(item_id, at_s).failed = True
+                self._complaints.setdefault("final", reason)
                 self.counts["failed_transcriptions"] += 1
             case _:
                 pass
@@ -238,8 +247,10 @@ class Measurement:
         match seen:
             case ReplyAudio(at_s, _, item_id, audio_s):
                 reply.hear(at_s, item_id, audio_s)
-            case ReplyDone(at_s, _, status):
+            case ReplyDone(at_s, _, status, reason):
                 reply.done_at_s = at_s
+                if reason is not None:
+                    self._complaints.setdefault("reply", reason)
                 self.counts["failed_replies"] += status == "failed"
             case _:
                 pass

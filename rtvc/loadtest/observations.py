@@ -108,6 +108,8 @@ class ReplyDone:
     """The reply."""
     status: str
     """completed, cancelled, failed or incomplete."""
+    reason: str | None = None
+    """Why it failed, in the server's words; None if it did not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,9 @@ def _check(wish: Wish) -> None:
     if not 1 <= wish.speakers <= MAX_SPEAKERS:
         raise UsageError(f"expected 1 to {MAX_SPEAKERS} speakers, but got {wish.speakers}")
     if not 0 < wish.duration_s <= 86_400:
-        raise UsageError(f"expected a duration of up to a day, but got {wish.duration_s:g} s")
+        raise UsageError(
+            f"expected a --duration of more than 0 s, up to a day, but got {wish.duration_s:g} s"
+        )
     _check_seconds(wish)
     _check_search(wish)
     if wish.frame_ms not in FRAMES_MS:

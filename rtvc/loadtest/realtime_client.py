@@ -187,7 +187,9 @@ def _audio_delta(event: Message, at_s: float) -> Observation:
 
 def _response_done(event: Message, at_s: float) -> Observation:
     response = event["response"]
-    return ReplyDone(at_s, _text(response, "id"), _text(response, "status"))
+    status, details = _text(response, "status"), response.get("status_details")
+    failed = status == "failed" and isinstance(details, dict)
+    return ReplyDone(at_s, _text(response, "id"), status, _reason(details) if failed else None)
 
 
 def _segments(event: Message, field: str, *, hidden: bool) -> list[Segment]:

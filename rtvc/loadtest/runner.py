@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -144,6 +144,18 @@ def claim_folder(folder: Path) -> Path:
     if taken is not None:
         raise UsageError(f"expected an empty folder for the run, but {folder} has {taken.name}")
     return folder.resolve()
+
+
+def not_there_yet(folder: Path) -> list[Path]:
+    """The folder and those above it that would have to be made, the innermost first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """A start that was refused leaves no empty folders; what holds anything stays."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -121,6 +121,14 @@ def load_order(path: Path) -> Order | None:
         return None
 
 
+def with_scheme(url: str) -> str:
+    """
+    >>> with_scheme("localhost:8000"), with_scheme("wss://voice.test")
+    ('http://localhost:8000', 'wss://voice.test')
+    """
+    return url if "://" in url else f"http://{url}"
+
+
 def session_url(url: str, *, transcription: bool) -> str:
     """The URL each speaker opens: the path if none was given, and our own query fields.
 

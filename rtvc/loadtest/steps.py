@@ -10,6 +10,7 @@ as it is hopeless.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from statistics import NormalDist
 
 import numpy as np
@@ -168,13 +169,11 @@ class StepWatch:
 
     def _arrived(self, run: Run) -> bool:
         """Everyone wanted is here, and no one else."""
-        for row in reversed(run.generator):
-            if row.at_s <= self._ordered_at_s:
-                return False
-            if row.speakers == self.step.speakers:
-                self._from_s = row.at_s + self._settle_s
-                return True
-        return False
+        since = takewhile(lambda row: row.at_s > self._ordered_at_s, reversed(run.generator))
+        here = [row.at_s for row in since if row.speakers == self.step.speakers]
+        if here:
+            self._from_s = min(here) + self._settle_s
+        return bool(here)
 
     def _not_arriving(self, run: Run, now_s: float) -> StepRow | None:
         draft = self._draft(now_s, 0)

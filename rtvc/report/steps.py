@@ -112,7 +112,7 @@ def _step_mark(step: StepRow, x: Scale, y: Scale) -> list[str]:
         return []
     beyond = delay > y.high
     at = x(step.speakers), y(min(delay, y.high))
-    hint = f"step {step.step + 1}, {step.speakers} speakers: {step.outcome}, {delay_text(step)}"
+    hint = f"step {step.step + 1}, speakers {step.speakers}: {step.outcome}, {delay_text(step)}"
     parts = [text(at[0], at[1] - 9, shown(delay, "s"), "tick", "middle")] if beyond else []
     if step.outcome == "failed":
         return [*parts, cross(*at, "cross", hint)]

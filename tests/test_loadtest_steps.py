@@ -1,0 +1,249 @@
+"""One step of a search: from the order to its outcome, on rows made up for it."""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtvc.loadtest.capacity import Step
+from rtvc.loadtest.steps import StepRules, StepWatch, binding, trend
+from rtvc.record import Run, StepRow
+from rtvc.slo import parse_objectives
+from tests.synthetic_run import a_connection, a_manifest, a_second, a_turn, server_turn
+
+ORDERED_S, HERE_S, SETTLED_S = 100.0, 102.0, 107.0
+DELAY = parse_objectives(["transcription_delay_p95<500ms"])
+RULES = StepRules(DELAY, measure_s=30.0, settle_s=5.0, explicit=True)
+
+
+def a_run(until_s: float, speakers: int = 4, **second: Any) -> Run:
+    """`speakers` came at HERE_S; nothing has been said so far."""
+    run = Run(Path("nowhere"), a_manifest(), [], [], [], [], [])
+    for number in range(speakers):
+        run.connections.append(a_connection(number, opened_at_s=ORDERED_S + 0.1, closed_at_s=None))
+    at_s = ORDERED_S
+    while at_s < until_s:
+        at_s += 1.0
+        here = speakers if at_s >= HERE_S else 0
+        run.generator.append(a_second(at_s, **{"speakers": here, **second}))
+    return run
+
+
+def say(
+    run: Run, delays_s: Sequence[float | None], *, from_s: float = SETTLED_S, **more: Any
+) -> None:
+    """Utterances evenly spread over half a minute."""
+    for number, delay_s in enumerate(delays_s):
+        start = from_s + 25.0 * number / len(delays_s)
+        values = {"start": start, "transcription_delay_s": delay_s, "response_latency_s": None}
+        run.turns.append(a_turn(number % 4, number, **{**values, "reply_expected": False, **more}))
+
+
+def watch(purpose: Any = "climb", rules: StepRules = RULES, **more: Any) -> StepWatch:
+    return StepWatch(Step(3, 4, purpose), rules, ORDERED_S, **more)
+
+
+def looked(run: Run, **more: Any) -> StepRow:
+    row = watch(**more).look(run)
+    assert row is not None
+    return row
+
+
+def test_a_step_is_measured_only_after_everyone_has_come_and_settled() -> None:
+    run = a_run(SETTLED_S + 30)
+    say(run, [9.0] * 20, from_s=SETTLED_S - 6)  # 4 of them before it settled
+    say(run, [0.3] * 100)
+    early = [turn for turn in run.turns if turn.speech_start_at_s < SETTLED_S]
+    row = looked(run)
+    assert row.measured_from_s == SETTLED_S
+    assert row.utterances == len(run.turns) - len(early)
+    assert early
+
+
+def test_a_step_passes_when_its_samples_support_what_is_judged() -> None:
+    run = a_run(SETTLED_S + 29)
+    say(run, [0.3] * 100)
+    assert watch("confirm").look(run) is None, "its time is not up"
+    run.generator.append(a_second(SETTLED_S + 30))
+    row = looked(run, purpose="confirm")
+    assert (row.step, row.speakers, row.outcome, row.reason) == (3, 4, "passed", None)
+    assert row.delay_p95_s == pytest.approx(0.3)
+    assert (row.errors, row.cut_utterances, row.stopped_early) == (0, 0, False)
+
+
+def test_the_largest_delay_may_decide_a_climb_but_not_a_confirmation() -> None:
+    run = a_run(SETTLED_S + 30)
+    say(run, [0.3] * 12)
+    row = looked(run)
+    assert (row.outcome, row.delay_p95_s, row.delay_max_s) == ("passed", None, 0.3)
+    assert watch("confirm").look(run) is None
+    patient = a_run(SETTLED_S + 301)
+    say(patient, [0.3] * 12)
+    assert looked(patient, purpose="confirm").outcome == "passed"
+
+
+def test_too_few_utterances_are_waited_for_and_at_last_undecided() -> None:
+    run = a_run(SETTLED_S + 30)
+    say(run, [0.3] * 9)
+    assert watch().look(run) is None
+    silent = a_run(SETTLED_S + 1300)
+    row = looked(silent)
+    assert (row.outcome, row.reason) == ("undecided", "only 0 utterances were answered")
+
+
+def test_a_missed_target_is_told_with_its_figures() -> None:
+    run = a_run(SETTLED_S + 30)
+    say(run, [0.3] * 90 + [0.812] * 10)
+    row = looked(run)
+    assert row.outcome == "failed"
+    assert row.reason is not None
+    assert row.reason.startswith("transcription delay p95 812 ms")
+    assert not row.stopped_early
+
+
+def test_a_hopeless_step_ends_before_its_time() -> None:
+    run = a_run(SETTLED_S + 8)
+    say(run, [2.5] * 9)
+    assert watch().look(run) is None
+    say(run, [2.5])
+    row = looked(run)
+    assert (row.outcome, row.stopped_early) == ("failed", True)
+    assert row.reason == (
+        "transcription delay above 2 s in 10 of 10 utterances (p50 2.5 s, target 500 ms)"
+    )
+    rare = a_run(SETTLED_S + 8)
+    say(rare, [2.5] * 10 + [0.3] * 200)
+    assert watch().look(rare) is None, "ten of 210 are within the share that may be late"
+
+
+def test_one_final_that_never_came_fails_a_step_at_once() -> None:
+    run = a_run(SETTLED_S + 4)
+    say(run, [0.3, 0.3, None])
+    row = looked(run)
+    assert (row.outcome, row.errors, row.stopped_early) == ("failed", 1, True)
+    assert row.reason == "1 of 3 final transcripts never came"
+    lenient = StepRules(parse_objectives(["errors<50%"]), explicit=True)
+    assert watch(rules=lenient).look(run) is None, "the user said how many are tolerated"
+
+
+@pytest.mark.parametrize("outcome", ["refused", "failed", "lost"])
+def test_a_session_that_could_not_be_had_fails_a_step(outcome: str) -> None:
+    run = a_run(HERE_S - 1)
+    run.connections[-1] = a_connection(
+        3, opened_at_s=ORDERED_S + 1, outcome=outcome, reason="HTTP 503", closed_at_s=ORDERED_S + 1
+    )
+    row = looked(run)
+    assert (row.outcome, row.reason) == ("failed", f"1 of 4 sessions {outcome}: HTTP 503")
+    assert row.measured_from_s is None
+
+
+def test_a_session_lost_in_an_earlier_step_is_not_held_against_this_one() -> None:
+    run = a_run(SETTLED_S + 30)
+    run.connections.append(a_connection(9, opened_at_s=3.0, outcome="lost", closed_at_s=50.0))
+    say(run, [0.3] * 100)
+    assert looked(run).outcome == "passed"
+
+
+def test_speakers_who_never_come_fail_a_step() -> None:
+    run = a_run(ORDERED_S + 121, speakers=3)
+    row = looked(run)
+    assert row.reason == "only 3 of 4 speakers were connected in time"
+
+
+def test_more_cuts_than_chance_explains_fail_a_step() -> None:
+    few, many = a_run(SETTLED_S + 30), a_run(SETTLED_S + 30)
+    say(few, [0.3] * 97)
+    say(few, [0.3] * 3, premature_finals=1)
+    assert looked(few).outcome == "passed"
+    say(many, [0.3] * 90)
+    say(many, [0.3] * 10, premature_finals=1)
+    row = looked(many)
+    assert (row.outcome, row.cut_utterances) == ("failed", 10)
+    assert row.reason == "premature finals 10 % (target ≤ 2 %)"
+
+
+def test_a_delay_that_grows_fails_a_step_that_is_still_within_its_target() -> None:
+    run = a_run(SETTLED_S + 30)
+    say(run, [0.2 + 0.002 * number for number in range(100)])
+    row = looked(run)
+    assert row.outcome == "failed"
+    assert row.trend == pytest.approx(0.2 / 25, rel=0.05)
+    assert row.reason == "transcription delay rose by 8 ms a second"
+
+
+def test_a_late_generator_voids_a_step_unless_it_is_beyond_doubt() -> None:
+    late: dict[str, Any] = {"lag_histogram": "400:100", "loop_lag_max_s": 0.04}
+    run = a_run(SETTLED_S + 30, **late)
+    say(run, [0.3] * 100)
+    row = looked(run)
+    assert row.outcome == "void"
+    assert row.reason is not None
+    assert "late" in row.reason
+    overloaded = a_run(SETTLED_S + 30, **late)
+    say(overloaded, [1.5] * 100)
+    assert looked(overloaded).outcome == "failed", "40 ms do not explain 1.5 s"
+
+
+def test_the_cause_is_what_grew_since_the_targets_were_met() -> None:
+    run = a_run(SETTLED_S + 30)
+    say(run, [0.9] * 100)
+    for turn in run.turns:
+        run.server_turns.extend(server_turn(turn, 0.9, None))
+    # Half of the delay is the policy's; but it was as long before, and the queue was not.
+    before = {"endpoint_wait": 0.45, "vad_delay": 0.09, "queue_wait": 0.0}
+    step = watch(baseline=before)
+    row = step.look(run)
+    assert row is not None
+    assert row.binding == "inference"
+    assert step.parts is not None
+    assert step.parts["queue_wait"] == pytest.approx(0.135)
+    assert looked(run).binding == "turn policy", "without a baseline, the largest part"
+
+
+def test_a_cause_that_nobody_tells_is_not_known() -> None:
+    assert binding(None, None) is None
+    assert binding({"outside": 0.4, "queue_wait": 0.1}, None) == "network or event loop"
+
+
+def test_the_progress_of_a_step_in_a_line() -> None:
+    run = a_run(HERE_S - 1, speakers=4)
+    step = watch()
+    step.look(run)
+    assert step.line(run) == "4 speakers: 0 here"
+    run = a_run(SETTLED_S + 10)
+    say(run, [0.3] * 12)
+    step.look(run)
+    assert step.line(run) == "4 speakers: 12 utterances, p50 300 ms, max 300 ms"
+
+
+@pytest.mark.parametrize(
+    ("objectives", "samples"),
+    [
+        (["transcription_delay_p95<500ms"], 100),
+        (["transcription_delay_p50<500ms"], 10),
+        (["transcription_delay_p95<500ms", "partial_interval_p99<2s"], 500),
+        (["connection_p99<3s", "errors<1%"], 10),
+        (["transcription_delay_max<1s"], 10),
+    ],
+)
+def test_a_step_needs_the_samples_its_quantiles_need(objectives: list[str], samples: int) -> None:
+    assert StepRules(parse_objectives(objectives)).samples == samples
+
+
+@given(st.integers(0, 999), st.floats(0.0, 0.2))
+@settings(deadline=None, max_examples=30)
+def test_noise_is_no_trend_and_a_trend_is_found_through_it(seed: int, noise_s: float) -> None:
+    rng = random.Random(seed)
+    flat = [(float(at), 0.3 + rng.gauss(0, noise_s)) for at in range(100)]
+    rising = [(at, delay + 0.02 * at) for at, delay in flat]
+    found = trend(rising)
+    assert found is not None
+    assert found == pytest.approx(0.02, abs=0.012)
+    assert trend(rising[:19]) is None, "too few to tell"
+    level = trend(flat)
+    assert level is None or level < 0.01
+    assert trend([(at, -delay) for at, delay in rising]) is None, "falling is no trend"
