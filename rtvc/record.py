@@ -74,7 +74,7 @@ class ConnectionRow:
     outcome: str
     """"ok", "refused" (503 or 1013), "failed" or "lost" (closed by the server mid-run)."""
     reason: str | None
-    """Why not ok, one line."""
+    """Why not ok, one line; of a session that was, the first thing the server complained of."""
     close_code: int | None
     """WebSocket close code, if there was one."""
     closed_at_s: float | None
@@ -323,6 +323,10 @@ class Manifest:
     """Whether server and generator shared a machine; None if unknown."""
     duration_s: float | None = None
     """Length of the run; None if it was cut off before it could say."""
+    planned_duration_s: float | None = None
+    """Seconds that were to be measured after the warm-up; None if that was left open."""
+    interrupted: bool = False
+    """Whether somebody stopped it before its time."""
 
     @property
     def is_self_test(self) -> bool:
@@ -637,11 +641,18 @@ def load_manifest(folder: Path) -> Manifest:
         raise RecordError(f"{path}: {where}: {first['msg']}") from error
 
 
+def complete_manifest(folder: Path, **changes: Any) -> None:
+    """Note what became known only after the run was closed."""
+    _write_json(Path(folder) / MANIFEST_FILE, asdict(replace(load_manifest(folder), **changes)))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise RecordError(f"expected a run directory, but cannot read {path}") from error
+        raise RecordError(
+            f"this is no run folder: {path.parent} (expected {path.name} in it)"
+        ) from error
     except ValueError as error:
         raise RecordError(f"{path}: expected JSON, but {error}") from error
     if not isinstance(content, dict):

@@ -3,7 +3,10 @@
     transcription_delay_p95<500ms   connection_p95<3s   errors<1%   wer<10%   cross_talk==0
 
 A quantile that the samples cannot support is not judged; the maximum is: within the target the
-objective is passed, above it the run is undecided. An objective without samples fails.
+objective is passed. Above it, it is failed if so many of the n samples miss the target that a
+server that meets it would do so with a chance of less than 1 % (one-sided binomial test of a
+quantile: P(Binomial(n, 1 − q) ≥ k) < 0.01), and undecided otherwise. An objective without samples
+fails. Of a run that was interrupted nothing is judged.
 """
 
 import math
@@ -21,10 +24,19 @@ from rtvc.record import StepRow
 from rtvc.summary import METRICS, Metric, Summary
 
 Status = Literal["passed", "failed", "undecided", "no data"]
-Outcome = Literal["met", "missed", "undecided", "void"]
+Outcome = Literal["met", "missed", "undecided", "void", "interrupted"]
 Unit = Literal["s", "%", ""]
 
-EXIT_CODES: dict[Outcome, int] = {"met": 0, "missed": 99, "undecided": 3, "void": 3}
+EXIT_CODES: dict[Outcome, int] = {
+    "met": 0,
+    "missed": 99,
+    "undecided": 3,
+    "void": 3,
+    "interrupted": 3,
+}
+
+UNJUDGED: frozenset[Outcome] = frozenset({"void", "interrupted"})
+"""Outcomes in which nothing is ticked, however good it looks."""
 
 AGGREGATES = ("p50", "p90", "p95", "p99", "max", "mean", "avg")
 """What may follow a timed metric; avg is another name for mean."""
@@ -64,13 +76,34 @@ def _count(run: Summary, counted: int | None) -> Reading:
     return (float(counted) if spoken and counted is not None else None, spoken)
 
 
-TOLD = 3
+TOLD = 2
 """Findings told in the verdict sentence; the table has them all."""
+
+AT_LEAST = "at least"
+"""Judged where n does not support a quantile: what it is not less than, at 99 %."""
+
+STORM = "connect-storm"
+"""The scenario in which speakers only connect."""
 
 _SPOKEN = {
     "barge_in_latency": "barge-in latency",
     "cross_talk": "cross-talk words",
     "wer": "word error rate",
+    "vad_delay": "VAD delay",
+    "llm_ttft": "LLM first token",
+    "tts_ttfb": "TTS first audio",
+    "emit": "sending the transcript",
+    "send": "sending the audio",
+}
+
+_COUNTED = {
+    "connection": "connections",
+    "response_latency": "replies",
+    "barge_in_latency": "interruptions",
+    "generator_lag": "frames",
+    "errors": "attempts",
+    "wer": "words",
+    "late_frames": "frames",
 }
 
 
@@ -104,6 +137,11 @@ class Objective:
         'transcription delay p95'
         """
         return " ".join(filter(None, (spoken(self.metric), self.aggregate)))
+
+    @property
+    def counted(self) -> str | None:
+        """What its samples are; None where they are utterances, as nearly everywhere."""
+        return _COUNTED.get(self.metric)
 
     @property
     def target_text(self) -> str:
@@ -205,21 +243,33 @@ class Verdict:
     measured: float | None
     """What was judged, in seconds, share or count; None without data."""
     judged: str | None
-    """Aggregate judged: the objective's, or "max" where n does not support it."""
+    """Aggregate judged: the objective's, or "max" or AT_LEAST where n does not support it."""
     n: int
     """Samples behind it."""
 
     @property
     def substituted(self) -> bool:
-        """Whether the maximum stood in for a quantile that n does not support."""
+        """Whether something else stood in for a quantile that n does not support."""
         return self.judged != self.objective.aggregate
+
+    @property
+    def few(self) -> bool:
+        """Whether it passed only for want of samples that could say otherwise."""
+        return self.substituted and self.status == "passed"
+
+    @property
+    def bare_text(self) -> str:
+        """What was measured, without its n."""
+        return self.measured_text.partition(", n=")[0]
 
     @property
     def measured_text(self) -> str:
         if self.measured is None:
             return "no data"
         value = self._distinct_from_target(self.measured)
-        return f"max {value}, n={self.n}" if self.substituted else value
+        if not self.substituted or math.isinf(self.measured):
+            return f"{value}, n={self.n}" if self.substituted else value
+        return f"{'≥' if self.judged == AT_LEAST else 'max'} {value}, n={self.n}"
 
     def _distinct_from_target(self, measured: float) -> str:
         """Rounded, but never onto a target that was not hit exactly (499.7 ms is not 500)."""
@@ -237,7 +287,8 @@ class Judgement:
     """What came of a run."""
 
     outcome: Outcome
-    """"met", "missed", "undecided" or "void"; void outweighs missed, missed undecided."""
+    """"met", "missed", "undecided", "void" or "interrupted"; the later outweighs the former,
+    but missed outweighs undecided."""
     sentence: str
     """The verdict, for a person."""
     verdicts: tuple[Verdict, ...]
@@ -264,6 +315,9 @@ def _timed_verdict(objective: Objective, aggregate: str, metric: Metric) -> Verd
     value: float | None = getattr(metric, aggregate)
     if value is not None or metric.max is None:
         return _judged(objective, value, aggregate, metric.n)
+    least = metric.at_least.get(aggregate)
+    if objective.comparison in ("<", "<=") and least is not None and not objective.holds(least):
+        return Verdict(objective, "failed", least, AT_LEAST, metric.n)
     return Verdict(objective, _by_maximum(objective, metric.max), metric.max, "max", metric.n)
 
 
@@ -294,16 +348,25 @@ def judge(summary: Summary, objectives: Sequence[Objective] = DEFAULT) -> Judgem
 
 def _outcome(summary: Summary, verdicts: Iterable[Verdict]) -> Outcome:
     seen = {verdict.status for verdict in verdicts}
+    if summary.interrupted:
+        return "interrupted"
     if not summary.generator.valid:
         return "void"
+    made = summary.connections
+    if made.attempts and not made.ok:
+        return "missed"
     if seen & {"failed", "no data"}:
         return "missed"
     return "undecided" if "undecided" in seen else "met"
 
 
 def _sentence(outcome: Outcome, summary: Summary, verdicts: Sequence[Verdict]) -> str:
+    if outcome == "interrupted":
+        return f"Interrupted {_progress(summary)}: not judged."
     if outcome == "void":
         return f"Void: {summary.generator.reason}, so nothing follows about the server."
+    if not summary.connections.usable and summary.connections.reasons:
+        return f"Missed: no speaker could connect: {_who_said_no(summary)}."
     wanted: dict[Outcome, tuple[Status, ...]] = {
         "met": get_args(Status),
         "missed": ("failed", "no data"),
@@ -312,21 +375,113 @@ def _sentence(outcome: Outcome, summary: Summary, verdicts: Sequence[Verdict]) -
     told = [verdict for verdict in verdicts if verdict.status in wanted[outcome]]
     # What people ask about first comes first.
     told.sort(key=lambda verdict: verdict.objective.metric != "transcription_delay")
-    findings = list(map(finding, told[:TOLD]))
-    if told[TOLD:]:
-        findings.append(f"and {len(told) - TOLD} more")
+    facts = _missed_facts(told, summary) if outcome == "missed" else _facts(told[:1], summary)
     opening = _opening(outcome, summary)
-    return f"{opening}: {', '.join(findings)}." if findings else f"{opening}."
+    return f"{opening}: {'; '.join(facts)}." if facts else f"{opening}."
+
+
+def _progress(summary: Summary) -> str:
+    done_s, planned_s = summary.measured_s, summary.planned_duration_s
+    if not done_s:
+        return "before anything was measured"
+    planned = "" if planned_s is None else f"of {planned_s:g} "
+    return f"after {done_s:.0f} {planned}s"
+
+
+def _who_said_no(summary: Summary) -> str:
+    """The most frequent reason, and who gave it.
+
+    A status is an answer of the server's; all else is said by whoever tried.
+    """
+    first, *others = summary.connections.reasons
+    where = (summary.url or "the server").partition("?")[0]
+    answered = " answered" if first.reason.startswith("HTTP ") else ":"
+    said = f"{where}{answered} {first.reason}"
+    return f"{said} ({first.times} times; {len(others)} other reasons)" if others else said
+
+
+def _missed_facts(told: Sequence[Verdict], summary: Summary) -> list[str]:
+    """Figures that are too large; then answers that never came, with their cause."""
+    causes = _causes(summary)
+    explained = [verdict for verdict in told if causes and _is_loss(verdict)]
+    others = [verdict for verdict in told if verdict not in explained]
+    facts = _facts(others[:TOLD], summary)
+    if others[TOLD:]:
+        facts.append(f"and {len(others) - TOLD} more")
+    if causes and (explained or not told):
+        rate = [v for v in explained if v.objective.metric == "errors"]
+        share = [f"errors {v.measured_text}, target {v.objective.target_text}" for v in rate]
+        facts.append("; ".join(causes[:TOLD]) + "".join(f" ({text})" for text in share))
+    return facts
+
+
+def _is_loss(verdict: Verdict) -> bool:
+    """Whether it was missed because an answer never came."""
+    lost = verdict.objective.metric in ("errors", "finals_missing", "replies_missing")
+    return lost or verdict.measured is None or math.isinf(verdict.measured)
+
+
+def _causes(summary: Summary) -> list[str]:
+    """What never came, connections first: they explain the rest."""
+    made, spoken = summary.connections, summary.utterances
+    causes = []
+    for outcome in ("lost", "refused", "failed"):
+        name = "sessions" if outcome == "lost" else "connections"
+        count = sum(each.times for each in made.reasons if each.outcome == outcome)
+        why = next((each.reason for each in made.reasons if each.outcome == outcome), None)
+        causes += [f"{count} of {made.attempts} {name} {outcome}: {why}"] if count else []
+    said = f"; server said: {made.complaint}" if made.complaint else ""
+    if spoken.finals_missing:
+        causes.append(f"{spoken.finals_missing} of {spoken.spoken} finals missing{said}")
+        said = ""
+    if spoken.replies_missing:
+        missing = f"{spoken.replies_missing} of {spoken.replies_expected} replies missing"
+        causes.append(f"{missing}{said}")
+    return causes
+
+
+def _facts(verdicts: Iterable[Verdict], summary: Summary) -> list[str]:
+    return [_fact(verdict, summary) for verdict in verdicts]
+
+
+def _fact(verdict: Verdict, summary: Summary) -> str:
+    """One figure of the headline, as short as can be.
+
+    >>> _n_text(Verdict(parse_objective("connection_p95<3s"), "passed", 0.2, "max", 7))
+    ' (n=7 connections)'
+    """
+    objective = verdict.objective
+    target = f"target {objective.target_text}"
+    if verdict.measured is None:
+        return f"no data for {objective.name}, {target}"
+    subject = objective.name
+    if verdict.judged == "max" and verdict.substituted:
+        subject = spoken(objective.metric)
+    if summary.scenario == STORM and objective.metric == "connection":
+        # The opening has said what was counted, and how many.
+        aggregate = None if verdict.judged == "max" else objective.aggregate
+        return f"{' '.join(filter(None, (aggregate, verdict.bare_text)))}, {target}"
+    n = _n_text(verdict) if verdict.substituted else ""
+    return f"{subject} {verdict.bare_text}{n}, {target}"
+
+
+def _n_text(verdict: Verdict) -> str:
+    return f" (n={' '.join(filter(None, (str(verdict.n), verdict.objective.counted)))})"
 
 
 def _opening(outcome: Outcome, summary: Summary) -> str:
     model = _named_model(summary)
+    if summary.scenario == STORM:
+        made = f"{summary.connections.attempts} connections, {summary.speakers} at once"
+        return made if outcome == "met" else f"{_OPENINGS[outcome]} with {made}"
     if outcome == "met":
         held = f"{_speakers(summary.connections.concurrent)} held"
         return f"{held} with {model}" if model else held
-    said = "Missed" if outcome == "missed" else "Undecided, too few samples"
-    said += f" with {_speakers(summary.speakers)}"
+    said = f"{_OPENINGS[outcome]} with {_speakers(summary.speakers)}"
     return f"{said} on {model}" if model else said
+
+
+_OPENINGS: dict[Outcome, str] = {"missed": "Missed", "undecided": "Undecided, too few samples"}
 
 
 def _named_model(summary: Summary) -> str | None:

@@ -110,6 +110,28 @@ def quantile_interval(
     return ordered[lower - 1], ordered[upper - 1]
 
 
+def quantile_at_least(values: Sequence[float], q: float, doubt: float = 0.01) -> float | None:
+    """A value below which the q-quantile does not lie, but for a chance of `doubt`.
+
+    One-sided binomial test of a quantile: were the true quantile smaller than the k-th largest
+    sample, at least k of n samples would lie beyond it, with a chance of P(B ≥ k), B
+    binomial(n, 1 − q). k is the smallest count for which that chance is below `doubt`; None if
+    even all n samples would not be enough.
+
+    >>> quantile_at_least([0.1, 0.6, 0.9], 0.95), quantile_at_least([0.9], 0.95)
+    (0.6, None)
+    """
+    n, chance = len(values), 0.0
+    enough = None
+    for count in range(n, 0, -1):
+        chance += _binomial(n, 1 - q, count)
+        # As near to `doubt` as rounding goes is not below it.
+        if chance >= doubt * (1 - 1e-9):
+            break
+        enough = count
+    return None if enough is None else sorted(values)[n - enough]
+
+
 def _enclosing_ranks(n: int, q: float, tail: float) -> tuple[int, int]:
     """Ranks (from 1) l and u with P(B < l) ≤ tail and P(B ≥ u) ≤ tail, B binomial(n, q)."""
     lower, upper, cumulated = 1, n, 0.0

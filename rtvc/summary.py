@@ -7,7 +7,7 @@ improve a quantile.
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,15 @@ from rtvc.record import (
     check_version,
     read_json,
 )
-from rtvc.stats import Histogram, Quantile, mean, quantile, quantile_interval, supports
+from rtvc.stats import (
+    Histogram,
+    Quantile,
+    mean,
+    quantile,
+    quantile_at_least,
+    quantile_interval,
+    supports,
+)
 
 SCHEMA_VERSION = 1
 """Raised when a reader of older summaries would misread newer ones."""
@@ -49,6 +57,9 @@ METRICS = (
     "generator_lag",
 )
 """Every timed metric, in the order in which people ask."""
+
+REASONS = 8
+"""Different reasons why attempts to connect were not ok, kept at most."""
 
 TALKING_S = 1.0
 """Seconds of speech after the first word in which some text must have become visible."""
@@ -83,6 +94,20 @@ class Metric:
     """Seconds: largest of the answers that came; None if none did."""
     mean: float | None
     """Seconds; infinite if one sample is."""
+    at_least: dict[str, float] = field(default_factory=dict)
+    """Seconds, by quantile that n does not support: it is no less, at 99 %; if that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why attempts to connect were not ok."""
+
+    outcome: str
+    """"refused", "failed" or "lost"."""
+    reason: str
+    """One line."""
+    times: int
+    """Attempts that ended so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +126,15 @@ class Connections:
     """Closed by the server mid-run."""
     concurrent: int
     """Largest number of sessions open at once."""
+    reasons: list[Reason] = field(default_factory=list)
+    """Why those that were not ok were not, the most frequent first."""
+    complaint: str | None = None
+    """The first thing the server complained of in a session; None if it did not."""
+
+    @property
+    def usable(self) -> int:
+        """Those that came to be a session."""
+        return self.ok + self.lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +276,7 @@ class Summary:
     duration_s: float | None
     """Length of the run; None if nothing was recorded."""
     cut_off: bool
-    """Whether the run ended before it was closed."""
+    """Whether the run ended before its time: it was interrupted, or never closed."""
     speakers: int
     """Simulated speakers that tried to connect."""
     model: str | None
@@ -269,6 +303,16 @@ class Summary:
     """Typical turns taken apart; empty if the server sends none."""
     steps: list[StepRow] = field(default_factory=list)
     """Steps of a search for the capacity; the other figures are those of one of them."""
+    interrupted: bool = False
+    """Whether somebody stopped the run: then nothing is judged."""
+    planned_duration_s: float | None = None
+    """Seconds that were to be measured after the warm-up; None if that was left open."""
+    measured_s: float | None = None
+    """Seconds that were; None if nothing was recorded."""
+    scenario: str | None = None
+    """What the speakers did; None if not recorded."""
+    url: str | None = None
+    """The server; None if not recorded."""
 
 
 def summarize(run: Run, step: StepRow | None = None) -> Summary:
@@ -284,7 +328,7 @@ def summarize(run: Run, step: StepRow | None = None) -> Summary:
         schema_version=SCHEMA_VERSION,
         started_at=run.manifest.started_at,
         duration_s=_duration(run),
-        cut_off=run.cut_off,
+        cut_off=run.cut_off or run.manifest.interrupted,
         speakers=len({row.speaker for row in run.attempts}),
         model=run.manifest.model,
         model_kind=run.manifest.model_kind,
@@ -294,11 +338,29 @@ def summarize(run: Run, step: StepRow | None = None) -> Summary:
         utterances=utterances,
         accuracy=_accuracy(turns) if run.manifest.text_observable else _not_observable(turns),
         errors=_errors(connections, utterances),
-        generator=_generator(run.generator, lag),
+        generator=_generator(run.generator, lag, refused=_nobody_came(connections)),
         segments=_segments(server_turns),
         stacks=_stacks(server_turns),
         steps=run.steps,
+        interrupted=run.manifest.interrupted,
+        planned_duration_s=run.manifest.planned_duration_s,
+        measured_s=_measured_s(run),
+        scenario=_text(run.manifest.settings.get("scenario")),
+        url=run.manifest.url,
     )
+
+
+def _measured_s(run: Run) -> float | None:
+    """Without the warm-up, and without the last words after the planned end."""
+    length_s, warm_up_s = _duration(run), run.manifest.settings.get("warm_up_s")
+    if length_s is None:
+        return None
+    measured_s = max(0.0, length_s - (warm_up_s if isinstance(warm_up_s, int | float) else 0.0))
+    return min(measured_s, run.manifest.planned_duration_s or measured_s)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def during(run: Run, step: StepRow) -> Run:
@@ -395,7 +457,18 @@ def _metric(values: Iterable[float | None]) -> Metric:
         max=max(samples, default=None),
         max_observed=max(came, default=None),
         mean=mean(samples),
+        at_least=_at_least(samples),
     )
+
+
+def _at_least(samples: Sequence[float]) -> dict[str, float]:
+    n = len(samples)
+    bounds = {
+        name: quantile_at_least(samples, q)
+        for name, q in {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}.items()
+        if not supports(n, q)
+    }
+    return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 def _lag_metric(lag: Histogram) -> Metric:
@@ -426,7 +499,16 @@ def _connections(rows: Sequence[ConnectionRow]) -> Connections:
         failed=outcomes.count("failed"),
         lost=outcomes.count("lost"),
         concurrent=_concurrent(rows),
+        reasons=_reasons(rows),
+        complaint=next((row.reason for row in rows if row.outcome == "ok" and row.reason), None),
     )
+
+
+def _reasons(rows: Sequence[ConnectionRow]) -> list[Reason]:
+    counted = Counter(
+        (row.outcome, row.reason or "no reason given") for row in rows if row.outcome != "ok"
+    )
+    return [Reason(*why, times) for why, times in counted.most_common(REASONS)]
 
 
 def _concurrent(rows: Sequence[ConnectionRow]) -> int:
@@ -520,11 +602,16 @@ def _merged_lag(run: Run) -> Histogram:
     return merged
 
 
-def _generator(rows: Sequence[GeneratorRow], lag: Histogram) -> Generator:
+def _nobody_came(connections: Connections) -> bool:
+    return connections.attempts > 0 and not connections.usable
+
+
+def _generator(rows: Sequence[GeneratorRow], lag: Histogram, *, refused: bool) -> Generator:
+    """Where nobody was let in there was nothing to be late with."""
     frames = sum(row.frames for row in rows)
     late = sum(row.late_frames for row in rows)
     lag_p99, cpu = lag.quantile(0.99), _busiest_cpu(rows)
-    reason = _void_reason(lag_p99, cpu)
+    reason = None if refused else _void_reason(lag_p99, cpu)
     oversleeps = [row.loop_lag_max_s for row in rows if row.loop_lag_max_s is not None]
     return Generator(
         valid=reason is None,

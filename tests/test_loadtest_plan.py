@@ -65,7 +65,7 @@ def test_a_storm_is_judged_by_its_connections_only(tmp_path: Path) -> None:
         (Wish("127.0.0.1:8000"), "expected a URL"),
         (Wish("ftp://box"), "expected a URL"),
         (Wish(URL, speakers=0), "expected 1 to"),
-        (Wish(URL, duration_s=0), "expected a duration"),
+        (Wish(URL, duration_s=0), "expected a --duration of more than 0 s"),
         (Wish(URL, ramp_s=-1), "expected --ramp"),
         (Wish(URL, warm_up_s=float("nan")), "expected --warm-up"),
         (Wish(URL, scenario="shouting"), "expected a scenario"),

@@ -220,7 +220,7 @@ def test_a_column_of_a_later_version_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="expected a run directory"):
+    with pytest.raises(RecordError, match="this is no run folder"):
         load_run(tmp_path)
 
 

@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import fields, replace
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -18,7 +18,9 @@ from rtvc.report.definitions import DEFINITIONS
 from rtvc.report.figures import Figure, capacity_figure, figures, segment_class
 from rtvc.report.steps import step_rows
 from rtvc.slo import (
+    UNJUDGED,
     Judgement,
+    Objective,
     Outcome,
     Unit,
     Verdict,
@@ -43,17 +45,21 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 REPORT_FILE = "report.html"
 
+HALF_LOST = 0.5
+"""Word error rate above which it is doubtful that the model is one for this speech."""
+
 MARKS = {"passed": "✓", "failed": "✗", "undecided": "?", "no data": "✗"}
 """As k6 draws them."""
 
 VOID_MARK = "–"
-"""Beside every objective of a void run."""
+"""Beside every objective of a run that is void or was interrupted."""
 
 OUTCOMES: dict[Outcome, str] = {
     "met": "Targets met",
     "missed": "Targets missed",
     "undecided": "Undecided",
     "void": "Void",
+    "interrupted": "Interrupted",
 }
 
 SEARCH_OUTCOMES: dict[Outcome, str] = {
@@ -61,21 +67,35 @@ SEARCH_OUTCOMES: dict[Outcome, str] = {
     "missed": "Targets missed",
     "undecided": "Undecided",
     "void": "Void",
+    "interrupted": "Interrupted",
 }
+
+_UNIT = re.compile(r"(?<=\d) (?=(?:ms|s|%)(?!\w))|(?<=[<>≤≥=]) (?=\d)")
 
 WORST = 8
 """Utterances listed with their words."""
 
 
-def build_report(run_dir: Path, *, with_text: bool | None = None) -> Path:
+def unbroken(text: str) -> str:
+    """The same with spaces inside "500 ms" and "< 500 ms" at which no line is broken."""
+    return _UNIT.sub("\N{NO-BREAK SPACE}", text)
+
+
+def build_report(
+    run_dir: Path,
+    *,
+    with_text: bool | None = None,
+    objectives: Sequence[Objective] | None = None,
+) -> Path:
     """Write report.html, figures/*.svg and summary.json; returns the page's path.
 
-    `with_text` None shows texts unless the corpus is somebody's recordings.
+    `with_text` None shows texts unless the corpus is somebody's recordings; `objectives` None
+    judges by those that the run was made with.
     """
     run = load_run(Path(run_dir))
     step = telling_step(run.steps)
     summary = summarize(run, step)
-    judgement = judge(summary, _objectives(run))
+    judgement = judge(summary, _objectives(run) if objectives is None else objectives)
     target_s = _delay_target(judgement)
     # The page of a search is that of one of its steps, with the search above it.
     part = run if step is None else _from_zero(during(run, step), step.measured_from_s)
@@ -173,13 +193,19 @@ def _context(
     return {
         "css": _css("figures.css", "report.css"),
         "judgement": judgement,
+        "sentence": unbroken(judgement.sentence),
         "outcome": (SEARCH_OUTCOMES if summary.steps else OUTCOMES)[judgement.outcome],
         "facts": _facts(run.manifest, summary),
         "notices": _notices(run, summary),
         "targets": [
-            _target_row(verdict, void=judgement.outcome == "void") for verdict in judgement.verdicts
+            _target_row(verdict, judged=judgement.outcome not in UNJUDGED)
+            for verdict in judgement.verdicts
         ],
-        "delays": [_delay_row(name, metric) for name, metric in summary.metrics.items()],
+        "delays": [
+            _delay_row(name, metric)
+            for name, metric in summary.metrics.items()
+            if metric.n or metric.missing
+        ],
         "figures": drawn,
         "legend": _legend(summary),
         "segments": _segment_rows(summary),
@@ -187,7 +213,7 @@ def _context(
         "worst": _worst(run) if texts else [],
         "texts_left_out": not texts,
         "connections": _connection_numbers(summary),
-        "reasons": _reasons(run),
+        "reasons": _reasons(summary),
         "generator": _generator_numbers(summary),
         "environment": _environment(run.manifest),
         "details": _details(run.manifest),
@@ -234,23 +260,27 @@ def _notices(run: Run, summary: Summary) -> list[str]:
             "Measured with synthetic weights: they cost what the real model costs, and what they "
             "write means nothing. Delays are real; what was heard is not observable."
         )
-    if summary.cut_off:
+    if summary.interrupted:
+        notices.append("The run was interrupted; what it had recorded is shown and not judged.")
+    elif summary.cut_off:
         notices.append("The run was cut off before its end; what it had recorded is shown.")
+    if summary.accuracy.wer is not None and summary.accuracy.wer > HALF_LOST:
+        notices.append("Almost nothing was understood: is this the right model for this speech?")
     if run.manifest.colocated:
         notices.append("Server and load generator shared one machine and competed for its cores.")
     return notices
 
 
-def _target_row(verdict: Verdict, *, void: bool) -> dict[str, Any]:
-    """In a void run nothing is ticked, however good it looks."""
+def _target_row(verdict: Verdict, *, judged: bool) -> dict[str, Any]:
+    """In a run that is not judged nothing is ticked, however good it looks."""
     return {
-        "kind": "unjudged" if void else verdict.status.replace(" ", "-"),
-        "mark": VOID_MARK if void else MARKS[verdict.status],
-        "status": "not judged" if void else verdict.status,
+        "kind": verdict.status.replace(" ", "-") if judged else "unjudged",
+        "mark": MARKS[verdict.status] if judged else VOID_MARK,
+        "status": verdict.status if judged else "not judged",
         "name": verdict.objective.name,
-        "target": verdict.objective.target_text,
-        "measured": verdict.measured_text.partition(", n=")[0],
-        "n": f"{verdict.n:,}",
+        "target": unbroken(verdict.objective.target_text),
+        "measured": unbroken(verdict.bare_text),
+        "n": " ".join(filter(None, (f"{verdict.n:,}", verdict.objective.counted))),
         "fill": _fill(verdict),
     }
 
@@ -357,16 +387,12 @@ def _generator_numbers(summary: Summary) -> list[dict[str, str]]:
     ]
 
 
-def _reasons(run: Run) -> list[dict[str, Any]]:
-    counted = Counter(
-        (row.outcome, row.reason or "no reason given")
-        for row in run.attempts
-        if row.outcome != "ok"
-    )
-    return [
-        {"outcome": outcome, "reason": reason, "times": times}
-        for (outcome, reason), times in counted.most_common(WORST)
-    ]
+def _reasons(summary: Summary) -> list[dict[str, Any]]:
+    made = summary.connections
+    rows: list[dict[str, Any]] = [asdict(reason) for reason in made.reasons]
+    if made.complaint:
+        rows.append({"outcome": "complaint", "reason": made.complaint, "times": "first"})
+    return rows
 
 
 def _worst(run: Run) -> list[dict[str, Any]]:

@@ -1,13 +1,13 @@
 """The verdict in a terminal: marks as k6 draws them, n beside each figure."""
 
-from collections.abc import Sequence
+import textwrap
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rtvc.report.page import MARKS, VOID_MARK
-from rtvc.slo import Judgement, Outcome, Status, Verdict
+from rtvc.report.page import HALF_LOST, MARKS, VOID_MARK, unbroken
+from rtvc.slo import UNJUDGED, Judgement, Outcome, Status, Verdict, shown
 from rtvc.summary import Summary
 
 _STATUS_STYLES: dict[Status, str] = {
@@ -22,35 +22,65 @@ _OUTCOME_STYLES: dict[Outcome, str] = {
     "missed": "bold red",
     "undecided": "bold yellow",
     "void": "bold yellow",
+    "interrupted": "bold yellow",
 }
 
 
-def verdict_table(summary: Summary, verdicts: Sequence[Verdict]) -> RenderableType:
-    """One line an objective, then what the figures were measured with."""
+def verdict_table(summary: Summary, judgement: Judgement) -> RenderableType:
+    """One line an objective, then what was understood and with what it was measured."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column("objective", no_wrap=True)
     table.add_column("measured", justify="right", no_wrap=True)
     table.add_column("target", no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
-    for verdict in verdicts:
-        table.add_row(*_cells(verdict, void=not summary.generator.valid))
+    for verdict in judgement.verdicts:
+        table.add_row(*_cells(verdict, judged=judgement.outcome not in UNJUDGED))
     return Group(table, *_notes(summary))
 
 
-def _cells(verdict: Verdict, *, void: bool) -> list[Text]:
-    style = "dim" if void else _STATUS_STYLES[verdict.status]
+def _cells(verdict: Verdict, *, judged: bool) -> list[Text]:
+    style = _STATUS_STYLES[verdict.status] if judged else "dim"
     return [
-        Text(VOID_MARK if void else MARKS[verdict.status], style),
+        Text(MARKS[verdict.status] if judged else VOID_MARK, style),
         Text(verdict.objective.name),
-        Text(verdict.measured_text.partition(", n=")[0], style),
+        Text(verdict.bare_text, style),
         Text(verdict.objective.target_text),
-        Text(f"n={verdict.n}", "dim"),
+        _n_cell(verdict, judged=judged),
     ]
 
 
+def _n_cell(verdict: Verdict, *, judged: bool) -> Text:
+    n = " ".join(filter(None, (f"n={verdict.n}", verdict.objective.counted)))
+    return Text(f"few samples: {n}", "yellow") if judged and verdict.few else Text(n, "dim")
+
+
+def _accuracy(summary: Summary) -> list[Text]:
+    """Speed counts only beside accuracy, whatever the objectives ask for."""
+    heard, spoken = summary.accuracy, summary.utterances
+    if not spoken.spoken:
+        return []
+    parts = [_words(summary), f"{spoken.finals_missing} of {spoken.spoken} finals lost"]
+    parts.append(f"{spoken.cut_utterances} cut by a premature final")
+    if heard.cross_talk_words is not None:
+        parts.append(f"{heard.cross_talk_words} words of cross-talk")
+    lines = [Text("heard: " + ", ".join(parts))]
+    if heard.wer is not None and heard.wer > HALF_LOST:
+        doubt = "almost nothing was understood: is this the right model for this speech?"
+        lines.append(Text(doubt, "bold black on yellow"))
+    return lines
+
+
+def _words(summary: Summary) -> str:
+    heard = summary.accuracy
+    if heard.wer is None:
+        return "WER not observable"
+    kinds = f"{heard.substitutions} S, {heard.deletions} D, {heard.insertions} I"
+    return f"WER {shown(heard.wer, '%')} ({kinds} of {heard.reference_words} words)"
+
+
 def _notes(summary: Summary) -> list[Text]:
-    notes = []
+    notes = _accuracy(summary)
     if not summary.generator.valid:
         notes.append(Text(f"void: {summary.generator.reason}", "yellow"))
     if summary.self_test:
@@ -61,7 +91,19 @@ def _notes(summary: Summary) -> list[Text]:
     return notes
 
 
-def verdict_panel(summary: Summary, judgement: Judgement) -> RenderableType:
-    """The table and, last, where the eye ends up, the sentence."""
-    sentence = Text(judgement.sentence, _OUTCOME_STYLES[judgement.outcome])
-    return Group(verdict_table(summary, judgement.verdicts), Text(""), sentence)
+def verdict_panel(
+    summary: Summary, judgement: Judgement, width: int | None = None
+) -> RenderableType:
+    """The table and, last, where the eye ends up, the sentence; `width` None: on one line."""
+    sentence = judgement.sentence
+    if width is not None:
+        # A number and its unit stay on one line.
+        kept = "\n".join(textwrap.wrap(unbroken(sentence), width, break_long_words=False))
+        sentence = kept.replace("\N{NO-BREAK SPACE}", " ")
+    last = Text(sentence, _OUTCOME_STYLES[judgement.outcome])
+    return Group(verdict_table(summary, judgement), Text(""), last)
+
+
+def terminal_width(console: Console) -> int | None:
+    """None where lines are read by a program, or by nobody yet."""
+    return console.width if console.is_terminal else None
