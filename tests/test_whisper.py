@@ -1,9 +1,11 @@
 """Whisper on the model that ships: accurate, silent on silence, the same alone and in company."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from rtvc.clock import SystemClock
 from rtvc.errors import ModelError
 from rtvc.speech.corpus import Clip, builtin_clips
 from rtvc.stt import whisper
-from rtvc.stt.guards import RawAnswer, guarded, is_silent, without_repetition
+from rtvc.stt.guards import RawAnswer, doubts, guarded, is_silent, without_repetition
 from rtvc.stt.models import SELFTEST_PATH
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, AudioArray, Hypothesis, Job, JobKind
 from rtvc.stt.whisper import WhisperTranscriber
@@ -391,3 +393,117 @@ def test_a_batch_shares_as_many_settled_tokens_as_all_have() -> None:
     told = selftest().transcribe([partial_of(first, "purple elephants"), partial_of(second, None)])
     assert not told[0].text.startswith("purple")
     assert [answer.batch_size for answer in told] == [2, 2]
+
+
+# Doubted answers, on a fake that says what it is told to
+
+
+class ToldModel:
+    """Says one text after the other, and keeps how much context and luck each was asked with."""
+
+    is_multilingual = False
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = list(texts)
+        self.contexts: list[int] = []
+        self.temperatures: list[object] = []
+
+    def encode(self, features: Any) -> object:
+        self.contexts.append(features.shape[2])
+        return features
+
+    def generate(
+        self, encoded: Any, prompts: list[list[int]], **options: object
+    ) -> list[SimpleNamespace]:
+        self.temperatures.append(options.get("sampling_temperature", 0.0))
+        return [self._say() for _ in prompts]
+
+    def _say(self) -> SimpleNamespace:
+        vocabulary = tokenizers.Tokenizer.from_file(str(SELFTEST_PATH / "tokenizer.json"))
+        ids = vocabulary.encode(" " + self.texts.pop(0)).ids
+        return SimpleNamespace(sequences_ids=[ids], scores=[-0.2], no_speech_prob=0.1)
+
+
+def told(context: whisper.EncoderContext, *texts: str) -> tuple[WhisperTranscriber, ToldModel]:
+    fake = ToldModel(*texts)
+    transcriber = WhisperTranscriber(SELFTEST_PATH, clock=SystemClock(), encoder_context=context)
+    transcriber._whisper = SimpleNamespace(
+        model=fake,
+        hf_tokenizer=tokenizers.Tokenizer.from_file(str(SELFTEST_PATH / "tokenizer.json")),
+        feature_extractor=lambda audio: np.zeros((80, len(audio) // 160), np.float32),
+    )
+    return transcriber, fake
+
+
+RUNAWAY = "the door " * 8
+LOUD = np.full(2 * SAMPLE_RATE_HZ, 0.1, np.float32)
+
+
+def test_a_short_context_that_is_doubted_is_done_over_in_full() -> None:
+    transcriber, fake = told("guarded", RUNAWAY, "open the door")
+    answer = transcriber.transcribe([make_job(LOUD)])[0]
+    assert (answer.text, answer.guards) == ("open the door", ("full_context",))
+    assert fake.contexts == [250, 3000]
+    assert fake.temperatures == [0.0, 0.0]
+
+
+def test_a_short_context_that_nobody_doubts_is_done_once() -> None:
+    transcriber, fake = told("guarded", "open the door")
+    assert transcriber.transcribe([make_job(LOUD)])[0].guards == ()
+    assert fake.contexts == [250]
+
+
+def test_only_the_doubted_of_a_batch_are_done_over() -> None:
+    transcriber, _fake = told("guarded", "one", RUNAWAY, "three", "two")
+    answers = transcriber.transcribe([make_job(LOUD)] * 3)
+    assert [answer.text for answer in answers] == ["one", "two", "three"]
+    assert [answer.guards for answer in answers] == [(), ("full_context",), ()]
+
+
+def test_a_doubted_final_gets_one_more_try_and_the_better_answer_counts() -> None:
+    transcriber, fake = told("full", RUNAWAY, "open the door")
+    answer = transcriber.transcribe([make_job(LOUD)])[0]
+    assert (answer.text, answer.guards) == ("open the door", ("second_try",))
+    assert fake.temperatures == [0.0, 0.4]
+
+
+def test_a_second_try_that_is_no_better_changes_nothing() -> None:
+    transcriber, fake = told("full", RUNAWAY, "no " * 40)
+    answer = transcriber.transcribe([make_job(LOUD)])[0]
+    assert answer.text == "the door"
+    assert answer.guards == ("second_try", "repetition")
+    assert len(fake.temperatures) == 2
+
+
+def test_a_partial_is_never_worth_a_second_try() -> None:
+    transcriber, fake = told("full", RUNAWAY)
+    job = Job("a", "1", JobKind.PARTIAL, 1, LOUD, 0.0)
+    assert transcriber.transcribe([job])[0].guards == ("repetition",)
+    assert fake.temperatures == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (answer("turn it on"), ()),
+        (answer(""), ()),
+        (answer("thanks", no_speech_prob=0.7, avg_logprob=-1.2), ()),
+        (answer("turn it on", avg_logprob=-1.2), ("unlikely",)),
+        (answer("see you " * 20, tokens=50), ("runaway", "repetition", "compression")),
+        (replace(answer("a b c d e f g h", tokens=20), audio_s=1.0), ("pace",)),
+        (replace(answer("a b", tokens=5), audio_s=0.3), ()),
+    ],
+)
+def test_doubts(raw: RawAnswer, found: tuple[str, ...]) -> None:
+    assert doubts(raw) == found
+
+
+@given(st.integers(1, 30), st.sampled_from([0.5, 1.0]))
+def test_short_contexts_come_in_few_lengths_and_hold_all_audio(
+    seconds: int, headroom_s: float
+) -> None:
+    transcriber = WhisperTranscriber(SELFTEST_PATH, clock=SystemClock(), headroom_s=headroom_s)
+    frames = transcriber._context_frames(seconds * 100 - 7)
+    assert frames % 50 == 0
+    assert min(seconds * 100 - 7 + headroom_s * 100, 3000) <= frames <= 3000
+    assert frames >= 200
