@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from rtvc.stt.headroom import BatchCost, LoadMeter
+from rtvc.stt.headroom import BatchCost, LoadMeter, partial_workers
 from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 
@@ -93,7 +93,8 @@ class Simulation:
     def __init__(self, world: World) -> None:
         self.world = world
         self.random = random.Random(world.seed)
-        self.scheduler = Scheduler(world.limits)
+        reserved = replace(world.limits, partial_batches=partial_workers(world.workers))
+        self.scheduler = Scheduler(reserved)
         self.meter = LoadMeter(world.workers, world.limits.max_batch, prior=world.urgent)
         self.outcome = Outcome()
         self.now_s = 0.0
@@ -182,9 +183,6 @@ class Simulation:
         if self.now_s - at_s >= 0.25:
             advice = self.meter.advise(self.now_s)
             self._advised = (self.now_s, advice)
-            self.scheduler.limits = replace(
-                self.scheduler.limits, partial_batches=advice.partial_workers
-            )
         return max(self.world.interval_s, advice.partial_interval_s)
 
     # The engine.

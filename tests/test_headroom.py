@@ -86,10 +86,9 @@ def test_finals_that_are_late_already_close_the_door() -> None:
     assert headroom_sessions(replace(LOAD, urgent_delay_s=TARGETS.delay_s), TARGETS) == 0
 
 
-@pytest.mark.parametrize(("partial_s", "expected"), [(0.05, 2), (0.4, 1)])
-def test_a_worker_is_kept_free_of_long_batches(partial_s: float, expected: int) -> None:
-    load = replace(LOAD, max_batch=1, partial=BatchCost(0.0, partial_s))
-    assert partial_workers(load, TARGETS) == expected
+@pytest.mark.parametrize(("workers", "expected"), [(1, 1), (2, 1), (8, 7)])
+def test_a_worker_is_kept_free_for_finals(workers: int, expected: int) -> None:
+    assert partial_workers(workers) == expected
 
 
 def test_the_cost_of_a_batch_is_learned() -> None:

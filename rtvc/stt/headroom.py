@@ -105,8 +105,6 @@ class Advice:
     """Between two partials of a session."""
     headroom_sessions: float | None
     """More sessions that fit; None: nothing was measured yet."""
-    partial_workers: int
-    """Workers that partials may take."""
 
 
 def partial_interval_s(load: Load, targets: Targets) -> float:
@@ -121,9 +119,7 @@ def partial_interval_s(load: Load, targets: Targets) -> float:
     0.94
     """
     urgent = load.urgent_per_s * load.urgent.job_s(load.urgent_batch)
-    spare = min(
-        targets.partial_share * load.workers - urgent, 0.85 * partial_workers(load, targets)
-    )
+    spare = min(targets.partial_share * load.workers - urgent, 0.85 * partial_workers(load.workers))
     if spare <= 0:
         return targets.slowest_interval_s
     needed_s = load.talking * load.partial.job_s(load.partial_batch) / spare
@@ -148,10 +144,9 @@ def headroom_sessions(load: Load, targets: Targets) -> float:
     return max(fitting - load.sessions, 0.0)
 
 
-def partial_workers(load: Load, targets: Targets) -> int:
-    """Workers that partials may take: one is kept free of batches that would hold up a final."""
-    short = load.partial.batch_s(load.max_batch) <= 0.25 * targets.delay_s
-    return load.workers if short else max(load.workers - 1, 1)
+def partial_workers(workers: int) -> int:
+    """Workers that partials may take: one is kept free for finals, where there is a second."""
+    return max(workers - 1, 1)
 
 
 def fits(sessions: float, load: Load, targets: Targets) -> bool:
@@ -162,20 +157,20 @@ def fits(sessions: float, load: Load, targets: Targets) -> bool:
     urgent = urgent_per_s * load.urgent.job_s(load.max_batch)
     if urgent + partial > targets.full_share * load.workers:
         return False
-    if partial > targets.full_share * partial_workers(load, targets):
+    if partial > targets.full_share * partial_workers(load.workers):
         return False
-    delay_s = urgent_delay_s(urgent_per_s, partial, load, targets)
+    delay_s = urgent_delay_s(urgent_per_s, partial, load)
     return delay_s <= targets.planned_share * targets.delay_s
 
 
-def urgent_delay_s(urgent_per_s: float, partial: float, load: Load, targets: Targets) -> float:
+def urgent_delay_s(urgent_per_s: float, partial: float, load: Load) -> float:
     """95th percentile of asked → answered at this rate; infinite where they would pile up.
 
     `partial`: workers that partials keep busy.
     """
     workers, blocking = float(load.workers), partial
-    if partial_workers(load, targets) < load.workers:
-        # Long batches of partials: what they keep busy is nearly as good as not there.
+    if partial_workers(load.workers) < load.workers:
+        # What partials keep busy is nearly as good as not there.
         workers, blocking = workers - 0.85 * partial, 0.0
     one_by_one_s = _queued_delay_s(urgent_per_s, blocking, workers, load)
     return min(one_by_one_s, _gathered_delay_s(urgent_per_s, workers, load))
@@ -190,7 +185,7 @@ def _queued_delay_s(urgent_per_s: float, partial: float, workers: float, load: L
     used = min((urgent + partial) / workers, 1.0)
     all_busy = used ** (math.sqrt(2 * (workers + 1)) - 1)
     partial_s = load.partial.batch_s(load.partial_batch)
-    left_s = (urgent * mean_s + partial * partial_s) / (urgent + partial)
+    left_s = (urgent * mean_s + partial * partial_s) / max(urgent + partial, 1e-9)
     noise = (1 + load.urgent_variation**2) / 2
     if_busy_s = noise * left_s / (workers - urgent)
     wait_s = if_busy_s * max(math.log(20 * all_busy), 0.0) if all_busy > 0 else 0.0
@@ -348,7 +343,7 @@ class LoadMeter:
         self._interval_s = partial_interval_s(load, self.targets)
         known = load.urgent.batch_s(1) > 0
         headroom = headroom_sessions(load, self.targets) if known else None
-        return Advice(self._interval_s, headroom, partial_workers(load, self.targets))
+        return Advice(self._interval_s, headroom)
 
     def load(self, now_s: float) -> Load:
         self._integrate(now_s)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from rtvc.clock import Clock
 from rtvc.errors import EngineDied, ModelError, TranscriberError
-from rtvc.stt.headroom import Advice, LoadMeter
+from rtvc.stt.headroom import Advice, LoadMeter, partial_workers
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
 from rtvc.stt.process import EngineProcess, resident_bytes
 from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
@@ -98,7 +98,7 @@ class ProcessEngine:
         self._job_s = 0.0
         self._sessions: set[str] = set()
         self._meter = LoadMeter(1, 1)
-        self._advice = Advice(0.0, None, 1)
+        self._advice = Advice(0.0, None)
         self._advised_at_s = 0.0
         self._memory_bytes: int | None = None
 
@@ -193,7 +193,9 @@ class ProcessEngine:
             _post(loop, self._change, "starting", progress, detail)
 
         self._plan = plan = await _in_daemon_thread(lambda: self._prepare(report))
-        self._scheduler = Scheduler(plan.limits)
+        self._scheduler = Scheduler(
+            replace(plan.limits, partial_batches=partial_workers(plan.workers))
+        )
         self._status = replace(
             self._status,
             model=plan.model,
@@ -257,9 +259,6 @@ class ProcessEngine:
             self._advised_at_s = now_s
             self._advice = self._meter.advise(now_s)
             self._memory_bytes = resident_bytes(self.pid)
-            limits = self._scheduler.limits
-            workers = self._advice.partial_workers
-            self._scheduler.limits = replace(limits, partial_batches=workers)
         return self._advice
 
     def _dispatch(self) -> None:
