@@ -82,6 +82,10 @@ class SttSettings(_Section):
     """Utterances in one inference; None: found for the machine."""
     language: str | None = None
     """ISO-639-1; None: the model's own, or what the client says."""
+    prompt: str | None = None
+    """Context that every transcription leans on, unless the client gives its own."""
+    hotwords: str | None = None
+    """Names and rare words that may be said; told to the model beside any prompt."""
     sharing: Literal["shared", "pool", "per-session"] = "shared"
     """One engine for everyone, a few of them, or one loaded for each session."""
     pool_size: Annotated[int, Field(ge=1, le=64)] = 2
@@ -89,6 +93,14 @@ class SttSettings(_Section):
     encoder_context: Literal["auto", "full", "short", "guarded"] = "auto"
     """What the encoder sees: 30 s, the audio alone, or the latter checked; "auto": as the
     weights were trained."""
+
+    def context(self, prompt: str | None) -> str | None:
+        """What the model is told beforehand, given the client's own prompt.
+
+        >>> SttSettings(prompt="A call.", hotwords="Ada Lovelace").context("A lecture.")
+        'Ada Lovelace A lecture.'
+        """
+        return " ".join(filter(None, (self.hotwords, prompt or self.prompt))) or None
 
 
 class TurnSettings(_Section):

@@ -156,3 +156,19 @@ def test_a_process_of_ours_can_be_kept_from_the_users_settings(
     found = environment_without_settings()
     assert "RTVC_SERVE_TLS" not in found
     assert found["KEPT"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "told"),
+    [
+        ({}, None, None),
+        ({"prompt": "A call."}, None, "A call."),
+        ({"prompt": "A call."}, "A lecture.", "A lecture."),
+        ({"hotwords": "Ada"}, None, "Ada"),
+        ({"prompt": "A call.", "hotwords": "Ada"}, "A lecture.", "Ada A lecture."),
+    ],
+)
+def test_hotwords_are_told_beside_the_clients_prompt_or_ours(
+    ours: dict[str, str], theirs: str | None, told: str | None
+) -> None:
+    assert load_settings({"stt": ours}, environment={}).stt.context(theirs) == told

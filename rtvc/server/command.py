@@ -73,6 +73,12 @@ def serve(
     language: Annotated[
         str | None, _flag("--language", _STT, "ISO-639-1, such as en [the model's own]")
     ] = None,
+    prompt: Annotated[
+        str | None, _flag("--prompt", _STT, "Context for every transcription [the client's]")
+    ] = None,
+    hotwords: Annotated[
+        str | None, _flag("--hotwords", _STT, "Names and rare words that may be said")
+    ] = None,
     host: Annotated[str | None, _flag("--host", _SERVER, "Address [127.0.0.1]")] = None,
     port: Annotated[int | None, _flag("--port", _SERVER, "Port, 0 for any free one [8000]")] = None,
     max_sessions: Annotated[
@@ -134,6 +140,8 @@ def serve(
             "threads_per_worker": threads,
             "max_batch": max_batch,
             "language": language,
+            "prompt": prompt,
+            "hotwords": hotwords,
             "sharing": sharing,
             "pool_size": pool_size,
             "encoder_context": encoder_context,

@@ -235,7 +235,7 @@ class Listener:
             audio=request.audio,
             enqueued_at_s=now_s,
             language=self.language,
-            prompt=self.prompt,
+            prompt=self._services.settings.stt.context(self.prompt),
             prefix=request.prefix,
         )
 

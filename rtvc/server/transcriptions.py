@@ -120,7 +120,7 @@ async def _answers(
             audio=part,
             enqueued_at_s=services.clock.now(),
             language=wanted.language or services.settings.stt.language,
-            prompt=wanted.prompt,
+            prompt=services.settings.stt.context(wanted.prompt),
             offset_s=offset_s,
             words=wanted.words,
             temperature=wanted.temperature,
