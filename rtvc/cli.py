@@ -1,6 +1,7 @@
 """The command line: assembles the verbs; each loads its package only when called."""
 
 import importlib
+import inspect
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -29,7 +30,10 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
-        help="Operations and profiling toolkit for real-time voice chat, with a reference server.",
+        help=(
+            "Measure real-time voice chat: how soon and how well a server answers, where the time "
+            "goes, and how many speakers it holds. Comes with a reference server."
+        ),
     )
     app.callback(invoke_without_command=True)(_top)
     for verb, (module, text) in VERBS.items():
@@ -38,8 +42,14 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=verb)
         else:
-            app.command(verb, help=None if chosen else text)(command)
+            app.command(verb, help=_reflowed(command.__doc__ or text) if chosen else text)(command)
     return app
+
+
+def _reflowed(documentation: str) -> str:
+    """Paragraphs on one line each: the terminal breaks them where it ends, and nowhere else."""
+    paragraphs = inspect.cleandoc(documentation).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _top(

@@ -4,10 +4,11 @@
 line. Settings are read once, frozen, and handed down.
 """
 
+import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +17,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from rtvc.errors import UsageError
 
 _PREFIX = "RTVC_"
+DEFAULT_FILE = Path("rtvc.toml")
+"""Read where no other file is named."""
+
 FLAT_OUT_INTERVAL_S = 0.03
 """Audio between the answer to one partial and the next, when they are made flat out."""
 
@@ -191,13 +195,24 @@ def load_settings(
     Raises:
         UsageError: a file that cannot be read, a name that is unknown, a value that is wrong.
     """
-    merged = _from_toml(toml)
-    _merge(merged, _from_environment(os.environ if environment is None else environment))
-    _merge(merged, flags or {})
+    file = _from_toml(toml)
+    variables = _from_environment(os.environ if environment is None else environment)
+    merged: dict[str, dict[str, Any]] = {}
+    for layer in (file, variables, flags or {}):
+        _merge(merged, layer)
+
+    def written(section: str, key: str) -> str:
+        """Where a setting was given, as its writer knows it."""
+        if (flags or {}).get(section, {}).get(key) is not None:
+            return f"setting {section}.{key}"
+        if key in variables.get(section, {}):
+            return f"{_PREFIX}{section}_{key}".upper()
+        return f"{toml or DEFAULT_FILE} [{section}] {key}".rstrip()
+
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
-        raise UsageError(_explain(error)) from None
+        raise UsageError(_explain(error, written)) from None
 
 
 def interface(name: str) -> str | None:
@@ -221,7 +236,7 @@ def environment_without_settings() -> dict[str, str]:
 
 
 def _from_toml(path: Path | None) -> dict[str, dict[str, Any]]:
-    chosen = path or Path("rtvc.toml")
+    chosen = path or DEFAULT_FILE
     if path is None and not chosen.exists():
         return {}
     try:
@@ -255,17 +270,24 @@ def _merge(into: dict[str, dict[str, Any]], more: Mapping[str, Mapping[str, Any]
         into.setdefault(name, {}).update(given)
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, written: Callable[[str, str], str]) -> str:
     lines = []
     for problem in error.errors(include_url=False):
-        where = ".".join(str(part) for part in problem["loc"])
-        got = "" if problem["type"] == "extra_forbidden" else f", got {problem['input']!r}"
-        if "api_key" in where:
-            got = ""
-        message = (
-            "unknown setting"
-            if problem["type"] == "extra_forbidden"
-            else problem["msg"].removeprefix("Value error, ")
-        )
-        lines.append(f"setting {where}: {message}{got}")
+        section, key = (*map(str, problem["loc"]), "")[:2]
+        if problem["type"] == "extra_forbidden":
+            said = f"unknown setting{_suggestion(section, key)}"
+        else:
+            expected = problem["msg"].removeprefix("Value error, ")
+            got = "" if "api_key" in key else f", got {problem['input']!r}"
+            said = f"{expected.replace('Input should be', 'expected')}{got}"
+        lines.append(f"{written(section, key)}: {said}")
     return "; ".join(lines)
+
+
+def _suggestion(section: str, key: str) -> str:
+    """The nearest name that there is; of a section if that is what is unknown."""
+    known = Settings.model_fields.get(section)
+    model = known.annotation if known is not None else Settings
+    names = list(getattr(model, "model_fields", {}))
+    near = difflib.get_close_matches(key if known is not None else section, names, n=1)
+    return f", did you mean {near[0]}?" if near else f", expected one of {', '.join(names)}"

@@ -155,11 +155,12 @@ def test_a_model_that_cannot_be_is_named(tmp_path: Path) -> None:
 
 def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
     (tmp_path / "rtvc.toml").write_text("[serve]\nprot = 1\n")
-    assert "serve.prot: unknown setting" in one_line("serve", folder=tmp_path)
+    line = one_line("serve", folder=tmp_path)
+    assert "rtvc.toml [serve] prot: unknown setting, did you mean port?" in line
     (tmp_path / "rtvc.toml").write_text("[serve\n")
     assert "not valid TOML" in one_line("serve", folder=tmp_path)
     assert "none.toml" in one_line("serve", "--settings", "none.toml")
-    assert "serve.port" in one_line("serve", RTVC_SERVE_PORT="x")
+    assert "RTVC_SERVE_PORT: expected" in one_line("serve", RTVC_SERVE_PORT="x")
     assert "--tls" in one_line("serve", "--tls", "a.pem,b.pem", "--port", "0")
 
 

@@ -89,8 +89,10 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r'one of selftest, .*tiny\.en.*, got "tny"'):
+    with pytest.raises(ModelError, match=r'one of selftest, .*tiny\.en.*, got "tny": did you'):
         resolve_model("tny")
+    with pytest.raises(ModelError, match=r"did you mean base\.en\?"):
+        resolve_model("base_en")
 
 
 def test_a_named_model_is_never_replaced(no_hub: None) -> None:

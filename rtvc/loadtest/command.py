@@ -74,71 +74,123 @@ INTERRUPTED = 130
 
 
 def _flag(name: str, text: str, **more: Any) -> Any:
-    return typer.Option(name, help=text, show_default=False, **more)
+    # Brackets hold defaults here, not markup.
+    return typer.Option(name, help=text.replace("[", r"\["), show_default=False, **more)
+
+
+SLO_HELP = (
+    "Objective such as 'transcription_delay_p95<500ms', or a TOML file that says "
+    '[slo] objectives = ["errors<1%", "wer<10%"]; repeatable '
+    "[connection_p95<3s, transcription_delay_p95<500ms, errors<1%]"
+)
 
 
 def loadtest(
-    url: Annotated[str, typer.Argument(help="Server, such as ws://127.0.0.1:8000")],
-    speakers: Annotated[int, _flag("--speakers", "Concurrent simulated speakers [10]")] = 10,
+    url: Annotated[
+        str,
+        typer.Argument(metavar="URL", help="Server: localhost:8000, wss://box/v1/realtime?model=…"),
+    ],
+    speakers: Annotated[
+        int, _flag("--speakers", "Concurrent simulated speakers [10]", metavar="N")
+    ] = 10,
     duration: Annotated[
-        str, _flag("--duration", "Measured time: 60, 90s, 2m, 1h30m; the warm-up comes first [60]")
+        str,
+        _flag(
+            "--duration",
+            "Measured time: 60, 90s, 2m, 1h30m; the warm-up comes first [60]",
+            metavar="TIME",
+        ),
     ] = "60",
     scenario: Annotated[
         str | None,
-        _flag("--scenario", "conversation, dictation, interruptions, connect-storm"),
+        _flag(
+            "--scenario",
+            "conversation, dictation, interruptions, connect-storm [conversation]",
+            metavar="NAME",
+        ),
     ] = None,
     speech: Annotated[
         Path | None,
-        _flag("--speech", "Folder of WAV or FLAC with a .txt beside each [synthetic speakers]"),
+        _flag(
+            "--speech",
+            "Folder of WAV or FLAC with a .txt beside each [synthetic speakers]",
+            metavar="FOLDER",
+        ),
     ] = None,
     slo: Annotated[
         list[str] | None,
-        _flag("--slo", "Objective such as transcription_delay_p95<500ms, or a TOML; repeatable"),
+        _flag("--slo", SLO_HELP, metavar="OBJECTIVE"),
     ] = None,
     out: Annotated[
-        Path | None, _flag("--out", "Folder of the run, empty [reports/runs/<time>-<name>]")
+        Path | None,
+        _flag("--out", "New folder of the run [reports/runs/<time>-<name>]", metavar="FOLDER"),
     ] = None,
     as_json: Annotated[bool, _flag("--json", "Only the summary as JSON on stdout")] = False,
-    seed: Annotated[int, _flag("--seed", "Of texts, voices and moments [0]")] = 0,
+    seed: Annotated[int, _flag("--seed", "Of texts, voices and moments [0]", metavar="N")] = 0,
     warm_up: Annotated[
-        float | None, _flag("--warm-up", "Seconds recorded but not judged [the ramp]")
+        float | None,
+        _flag("--warm-up", "Recorded but not judged [as long as the ramp]", metavar="SECONDS"),
     ] = None,
     ramp: Annotated[
-        float | None, _flag("--ramp", "Seconds over which speakers arrive [0.2 each, at most 5]")
+        float | None,
+        _flag("--ramp", "Time in which speakers arrive [0.2 each, at most 5]", metavar="SECONDS"),
     ] = None,
     transcription: Annotated[
         bool, _flag("--transcription", "Transcription sessions: nobody replies")
     ] = False,
     protocol: Annotated[
-        str, _flag("--protocol", "Wire protocol [openai-realtime]")
+        str,
+        _flag(
+            "--protocol",
+            "Wire protocol: OpenAI Realtime only, today; RealtimeVoiceChat's and WhisperLive's "
+            "come next [openai-realtime]",
+            metavar="NAME",
+        ),
     ] = "openai-realtime",
     connect_storm: Annotated[
-        int, _flag("--connect-storm", "Only connect: so many rounds of all speakers at once")
+        int,
+        _flag(
+            "--connect-storm",
+            "Only connect: so many rounds of all speakers at once",
+            metavar="ROUNDS",
+        ),
     ] = 0,
     api_key: Annotated[
-        str | None, _flag("--api-key", "Sent as a Bearer token; never recorded")
+        str | None,
+        _flag("--api-key", "Sent as a Bearer token; never recorded", metavar="KEY"),
     ] = None,
     connect_timeout: Annotated[
-        float, _flag("--connect-timeout", "Seconds until a session that is not usable failed [15]")
+        float,
+        _flag(
+            "--connect-timeout",
+            "A session that is not usable by then has failed [15]",
+            metavar="SECONDS",
+        ),
     ] = CONNECT_TIMEOUT_S,
     grace: Annotated[
         float,
-        _flag("--grace", "Seconds until a final or reply is missing [10]"),
+        _flag("--grace", "A final or reply later than this is missing [10]", metavar="SECONDS"),
     ] = GRACE_S,
     frame_ms: Annotated[
-        int, _flag("--frame-ms", "Audio in one message: 20, 40, 60 or 100 ms [20]")
+        int,
+        _flag("--frame-ms", "Audio in one message: 20, 40, 60 or 100 ms [20]", metavar="MS"),
     ] = 20,
     find_capacity: Annotated[
         bool, _flag("--find-capacity", "Search for the most speakers that meet the targets")
     ] = False,
     max_speakers: Annotated[
-        int, _flag("--max-speakers", "Of the search: the most to try [128]")
+        int, _flag("--max-speakers", "Of the search: the most to try [128]", metavar="N")
     ] = 128,
     start_speakers: Annotated[
-        int, _flag("--start-speakers", "Of the search: where it begins [1]")
+        int, _flag("--start-speakers", "Of the search: where it begins [1]", metavar="N")
     ] = 1,
     step_duration: Annotated[
-        str, _flag("--step-duration", "Of the search: least measured time of a step [30]")
+        str,
+        _flag(
+            "--step-duration",
+            "Of the search: least measured time of a step [30]",
+            metavar="TIME",
+        ),
     ] = "30",
     insecure: Annotated[
         bool, _flag("--insecure", "Accept a self-signed certificate (wss)")
@@ -147,8 +199,10 @@ def loadtest(
     """Let simulated speakers talk to a voice server; judge it and write a report.
 
     With --find-capacity, speakers are added and removed until it is known how many the server
-    holds. Exit code: 0 targets met or a capacity found, 99 missed, 3 void or undecided, 130
-    interrupted (what was measured is kept), 2 wrong usage, 1 anything else.
+    holds.
+
+    Exit code: 0 targets met or a capacity found, 99 missed, 3 void or undecided, 130 interrupted
+    (what was measured is kept, and not judged), 2 wrong usage, 1 anything else.
     """
     wish = Wish(
         url=with_scheme(url),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rtvc.errors import RecordError
 from rtvc.record import Run, load_run
-from rtvc.stats import quantile
+from rtvc.slo import STORM
+from rtvc.stats import Quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +26,34 @@ class Tally:
     missing: int
     """Utterances without a final."""
     delay_p50_s: float | None
-    """Transcription delay; None so far."""
+    """What is measured, see `only_connects`; None where there are too few to say."""
     delay_max_s: float | None
     """Largest one; None so far."""
     lag_max_s: float | None
     """Largest lag of the generator in the last second; None so far."""
+    only_connects: bool = False
+    """A connect storm: the delays are connection times, not transcription delays."""
 
     def line(self) -> str:
-        """One line; p50 and max are those of the transcription delay.
-
-        >>> Tally(12.0, 3, 3, 0, 7, 1, 0.31, 0.62, 0.002).line()
-        '12 s · 3 speakers · 7 utterances · p50 310 ms, max 620 ms · 1 error · lag 2 ms'
         """
-        errors = self.not_connected + self.missing
-        parts = [f"{self.at_s:.0f} s", _counted(self.speakers, "speaker")]
-        parts.append(_counted(self.utterances, "utterance"))
-        if self.delay_p50_s is not None and self.delay_max_s is not None:
-            parts.append(f"p50 {_ms(self.delay_p50_s)}, max {_ms(self.delay_max_s)}")
-        parts.append(_counted(errors, "error"))
+        >>> Tally(12.0, 3, 3, 0, 27, 1, 0.31, 0.62, 0.002).line()[:73]
+        '12 s · 3 speakers · 27 utterances · transcription delay p50 310 ms, max 6'
+        >>> Tally(3.0, 0, 30, 0, 0, 0, None, 0.062, 0.002, only_connects=True).line()
+        '3 s · 30 connections · connection time max 62 ms · 0 errors · generator lag 2 ms'
+        """
+        parts = [f"{self.at_s:.0f} s"]
+        if self.only_connects:
+            parts.append(_counted(self.connected + self.not_connected, "connection"))
+        else:
+            parts.append(_counted(self.speakers, "speaker"))
+            parts.append(_counted(self.utterances, "utterance"))
+        if self.delay_max_s is not None:
+            typical = "" if self.delay_p50_s is None else f"p50 {_ms(self.delay_p50_s)}, "
+            name = "connection time" if self.only_connects else "transcription delay"
+            parts.append(f"{name} {typical}max {_ms(self.delay_max_s)}")
+        parts.append(_counted(self.not_connected + self.missing, "error"))
         if self.lag_max_s is not None:
-            parts.append(f"lag {_ms(self.lag_max_s)}")
+            parts.append(f"generator lag {_ms(self.lag_max_s)}")
         return " · ".join(parts)
 
 
@@ -66,10 +75,15 @@ def read_tally(folder: Path) -> Tally | None:
 
 def tally(run: Run) -> Tally:
     last = run.generator[-1] if run.generator else None
-    delays = [t.transcription_delay_s for t in run.turns if t.transcription_delay_s is not None]
-    # A session that was lost has two rows; the later one says so.
-    outcomes = {(row.speaker, row.opened_at_s): row.outcome for row in run.connections}.values()
-    connected = sum(outcome == "ok" for outcome in outcomes)
+    outcomes = [row.outcome for row in run.attempts]
+    connected = outcomes.count("ok")
+    storm = run.manifest.settings.get("scenario") == STORM
+    measured = (
+        [row.connection_s for row in run.attempts]
+        if storm
+        else [turn.transcription_delay_s for turn in run.turns]
+    )
+    delays = [delay for delay in measured if delay is not None]
     return Tally(
         at_s=last.at_s if last else 0.0,
         speakers=last.speakers if last else 0,
@@ -77,7 +91,8 @@ def tally(run: Run) -> Tally:
         not_connected=len(outcomes) - connected,
         utterances=len(run.turns),
         missing=sum(turn.final_at_s is None for turn in run.turns),
-        delay_p50_s=quantile(delays, 0.5),
+        delay_p50_s=Quantile.of(delays, 0.5).value,
         delay_max_s=max(delays, default=None),
         lag_max_s=last.lag_max_s if last else None,
+        only_connects=storm,
     )

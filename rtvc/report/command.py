@@ -15,7 +15,7 @@ from rtvc.summary import load_summary
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, such as reports/runs/*")
+        list[Path], typer.Argument(metavar="RUN", help="Folders of runs, such as reports/runs/*")
     ],
     slo: Annotated[
         list[str] | None,

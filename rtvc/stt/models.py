@@ -3,6 +3,7 @@
 A name is never silently replaced: only when none was given may another be chosen, with a notice.
 """
 
+import difflib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -241,8 +242,9 @@ def _folder_model(name: str) -> ResolvedModel:
         return _user_folder(name, _checked_folder(folder))
     if folder.exists():
         raise ModelError(f"expected a CTranslate2 Whisper folder, found a file: {name}")
-    known = ", ".join([*BUILT_IN, f"{synthetic.PREFIX}NAME", *CATALOGUE])
-    raise ModelError(f'expected a folder or one of {known}, got "{name}"')
+    names = [*BUILT_IN, f"{synthetic.PREFIX}NAME", *CATALOGUE]
+    near = "".join(f": did you mean {n}?" for n in difflib.get_close_matches(name, names, n=1))
+    raise ModelError(f'expected a folder or one of {", ".join(names)}, got "{name}"{near}')
 
 
 def _user_folder(name: str, folder: Path) -> ResolvedModel:
