@@ -29,6 +29,12 @@ DEFINITIONS = (
         "End of the first word spoken → first partial (or final) holding text.",
     ),
     Definition(
+        "partial interval",
+        "Median, over one utterance, of the waits for new text while talking: the first "
+        "word's end → the first text, then text → text; messages within 50 ms are one text. "
+        "An utterance of which nothing became visible counts as infinite.",
+    ),
+    Definition(
         "response latency",
         "The annotated true end of speech → first reply sample received. A reply that never came "
         "counts as infinite.",
@@ -93,5 +99,23 @@ DEFINITIONS = (
         "void",
         "The load generator was saturated: its lag at p99 above one frame (20 ms), or more than "
         "90 % of a core at p95 of the busiest process's seconds. Nothing follows about the server.",
+    ),
+    Definition(
+        "step",
+        "Speakers come or go, settle, then are measured until the samples support what is "
+        "judged. It passes if every target holds, nothing went wrong, premature finals are no "
+        "more than 2 % beyond chance, delay did not rise and the generator kept up; it is cut "
+        "short once it is hopeless.",
+    ),
+    Definition(
+        "capacity",
+        "The most speakers that met every target, and the fewest that did not: found by "
+        "doubling, then bisection, both sides of the boundary run twice. Where runs "
+        "contradict each other the interval is wider.",
+    ),
+    Definition(
+        "binding",
+        "The part of a turn as slow as the 95th of 100 that grew most since the targets were "
+        "met, by the server's own account.",
     ),
 )
