@@ -48,7 +48,7 @@ BINDINGS = {
     "features": "inference",
     "encode": "inference",
     "decode": "inference",
-    "vad_delay": "turn policy",
+    "vad_delay": "voice activity detection",
     "endpoint_wait": "turn policy",
     "emit": "the server's event loop",
     "send": "the server's event loop",
