@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check lint types imports fmt serve accept clean
+.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,14 @@ accept: setup ## the long measurements; figures under reports/acceptance/
 	@$(BIN)/python -m tests.acceptance.echo --out reports/acceptance/echo.json
 	@$(BIN)/python -m tests.acceptance.load --out reports/acceptance/load.json
 	@$(BIN)/python -m tests.acceptance.endpointing --out reports/acceptance/endpointing.json
+
+gpu-checks: setup ## everything that needs a CUDA device; goes on where it was cut off
+	@$(BIN)/python -m tests.acceptance.gpu --out reports/gpu
+
+bench-stt: setup ## speakers held, strategy by strategy; resumes; under reports/stt/
+	@mkdir -p reports/stt
+	@$(BIN)/python -m tests.acceptance.engine --out reports/stt/engine.json
+	@$(BIN)/python -m tests.acceptance.stt --out reports/stt
 
 fmt: setup ## format
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -18,10 +18,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running_server(*flags: str, port: int | None = None) -> Iterator[str]:
-    """`http://127.0.0.1:PORT` of a ready server on the self-test model; stopped at the end."""
+def running_server(*flags: str, port: int | None = None, model: str = "selftest") -> Iterator[str]:
+    """`http://127.0.0.1:PORT` of a ready server; stopped at the end."""
     port = port or free_port()
-    command = [sys.executable, "-m", "rtvc", "serve", "--model", "selftest", "--port", str(port)]
+    command = [sys.executable, "-m", "rtvc", "serve", "--model", model, "--port", str(port)]
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen([*command, *flags], stdout=log, stderr=subprocess.STDOUT)
         url = f"http://127.0.0.1:{port}"

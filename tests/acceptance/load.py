@@ -1,4 +1,4 @@
-"""Ten speakers for 100 s (so that n supports a p95), and ten connections at the same instant until n ≥ 100.
+"""Ten speakers for 100 s (so that n supports a p95); ten connections at once, until n ≥ 100.
 
     python -m tests.acceptance.load [--out FOLDER]
 
