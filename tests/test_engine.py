@@ -460,3 +460,39 @@ async def test_a_built_engine_answers() -> None:
         assert await text_of(engine, silent) == ""
     finally:
         await engine.close()
+
+
+@pytest.mark.model
+async def test_a_model_is_arranged_for_the_machine_and_says_how() -> None:
+    engine = build_engine("selftest", clock=CLOCK)
+    await engine.start()
+    try:
+        status = engine.status
+        assert status.trials
+        chosen = (status.workers, status.threads_per_worker)
+        assert chosen in {(t.workers, t.threads_per_worker) for t in status.trials}
+        assert status.max_batch in {t.batch for t in status.trials}
+        assert status.calibration_s is not None
+        assert status.headroom_sessions is not None
+        assert isinstance(engine, ProcessEngine)
+        assert engine.pid is not None
+        os.kill(engine.pid, signal.SIGKILL)
+        await until(lambda: engine.status.restarts == 1 and engine.status.state == "ready")
+        assert (engine.status.workers, engine.status.threads_per_worker) == chosen
+        assert engine.status.trials == status.trials
+        assert engine.status.max_batch == status.max_batch
+    finally:
+        await engine.close()
+
+
+@pytest.mark.model
+async def test_an_arrangement_of_the_users_is_not_looked_for() -> None:
+    engine = build_engine("selftest", workers=1, threads_per_worker=1, max_batch=3, clock=CLOCK)
+    await engine.start()
+    try:
+        status = engine.status
+        assert (status.workers, status.threads_per_worker, status.max_batch) == (1, 1, 3)
+        assert status.trials == ()
+        assert status.calibration_s is None
+    finally:
+        await engine.close()

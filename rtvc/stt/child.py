@@ -10,9 +10,12 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
+from typing import cast
 
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import TranscriberError
+from rtvc.stt.arranging import Arranger
+from rtvc.stt.calibration import Tunable
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
 from rtvc.stt.transcriber import Transcriber
 
@@ -43,31 +46,39 @@ class Child:
 
     def _load(self, load: Load) -> None:
         try:
-            ready = self._loaded(load.transcriber)
+            transcriber, ready = self._loaded(load)
         except Exception as error:  # noqa: BLE001  native libraries raise anything; the parent decides
             self._send(LoadFailed(_one_line(error)))
             return
-        for number in range(load.workers):
+        workers = load.workers if ready.calibration is None else ready.calibration.workers
+        for number in range(workers):
             worker = threading.Thread(
                 target=self._take_work,
-                args=[load.transcriber],
+                args=[transcriber],
                 name=f"worker {number}",
                 daemon=True,
             )
             worker.start()
         self._send(ready)
 
-    def _loaded(self, transcriber: Transcriber) -> Ready:
+    def _loaded(self, load: Load) -> tuple[Transcriber, Ready]:
+        transcriber, calibration = load.transcriber, None
         started_s = self._clock.now()
         self._send(Progress("loading", 0.0, "loading the model"))
-        transcriber.load()
+        if load.wish is not None:
+            arranger = Arranger(cast(Tunable, transcriber), self._clock, self._report)
+            calibration = arranger.arrange(load.wish)
+            transcriber = arranger.loaded
+            started_s = self._clock.now() - arranger.load_s
+        else:
+            transcriber.load()
         loaded_s = self._clock.now()
         self._send(Progress("warming", 0.0, "warming up"))
         transcriber.warm_up(self._report)
         warm_s = self._clock.now()
-        return Ready(
-            transcriber.device, transcriber.compute_type, loaded_s - started_s, warm_s - loaded_s
-        )
+        load_s, warm_up_s = loaded_s - started_s, warm_s - loaded_s
+        device, compute_type = transcriber.device, transcriber.compute_type
+        return transcriber, Ready(device, compute_type, load_s, warm_up_s, calibration)
 
     def _report(self, progress: float, detail: str) -> None:
         self._send(Progress("warming", progress, detail))
@@ -85,15 +96,22 @@ def _answer(transcriber: Transcriber, work: Work) -> FromProcess:
     try:
         hypotheses = tuple(transcriber.transcribe(work.jobs))
     except Exception as error:  # noqa: BLE001  native libraries raise anything; the parent decides
-        return Failed(work.batch_id, _one_line(error))
+        return Failed(work.batch_id, _one_line(error), out_of_memory=_is_out_of_memory(error))
     if len(hypotheses) != len(work.jobs):
         wanted = len(work.jobs)
         return Failed(work.batch_id, f"expected {wanted} hypotheses, got {len(hypotheses)}")
     return Answered(work.batch_id, hypotheses)
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python says so with a type of its own, CUDA in words."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+
+
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"out of memory: {text}" if text else "out of memory"
     return text if isinstance(error, TranscriberError) else f"{type(error).__name__}: {text}"
 
 

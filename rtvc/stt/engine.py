@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rtvc.clock import Clock
 from rtvc.errors import ModelError
+from rtvc.stt.calibration import Wish, wish
 from rtvc.stt.models import ResolvedModel, WantedContext, cuda_device_count, resolve_model
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
@@ -32,7 +33,7 @@ def build_engine(
 
     def prepare(report: ReportProgress) -> EnginePlan:
         settings = _Settings(
-            device, compute_type, beam_size, workers, threads_per_worker or 1, max_batch, clock
+            device, compute_type, beam_size, workers, threads_per_worker, max_batch, clock
         )
         found = resolve_model(model, device=device, encoder_context=encoder_context, report=report)
         return _plan(found, settings)
@@ -48,7 +49,7 @@ class _Settings:
     compute_type: str
     beam_size: int
     workers: int | None
-    threads_per_worker: int
+    threads_per_worker: int | None
     max_batch: int | None
     clock: Clock
 
@@ -73,7 +74,8 @@ def _whisper_plan(model: ResolvedModel, settings: _Settings) -> EnginePlan:
     if model.path is None:
         raise ModelError(f'expected a folder for model "{model.name}", got none')
     on_gpu = settings.device == "cuda" or (settings.device == "auto" and cuda_device_count() > 0)
-    workers = settings.workers or (2 if on_gpu else _cpu_workers(settings.threads_per_worker))
+    threads = settings.threads_per_worker or 1
+    workers = settings.workers or (2 if on_gpu else max(_cpus() // threads, 1))
     limits = _limits(model, settings.max_batch, on_gpu=on_gpu)
     transcriber = WhisperTranscriber(
         model.path,
@@ -84,7 +86,7 @@ def _whisper_plan(model: ResolvedModel, settings: _Settings) -> EnginePlan:
         headroom_s=model.headroom_s,
         beam_size=settings.beam_size,
         workers=workers,
-        threads_per_worker=settings.threads_per_worker,
+        threads_per_worker=threads,
         max_batch=limits.max_batch,
         suppress_blank=model.suppress_blank,
     )
@@ -95,16 +97,34 @@ def _whisper_plan(model: ResolvedModel, settings: _Settings) -> EnginePlan:
         model.kind,
         device,
         workers,
-        settings.threads_per_worker,
+        threads,
         limits,
         model.notice,
+        _wish(model, settings, on_gpu=on_gpu),
     )
 
 
-def _cpu_workers(threads_per_worker: int) -> int:
-    # Measured on small models: more workers beat more threads within one inference.
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(min((cpus or 1) // threads_per_worker, 4), 1)
+def _wish(model: ResolvedModel, settings: _Settings, *, on_gpu: bool) -> Wish | None:
+    """What to find out by measuring; a GPU's threads do not matter."""
+    if on_gpu:
+        sizes: tuple[int, ...] = (4, 8, 16, 32)
+        workers, threads = settings.workers or 2, settings.threads_per_worker or 1
+    else:
+        sizes = (2, 4) if model.encoder_context == "full" else (2, 4, 8, 16)
+        workers, threads = settings.workers or 0, settings.threads_per_worker or 0
+    return wish(
+        _cpus(),
+        workers=workers or None,
+        threads_per_worker=threads or None,
+        max_batch=settings.max_batch,
+        batches=sizes,
+    )
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _limits(model: ResolvedModel, max_batch: int | None, *, on_gpu: bool) -> Limits:

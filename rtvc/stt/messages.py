@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from rtvc.stt.calibration import Calibration, Wish
 from rtvc.stt.transcriber import Hypothesis, Job, Transcriber
 
 
@@ -13,7 +14,9 @@ class Load:
     transcriber: Transcriber
     """Not loaded yet."""
     workers: int
-    """Threads that take batches."""
+    """Threads that take batches, unless found by measuring."""
+    wish: Wish | None = None
+    """What to try first; None: the transcriber is arranged already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Ready:
     """Seconds to load."""
     warm_up_s: float
     """Seconds to warm up."""
+    calibration: Calibration | None = None
+    """How the model was arranged; None: as the user wished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,8 @@ class Failed:
     """As in `Work`."""
     message: str
     """One line."""
+    out_of_memory: bool = False
+    """Whether the process is better replaced."""
 
 
 ToProcess = Load | Work

@@ -5,10 +5,12 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import cast
 
 from rtvc.clock import Clock
 from rtvc.errors import EngineDied, ModelError, TranscriberError
-from rtvc.stt.headroom import Advice, LoadMeter, partial_workers
+from rtvc.stt.calibration import Calibration, Tunable, Wish
+from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, partial_workers
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
 from rtvc.stt.process import EngineProcess, resident_bytes
 from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
@@ -56,6 +58,8 @@ class EnginePlan:
     """Of the scheduler."""
     notice: str | None = None
     """What the user must know about the model chosen for them; None: nothing."""
+    wish: Wish | None = None
+    """Arrangements to try at the first start; None: as it is."""
 
 
 @dataclass(slots=True)
@@ -97,6 +101,7 @@ class ProcessEngine:
         self._failures_in_a_row = 0
         self._job_s = 0.0
         self._sessions: set[str] = set()
+        self._prior: BatchCost | None = None
         self._meter = LoadMeter(1, 1)
         self._advice = Advice(0.0, None)
         self._advised_at_s = 0.0
@@ -193,9 +198,6 @@ class ProcessEngine:
             _post(loop, self._change, "starting", progress, detail)
 
         self._plan = plan = await _in_daemon_thread(lambda: self._prepare(report))
-        self._scheduler = Scheduler(
-            replace(plan.limits, partial_batches=partial_workers(plan.workers))
-        )
         self._status = replace(
             self._status,
             model=plan.model,
@@ -224,7 +226,7 @@ class ProcessEngine:
         self._process = process
         self._alive.add(process)
         await asyncio.to_thread(process.start)
-        process.send(Load(plan.transcriber, plan.workers))
+        process.send(Load(plan.transcriber, plan.workers, plan.wish))
         try:
             ready = await asyncio.wait_for(self._ready, LOAD_TIMEOUT_S)
         except TimeoutError as error:
@@ -240,13 +242,46 @@ class ProcessEngine:
             warm_up_s=ready.warm_up_s,
         )
         self._job_s = max(self._job_s, ready.warm_up_s)
+        if ready.calibration is not None:
+            self._arrange(ready.calibration)
+        self._limit_partials()
         self._meter = self._new_meter()
         self._change("ready", 1.0, f"{self._status.model} on {ready.device}")
         self._dispatch()
 
+    def _arrange(self, found: Calibration) -> None:
+        """Keep what was found: a process that replaces this one does not look for it again."""
+        assert self._plan is not None
+        workers, threads = found.workers, found.threads_per_worker
+        model = cast(Tunable, self._plan.transcriber)
+        self._plan = replace(
+            self._plan,
+            transcriber=model.tuned(
+                workers=workers, threads_per_worker=threads, max_batch=found.max_batch
+            ),
+            workers=workers,
+            threads_per_worker=threads,
+            limits=replace(self._plan.limits, max_batch=found.max_batch),
+            wish=None,
+        )
+        self._prior = found.cost
+        self._status = replace(
+            self._status,
+            workers=workers,
+            threads_per_worker=threads,
+            trials=found.trials,
+            calibration_s=found.seconds,
+        )
+
+    def _limit_partials(self) -> None:
+        assert self._plan is not None
+        reserved = partial_workers(self._plan.workers)
+        self._scheduler.limits = replace(self._plan.limits, partial_batches=reserved)
+        self._status = replace(self._status, max_batch=self._plan.limits.max_batch)
+
     def _new_meter(self) -> LoadMeter:
         status, now_s = self._status, self._clock.now()
-        meter = LoadMeter(status.workers, self._scheduler.limits.max_batch)
+        meter = LoadMeter(status.workers, status.max_batch, prior=self._prior)
         for _ in self._sessions:
             meter.opened(now_s)
         self._advised_at_s = now_s - ADVICE_EVERY_S
@@ -328,7 +363,9 @@ class ProcessEngine:
         batch = self._take_back(message.batch_id)
         self._try_again(batch, message.message)
         self._failures_in_a_row += 1
-        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW and self._process is not None:
+        if self._process is not None and message.out_of_memory:
+            self._lose(message.message)
+        elif self._process is not None and self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             self._lose(f"{self._failures_in_a_row} batches in a row failed: {message.message}")
         self._dispatch()
 

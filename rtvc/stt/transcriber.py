@@ -78,6 +78,24 @@ EngineState = Literal["starting", "loading", "warming", "ready", "restarting", "
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """One arrangement, tried."""
+
+    workers: int
+    """Inferences at once."""
+    threads_per_worker: int
+    """CPU threads of each."""
+    batch: int
+    """Jobs in each."""
+    batch_s: float
+    """Seconds of one batch, while all workers were busy."""
+
+    @property
+    def jobs_per_s(self) -> float:
+        return self.workers * self.batch / self.batch_s
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """What the engine is doing now; shown while loading and in /readyz."""
 
@@ -99,6 +117,12 @@ class EngineStatus:
     """Inferences that can run at once."""
     threads_per_worker: int = 1
     """CPU threads of one inference."""
+    max_batch: int = 1
+    """Jobs in one inference at most."""
+    trials: tuple[Trial, ...] = ()
+    """Arrangements measured at the start; the best one is in use."""
+    calibration_s: float | None = None
+    """Seconds that measuring took; None: arranged as the user wished."""
     load_s: float | None = None
     """Seconds to load; None until loaded."""
     warm_up_s: float | None = None

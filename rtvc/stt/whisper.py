@@ -7,6 +7,7 @@ called directly: one encoder and one decoder call per batch.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -106,7 +107,7 @@ class WhisperTranscriber:
         self._beam_size = beam_size
         self._workers = workers
         self._threads_per_worker = threads_per_worker
-        self._max_batch = max_batch
+        self.max_batch = max_batch
         self._tokens_per_s = tokens_per_s
         self._suppress_blank = suppress_blank
         self._whisper: Any = None
@@ -131,8 +132,19 @@ class WhisperTranscriber:
         self.compute_type = self._whisper.model.compute_type
         self._synthetic = read_card(self._path)
 
+    def tuned(
+        self, *, workers: int, threads_per_worker: int, max_batch: int
+    ) -> "WhisperTranscriber":
+        """The same model, not loaded, arranged otherwise."""
+        other = copy(self)
+        other._workers = workers
+        other._threads_per_worker = threads_per_worker
+        other.max_batch = max_batch
+        other._whisper = None
+        return other
+
     def warm_up(self, report: ReportProgress) -> None:
-        sizes = sorted({1, self._max_batch})
+        sizes = sorted({1, self.max_batch})
         noise = np.random.default_rng(0).normal(0, 0.05, 2 * SAMPLE_RATE_HZ).astype(np.float32)
         for number, size in enumerate(sizes):
             report(number / len(sizes), f"warming up: batch of {size}")
@@ -165,8 +177,8 @@ class WhisperTranscriber:
         for window in windows:
             by_length.setdefault(len(self._context(window.prompt)), []).append(window)
         for group in by_length.values():
-            for start in range(0, len(group), self._max_batch):
-                yield group[start : start + self._max_batch]
+            for start in range(0, len(group), self.max_batch):
+                yield group[start : start + self.max_batch]
 
     def _settled(self, group: Sequence[_Window], times: _Times) -> list[RawAnswer]:
         """Answers, those that are doubted done over where that may help."""
