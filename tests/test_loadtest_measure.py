@@ -75,6 +75,19 @@ def test_an_answered_utterance_is_measured_from_the_end_of_speech() -> None:
     assert not turn.reply_expected
 
 
+def test_the_first_complaint_is_kept_that_of_a_lost_answer_before_others() -> None:
+    measurement = measuring(Said(0, 1.0), conversation=True)
+    complaints = [measurement.complaint]
+    for seen in (
+        ErrorReported(at(0.5), "no such item"),
+        ReplyDone(at(3.5), "r", "failed", "quota exceeded"),
+        ReplyDone(at(9.5), "s", "failed", "still exceeded"),
+    ):
+        measurement.observe(seen)
+        complaints.append(measurement.complaint)
+    assert complaints == [None, "no such item", "quota exceeded", "quota exceeded"]
+
+
 def test_a_turn_is_told_once_and_not_before_it_has_settled() -> None:
     measurement = measuring(Said(0, 1.0))
     measurement.observe(FinalText(at(3.25), "a", "hello there"))

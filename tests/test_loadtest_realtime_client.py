@@ -63,6 +63,21 @@ SEEN: list[tuple[dict[str, Any], object]] = [
         {"type": "response.done", "response": {"id": "r", "status": "cancelled"}},
         ReplyDone(1.0, "r", "cancelled"),
     ),
+    (
+        {
+            "type": "response.done",
+            "response": {
+                "id": "r",
+                "status": "failed",
+                "status_details": {"type": "failed", "error": {"message": "quota exceeded"}},
+            },
+        },
+        ReplyDone(1.0, "r", "failed", "quota exceeded"),
+    ),
+    (
+        {"type": "response.done", "response": {"id": "r", "status": "failed"}},
+        ReplyDone(1.0, "r", "failed"),
+    ),
     ({"type": "error", "error": {"code": "x", "message": "broken"}}, ErrorReported(1.0, "broken")),
     (
         {

@@ -20,7 +20,7 @@ from rtvc.record import Row, RunWriter, SampleRow, load_run
 from rtvc.report.definitions import DEFINITIONS
 from rtvc.report.figures import figures
 from rtvc.report.page import build_report, word_changes
-from rtvc.report.svg import Scale, round_ticks
+from rtvc.report.svg import Scale, bottom_axis, round_ticks
 from rtvc.report.terminal import verdict_panel, verdict_table
 from rtvc.slo import judge, parse_objective, shown
 from rtvc.summary import load_summary, summarize
@@ -316,6 +316,38 @@ def test_the_terminal_names_the_self_test_model_and_a_void_run(tmp_path: Path) -
     assert "measured with the self-test model" in written
     assert "void: the load generator used 97 % of a core" in written
     assert "✓" not in written
+
+
+def test_turns_are_named_by_their_rank_where_they_are_few(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    stages = figures(run, summarize(run), 0.5)["server-stages"].svg
+    assert "median turn, n=" in stages
+    assert "longest turn, n=" in stages
+    assert "queue wait: " in stages
+    assert "queue_wait: " not in stages
+    assert "LLM first token" in stages
+    hidden = [r for r in ET.fromstring(stages).iter("rect") if r.get("class") == "hidden-work"]
+    assert hidden
+    assert all(float(r.get("width", 0)) >= 4 for r in hidden)
+
+
+def test_every_tick_is_inside_its_figure() -> None:
+    for last in (1.0, 33.3, 99.9):
+        axis = bottom_axis(Scale(0, last, 84, 944), 200, 20, "ms", 100_000)
+        texts = [ET.fromstring(part) for part in axis if part.startswith("<text")]
+        for tick in texts:
+            assert float(tick.get("x", 0)) + 3.2 * len(tick.text or "") <= 960
+
+
+def test_delay_over_time_names_its_target(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    assert "target 500 ms" in figures(run, summarize(run), 0.5)["delay-over-time"].svg
+
+
+def test_what_was_never_asked_for_has_no_row(tmp_path: Path) -> None:
+    page = report_on(tmp_path, [a_turn(), a_connection(), a_second()])
+    assert "barge-in latency –" not in page.text
+    assert "barge-in latency 0" not in page.text
 
 
 def test_an_interrupted_run_is_ticked_nowhere(tmp_path: Path) -> None:

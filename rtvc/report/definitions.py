@@ -93,7 +93,8 @@ DEFINITIONS = (
     ),
     Definition(
         "undecided",
-        "The samples do not support the quantile and the maximum is above the target.",
+        "The samples do not support the quantile, the maximum is above the target, and so few of "
+        "them are that chance explains it.",
     ),
     Definition(
         "void",

@@ -22,6 +22,7 @@ from rtvc.report.svg import (
     text,
 )
 from rtvc.slo import shown, spoken
+from rtvc.stats import supports
 from rtvc.summary import CPU_LIMIT, FRAME_S, WAITS, Stack, Summary, transcription_delay
 
 LEFT, RIGHT = 84, WIDTH - 16
@@ -35,6 +36,9 @@ ROWS = 16
 
 STRIP = 108
 """User units: height of one small plot over time."""
+
+HIDDEN_WIDTH = 4.0
+"""User units: least width of a piece of hidden work."""
 
 GAUGES = 8
 """Gauges drawn from samples.csv."""
@@ -164,7 +168,9 @@ def over_time(turns: Sequence[TurnRow], target_s: float | None) -> Figure | None
     y = Scale(min(0.0, *delays), max(*delays, target_s or 0, 0.02) * 1.1, 212, 34)
     parts = [*bottom_axis(x, 212, 34, "s"), *left_axis(y, LEFT, RIGHT, "ms", 1000)]
     if target_s is not None:
+        name = f"target {shown(target_s, 's')}"
         parts.append(line(LEFT, y(target_s), RIGHT, y(target_s), "target"))
+        parts.append(text(RIGHT, y(target_s) - 5, name, "target-label", "end"))
     for at, delay in came:
         late = target_s is not None and delay >= target_s
         parts.append(_dot(x(at), y(delay), "over" if late else "speech", at, delay))
@@ -288,9 +294,10 @@ def stack(stacks: Sequence[Stack]) -> Figure | None:
     return Figure(
         "server-stages",
         "Where the server’s time went",
-        "Typical turns at p50 and p95 of their length, taken apart on the server's clock; the "
-        "parts add up. Amber is waiting, blue and violet are work. Outlined below: work hidden in "
-        "a wait, not counted in the sum.",
+        "Typical turns (p50 and p95 of their length; of fewer than 100, the median one and the "
+        "longest), taken apart on the server's clock; the parts add up. Amber is waiting, blue and "
+        "violet are work. Outlined below, at least a sliver each: work hidden in a wait, not "
+        "counted in the sum.",
         picture(y + 28, [*axis, *parts], "Server time of typical turns by segment"),
     )
 
@@ -298,12 +305,12 @@ def stack(stacks: Sequence[Stack]) -> Figure | None:
 def _stack_bars(each: Stack, x: Scale, y: float) -> list[str]:
     parts = [
         text(LEFT + 46, y + 15, each.stage, "label", "end"),
-        text(LEFT + 46, y + 29, f"{each.label}, n={each.n}", "tick", "end"),
+        text(LEFT + 46, y + 29, f"{_turn_name(each)}, n={each.n}", "tick", "end"),
     ]
     at = 0.0
     for name, length in each.segments.items():
         width = x(length) - x(0)
-        hint = f"{name}: {shown(length, 's')}"
+        hint = f"{spoken(name)}: {shown(length, 's')}"
         parts.append(bar(x(at), y, width, 30, segment_class(name), hint))
         number = f"{1000 * length:.0f}"
         # A number that does not fit is left to the pointer and the table.
@@ -314,17 +321,25 @@ def _stack_bars(each: Stack, x: Scale, y: float) -> list[str]:
     return parts + _hidden_bars(each, x, y + 34)
 
 
+def _turn_name(each: Stack) -> str:
+    """Of few turns there is a middle one and a longest one; quantiles are for many."""
+    few = {"p50": "median turn", "max": "longest turn"}
+    return each.label if supports(each.n, 0.95) else few.get(each.label, each.label)
+
+
 def _hidden_bars(each: Stack, x: Scale, y: float) -> list[str]:
     """Drawn from the left: hidden work has a length, its place does not matter here."""
-    parts, at = [], 0.0
+    parts, at = [], x(0)
     for name, length in each.hidden.items():
-        width = x(length) - x(0)
-        parts.append(bar(x(at), y, width, 8, "hidden-work", f"hidden {name}: {shown(length, 's')}"))
-        at += length
+        # A dashed box narrower than this is a blot.
+        width = max(x(length) - x(0), HIDDEN_WIDTH)
+        hint = f"hidden {spoken(name)}: {shown(length, 's')}"
+        parts.append(bar(at, y, width, 8, "hidden-work", hint))
+        at += width
     if each.hidden:
         # One label for all: the pieces are often narrower than their names.
-        names = ", ".join(f"{name} {shown(length, 's')}" for name, length in each.hidden.items())
-        parts.append(text(x(at) + 6, y + 8, f"hidden: {names}", "tick"))
+        names = ", ".join(f"{spoken(n)} {shown(length, 's')}" for n, length in each.hidden.items())
+        parts.append(text(at + 6, y + 8, f"hidden: {names}", "tick"))
     return parts
 
 

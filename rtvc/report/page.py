@@ -210,6 +210,7 @@ def _context(
         "legend": _legend(summary),
         "segments": _segment_rows(summary),
         "accuracy": _accuracy_numbers(summary),
+        "not_observable": not run.manifest.text_observable,
         "worst": _worst(run) if texts else [],
         "texts_left_out": not texts,
         "connections": _connection_numbers(summary),
@@ -349,7 +350,6 @@ def _accuracy_numbers(summary: Summary) -> list[dict[str, str]]:
         *_word_numbers(accuracy),
         _number(f"premature finals ({spoken.cut_utterances})", spoken.premature_share, "%"),
         _number("finals missing", spoken.finals_missing),
-        _number(f"cross-talk words ({accuracy.cross_talk_turns} turns)", accuracy.cross_talk_words),
         _number(f"utterances ({spoken.warm_up} more to warm up)", spoken.spoken),
     ]
 

@@ -7,6 +7,9 @@ from html import escape
 WIDTH = 960
 """Width of every figure, in user units."""
 
+TICK_CHARACTER = 6.5
+"""User units: width of a character beside an axis, at most on average."""
+
 
 def tag(name: str, content: str = "", **attributes: str | float) -> str:
     """One element; `content` is markup already, attributes are escaped.
@@ -104,7 +107,9 @@ def bottom_axis(scale: Scale, y: float, top: float, unit: str, factor: float = 1
     for value in ticks:
         x = scale(value)
         name = f"{value * factor:g}" + (f" {unit}" if value == ticks[-1] else "")
-        parts += [line(x, top, x, y, "grid"), text(x, y + 16, name, "tick", "middle")]
+        # Centred under its tick, but never over the edge of the figure.
+        at = min(x, WIDTH - 1 - TICK_CHARACTER * len(name) / 2)
+        parts += [line(x, top, x, y, "grid"), text(at, y + 16, name, "tick", "middle")]
     return parts
 
 
