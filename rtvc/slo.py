@@ -341,6 +341,9 @@ def judge(summary: Summary, objectives: Sequence[Objective] = DEFAULT) -> Judgem
     if summary.steps:
         found = capacity(summary.steps)
         model = "on the self-test model: " if summary.self_test else ""
+        if summary.interrupted:
+            said = f"interrupted, not judged; so far: {model}{found.sentence}"
+            return Judgement("interrupted", _begun(said), verdicts)
         return Judgement(found.outcome, _begun(model + found.sentence), verdicts)
     outcome = _outcome(summary, verdicts)
     return Judgement(outcome, _sentence(outcome, summary, verdicts), verdicts)

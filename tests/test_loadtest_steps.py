@@ -247,3 +247,36 @@ def test_noise_is_no_trend_and_a_trend_is_found_through_it(seed: int, noise_s: f
     level = trend(flat)
     assert level is None or level < 0.01
     assert trend([(at, -delay) for at, delay in rising]) is None, "falling is no trend"
+
+
+def test_what_an_overload_left_behind_is_not_held_against_the_next_step() -> None:
+    run = a_run(SETTLED_S + 3)
+    for number in range(6):
+        late = {"start": HERE_S - 1 + number, "transcription_delay_s": 3.0}
+        run.turns.append(a_turn(0, number, **late, response_latency_s=None))
+    step = watch(recover=True)
+    assert step.look(run) is None
+    assert not step.turns(run), "the backlog is being worked off"
+    run.generator.extend(a_second(SETTLED_S + 4 + k) for k in range(20))
+    say(run, [0.3] * 40, from_s=SETTLED_S + 3)
+    assert step.look(run) is None
+    begun = run.generator[-1].at_s
+    run.generator.extend(a_second(begun + 1 + k) for k in range(31))
+    say(run, [0.3] * 100, from_s=begun)
+    row = step.look(run)
+    assert row is not None
+    assert (row.outcome, row.delay_max_s) == ("passed", 0.3)
+
+
+def test_a_server_that_does_not_recover_is_judged_all_the_same() -> None:
+    step = watch(recover=True)
+    for at_s in range(int(HERE_S) + 1, int(HERE_S) + 60):
+        run = a_run(float(at_s))
+        say(run, [3.0] * 40, from_s=at_s - 27.0)
+        row = step.look(run)
+        if row is not None:
+            break
+    assert row is not None
+    assert row.outcome == "failed"
+    assert row.measured_from_s is not None
+    assert row.measured_from_s >= HERE_S + 29

@@ -120,6 +120,20 @@ def test_the_self_test_model_is_named_in_the_answer(tmp_path: Path) -> None:
     assert sentence.startswith("On the self-test model: holds 3 speakers, not 4")
 
 
+def test_a_search_that_was_interrupted_is_not_judged(tmp_path: Path) -> None:
+    write_search(tmp_path, STEPS[:3], interrupted=True)
+    page = page_of(tmp_path)
+    assert "<h1>Interrupted, not judged; so far: holds 2 speakers, not 4: " in page
+    assert judge(load_summary(tmp_path), DEFAULT).outcome == "interrupted"
+
+
+def test_labels_beyond_the_edge_do_not_overlap() -> None:
+    far = [missed(number, 100 + number, delay_p95_s=9.0 + number) for number in range(3)]
+    drawn = capacity_figure((a_step(9, 1), *far, missed(8, 50, delay_p95_s=7.0)), 0.5)
+    assert drawn is not None
+    assert re.findall(r">(\d+ s)</text>", drawn.svg) == ["7 s", "9 s"]
+
+
 def test_every_step_has_its_mark_on_the_curve_and_its_line_in_the_table(tmp_path: Path) -> None:
     void = a_step(6, 3, outcome="void", reason="the <generator> was late")
     never = missed(7, 8, delay_p50_s=None, delay_p95_s=None, delay_max_s=math.inf)

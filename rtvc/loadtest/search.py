@@ -113,13 +113,11 @@ class Search:
             return
         newcomers = max(0, step.speakers - self._wanted)
         ramp_s = min(LONGEST_RAMP_S, ARRIVAL_S * newcomers)
-        # What an overload left behind must be worked off before anything counts.
-        settle_s = self._rules.settle_s * (2 if self._disturbed else 1)
         self._watch = StepWatch(
             step,
             self._rules,
             run.generator[-1].at_s,
-            settle_s=settle_s,
+            recover=self._disturbed,
             baseline=self._baseline,
         )
         self._wanted = step.speakers

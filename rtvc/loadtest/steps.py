@@ -34,6 +34,12 @@ in a step that confirms; four times as long and the step is undecided."""
 ARRIVAL_S = 120.0
 """For all speakers to come or go."""
 
+RECOVERY_S = 30.0
+"""Longest wait, after an overload, for what it left behind to be worked off."""
+
+RECENT_S = 10.0
+"""Utterances that ended in so many last seconds tell whether it has been."""
+
 CUT_SHARE = 0.02
 """Premature finals that are tolerated."""
 
@@ -124,16 +130,18 @@ class StepWatch:
         rules: StepRules,
         ordered_at_s: float,
         *,
-        settle_s: float | None = None,
+        recover: bool = False,
         baseline: dict[str, float] | None = None,
     ) -> None:
-        """`baseline` is what delay was made of where the targets were met; None: unknown."""
+        """`recover`: the step before left a backlog, which must not be held against this one.
+        `baseline` is what delay was made of where the targets were met; None: unknown."""
         self.step = step
         self._rules = rules
         self._ordered_at_s = ordered_at_s
-        self._settle_s = rules.settle_s if settle_s is None else settle_s
+        self._recover = recover
         self._baseline = baseline
         self._from_s: float | None = None
+        self._recover_until_s = ordered_at_s
         self.parts: dict[str, float] | None = None
         """What delay was made of, once the step is over; None if the server does not tell."""
 
@@ -142,6 +150,9 @@ class StepWatch:
         now_s = run.generator[-1].at_s if run.generator else 0.0
         if self._from_s is None and not self._arrived(run):
             return self._not_arriving(run, now_s)
+        if self._recover and not self._recovered(run, now_s):
+            self._from_s = max(self._from_s or 0.0, now_s)
+            return None
         turns = self.turns(run)
         draft = self._draft(now_s, len(turns))
         wrong = self._at_once(during(run, draft), turns)
@@ -172,8 +183,21 @@ class StepWatch:
         since = takewhile(lambda row: row.at_s > self._ordered_at_s, reversed(run.generator))
         here = [row.at_s for row in since if row.speakers == self.step.speakers]
         if here:
-            self._from_s = min(here) + self._settle_s
+            self._from_s = min(here) + self._rules.settle_s
+            self._recover_until_s = min(here) + RECOVERY_S
         return bool(here)
+
+    def _recovered(self, run: Run, now_s: float) -> bool:
+        """Once it has, or after a while, it is not asked again."""
+        recent = takewhile(
+            lambda turn: turn.speech_end_at_s > self._ordered_at_s, reversed(run.turns)
+        )
+        delays = [transcription_delay(t) for t in recent if t.speech_end_at_s > now_s - RECENT_S]
+        target_s = self._rules.delay_target_s
+        typical_s = quantile(delays, 0.5) if len(delays) >= 3 else None
+        well = target_s is None or (typical_s is not None and typical_s <= target_s)
+        self._recover = not well and now_s < self._recover_until_s
+        return not self._recover
 
     def _not_arriving(self, run: Run, now_s: float) -> StepRow | None:
         draft = self._draft(now_s, 0)

@@ -23,6 +23,9 @@ from rtvc.slo import capacity, shown
 LEFT, RIGHT, TOP, BOTTOM = 84, WIDTH - 28, 44, 300
 """Edges of the plotting area, in user units."""
 
+LABEL = 52
+"""User units that a label takes."""
+
 MARKS = {"passed": "✓", "failed": "✗", "void": "–", "undecided": "?"}
 
 KINDS = {"passed": "passed", "failed": "failed", "void": "unjudged", "undecided": "undecided"}
@@ -52,6 +55,7 @@ def capacity_curve(steps: Sequence[StepRow], target_s: float | None) -> str | No
     parts.append(path_through(_curve(slow, x, y), "series"))
     for step in measured:
         parts += _step_mark(step, x, y)
+    parts += _edge_labels(measured, x, y)
     return picture(BOTTOM + 40, parts, "Transcription delay against concurrent speakers")
 
 
@@ -110,13 +114,23 @@ def _step_mark(step: StepRow, x: Scale, y: Scale) -> list[str]:
     delay = delay_of(step)
     if delay is None:
         return []
-    beyond = delay > y.high
     at = x(step.speakers), y(min(delay, y.high))
     hint = f"step {step.step + 1}, speakers {step.speakers}: {step.outcome}, {delay_text(step)}"
-    parts = [text(at[0], at[1] - 9, shown(delay, "s"), "tick", "middle")] if beyond else []
     if step.outcome == "failed":
-        return [*parts, cross(*at, "cross", hint)]
-    return [*parts, dot(*at, "step-held" if step.outcome == "passed" else "step-open", hint)]
+        return [cross(*at, "cross", hint)]
+    return [dot(*at, "step-held" if step.outcome == "passed" else "step-open", hint)]
+
+
+def _edge_labels(steps: Sequence[StepRow], x: Scale, y: Scale) -> list[str]:
+    """How far beyond the picture; of labels that would overlap, the first from the left."""
+    labels: list[str] = []
+    free_from = -math.inf
+    for step in sorted(steps, key=lambda step: step.speakers):
+        delay = delay_of(step)
+        if delay is not None and delay > y.high and x(step.speakers) >= free_from:
+            labels.append(text(x(step.speakers), TOP - 9, shown(delay, "s"), "tick", "middle"))
+            free_from = x(step.speakers) + LABEL
+    return labels
 
 
 def delay_text(step: StepRow) -> str:
