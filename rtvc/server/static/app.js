@@ -17,7 +17,7 @@ import { fromBase64, SERVER, WIRE_RATE_HZ } from "./wire.js";
 
 const SELF_TEST_HINT =
   "This server runs the self-test model: it understands rtvc's built-in synthetic voices, not " +
-  "people. To be understood yourself, start it with a speech-to-text model for people.";
+  "people. To talk yourself, start it with a real one: rtvc serve --model base.en";
 
 export class Page extends SessionListener {
   constructor() {
