@@ -37,6 +37,8 @@ MODES = (
     "every-other-final",
     "garbage",
     "die",
+    "shut-down",
+    "fail-replies",
     "mixed",
 )
 
@@ -122,6 +124,8 @@ class Session:
     async def _misbehave(self) -> None:
         if self._mode == "die" and self._frames == 100:
             self._wire.transport.abort()
+        if self._mode == "shut-down" and self._frames == 100:
+            await self._wire.close(1012)
         if self._mode == "garbage" and self._frames % 50 == 0:
             await self._wire.send("not json")
             await self._wire.send("[1]")
@@ -152,6 +156,11 @@ class Session:
     async def _reply(self, item: str, heard: Heard) -> None:
         reply = f"r-{item}"
         await self._say("response.created", response={"id": reply})
+        if self._mode == "fail-replies":
+            details = {"type": "failed", "error": {"code": "x", "message": "quota exceeded"}}
+            response = {"id": reply, "status": "failed", "status_details": details}
+            await self._say("response.done", response=response)
+            return
         sound = base64.b64encode(bytes(int(RATE_HZ * 2 * REPLY_S / 4))).decode()
         heard.reply_s = self._sink.now()
         for _ in range(4):
@@ -203,6 +212,8 @@ class Sink:
             return wire.respond(HTTPStatus.OK, '{"state":"ready","model":"sink","sessions":0}')
         if request.path.startswith("/notes"):
             return wire.respond(HTTPStatus.OK, json.dumps(asdict(self.notes)))
+        if not request.path.startswith("/v1/realtime"):
+            return wire.respond(HTTPStatus.FORBIDDEN, "not here")
         number, self.notes.connections = self.notes.connections, self.notes.connections + 1
         self._callers[wire] = number
         if self._mode_of(number) == "refuse-503":

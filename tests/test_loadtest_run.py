@@ -138,8 +138,21 @@ def test_an_interrupted_run_keeps_what_it_measured(tmp_path: Path) -> None:
     run = load_run(folder)
     assert not run.cut_off
     assert all(turn.final_at_s is not None for turn in run.turns), "nothing is held missing"
-    assert json.loads(out)["utterances"]["spoken"] == len(run.turns)
-    assert (folder / "report.html").exists()
+    summary = json.loads(out)
+    assert summary["utterances"]["spoken"] == len(run.turns)
+    assert (summary["interrupted"], summary["cut_off"]) == (True, True)
+    assert summary["verdict"].startswith("Interrupted after ")
+    assert summary["verdict"].endswith(" of 120 s: not judged.")
+    assert "✓" not in (folder / "report.html").read_text("utf-8")
+    # Once more from the files: the same verdict.
+    again = subprocess.run(
+        [sys.executable, "-m", "rtvc", "report", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 3
+    assert summary["verdict"] in again.stdout
 
 
 def test_a_killed_generator_leaves_what_it_measured(tmp_path: Path) -> None:
@@ -156,6 +169,46 @@ def test_a_killed_generator_leaves_what_it_measured(tmp_path: Path) -> None:
     assert [row.outcome for row in run.connections] == ["ok", "ok"]
     assert len(run.turns) >= 2
     assert (folder / "report.html").exists()
+
+
+def verdict_of(tmp_path: Path, *arguments: str, mode: str = "answer", path: str = "") -> str:
+    """Exit code and verdict of a short run."""
+    with sink("--mode", mode) as port:
+        command = [
+            *(sys.executable, "-m", "rtvc", "loadtest", f"127.0.0.1:{port}{path}"),
+            *("--out", str(tmp_path / "run"), "--warm-up", "0", "--json", *arguments),
+        ]
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        )
+    told = json.loads(done.stdout)["verdict"].replace(f":{port}", ":PORT")
+    return f"{done.returncode} {told}"
+
+
+def test_a_door_that_is_not_there_is_named_and_nobody_else_blamed(tmp_path: Path) -> None:
+    assert verdict_of(tmp_path, "--speakers", "2", "--duration", "1", path="/foo") == (
+        "1 Missed: no speaker could connect: ws://127.0.0.1:PORT/foo answered HTTP 403."
+    )
+
+
+def test_a_server_that_stops_is_a_miss_with_its_cause(tmp_path: Path) -> None:
+    told = verdict_of(tmp_path, "--speakers", "2", "--duration", "8", mode="shut-down")
+    assert told.startswith("99 Missed with 2 speakers: ")
+    assert "2 of 2 sessions lost: closed by the server with 1012" in told
+
+
+def test_replies_that_fail_are_named_with_what_the_server_said(tmp_path: Path) -> None:
+    told = verdict_of(
+        *(tmp_path, "--speakers", "1", "--duration", "4", "--grace", "2"), mode="fail-replies"
+    )
+    assert told.startswith("99 Missed with 1 speaker: ")
+    assert "replies missing; server said: quota exceeded" in told
+    assert {path.stem for path in (tmp_path / "run").glob("*.parquet")} >= {"turns", "connections"}
+
+
+def test_a_connect_storm_is_told_in_connections(tmp_path: Path) -> None:
+    told = verdict_of(tmp_path, "--speakers", "4", "--connect-storm", "5")
+    assert "20 connections, 4 at once: " in told
 
 
 def test_without_a_server_there_is_one_clear_line(tmp_path: Path) -> None:

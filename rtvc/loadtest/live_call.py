@@ -169,7 +169,10 @@ class LiveCall:
     def last_turns(self) -> list[Turn]:
         """What is left when the call is over."""
         measurement, now_s = self.call.measurement, self._clock.now()
-        return measurement.cut(now_s) if self._lost is None else measurement.lost(now_s)
+        if self._lost is not None:
+            return measurement.lost(now_s)
+        # A turn that is settled is told as such, with the reply that it should have had.
+        return [*measurement.settled(now_s), *measurement.cut(now_s)]
 
     def what_went_wrong(self) -> Counter[str]:
         return self.call.measurement.counts
