@@ -114,6 +114,15 @@ def test_every_verb_explains_itself(verb: str) -> None:
     assert f"rtvc {verb}" in out
 
 
+def test_help_breaks_no_sentence_and_hides_no_default() -> None:
+    _, out, _ = rtvc("loadtest", "--help", COLUMNS="200")
+    assert "it is known how many the server holds.\n" in out.replace(" \n", "\n").replace("  ", "")
+    assert "[synthetic speakers]" in out
+    assert '[slo] objectives = ["errors<1%", "wer<10%"]' in out
+    assert "SECONDS" in out
+    assert "OpenAI Realtime only" in out
+
+
 def test_the_version_is_printed() -> None:
     assert rtvc("--version")[:2] == (0, f"{__version__}\n")
 
@@ -176,7 +185,8 @@ def test_a_corpus_that_cannot_be_read_is_named(server_url: str, tmp_path: Path) 
     out = str(tmp_path / "out")
     for folder in (tmp_path / "none", tmp_path):
         line = one_line("loadtest", server_url, "--speech", str(folder), "--out", out)
-        assert str(folder) in line
+    assert (code, err) == (99, "")  # as the load test ended: its targets were missed
+        assert not Path(out).exists(), "a start that was refused leaves no folder"
 
 
 # rtvc report.
@@ -185,14 +195,28 @@ def test_a_corpus_that_cannot_be_read_is_named(server_url: str, tmp_path: Path) 
 def test_a_report_is_rebuilt_and_its_verdict_printed(tmp_path: Path) -> None:
     write_run(tmp_path)
     code, out, err = rtvc("report", str(tmp_path))
-    assert (code, err) == (0, "")
+    assert (code, err) == (99, "")
     assert "connection" in out
     assert f"report: {tmp_path / 'report.html'}" in out
     assert (tmp_path / "report.html").exists()
     texts = [(tmp_path / "report.html").read_text("utf-8")]
-    assert rtvc("report", "--without-text", str(tmp_path))[0] == 0
+    assert rtvc("report", "--without-text", str(tmp_path))[0] == 99
     texts.append((tmp_path / "report.html").read_text("utf-8"))
     assert texts[0] != texts[1]
+
+
+def test_a_run_is_judged_anew_by_other_targets(tmp_path: Path) -> None:
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b")
+    folders = (str(tmp_path / "a"), str(tmp_path / "b"))
+    code, out, err = rtvc("report", *folders, "--slo", "connection_p95<3s")
+    assert (code, err) == (0, "")
+    assert out.count("connection max ") == 2
+    assert rtvc("report", *folders, "--slo", "transcription_delay_p95<900ms")[0] == 3
+    targets = tmp_path / "slo.toml"
+    targets.write_text('[slo]\nobjectives = ["errors<1%"]\n')
+    assert rtvc("report", folders[0], "--slo", str(targets))[0] == 99
+    assert "expected" in one_line("report", folders[0], "--slo", "fast")
 
 
 def test_when_one_run_is_none_no_report_is_written(tmp_path: Path) -> None:
