@@ -13,7 +13,7 @@ import soundfile
 import soxr
 from numpy.typing import ArrayLike, NDArray
 
-from rtvc.errors import AudioError
+from rtvc.errors import AudioError, why
 
 FloatArray = NDArray[np.float32]
 """Mono samples in [-1, 1], shape (samples,)."""
@@ -252,7 +252,7 @@ def read_audio(path: Path | str) -> tuple[FloatArray, int]:
     try:
         samples, rate_hz = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"expected a readable audio file, got {path}: {error}") from error
+        raise AudioError(f"expected a readable audio file, got {path}: {why(error)}") from error
     return np.ascontiguousarray(samples.mean(axis=1), dtype=np.float32), int(rate_hz)
 
 
@@ -265,7 +265,7 @@ def write_wav(path: Path | str, samples: ArrayLike, rate_hz: int) -> None:
     try:
         soundfile.write(str(path), float_to_int16(samples), rate_hz, "PCM_16", format="WAV")
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"expected a writable path, got {path}: {error}") from error
+        raise AudioError(f"expected a writable path, got {path}: {why(error)}") from error
 
 
 def rms(samples: ArrayLike) -> float:

@@ -13,6 +13,20 @@ RtvcError
 └── RunVoid              a measurement that proves nothing                       (exit 3)
 """
 
+import re
+
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+
+
+def why(error: BaseException) -> str:
+    """What another's error says, on one line and without its number.
+
+    >>> why(FileNotFoundError(2, "No such file or directory", "x.wav")), why(ValueError())
+    ('No such file or directory', 'ValueError')
+    """
+    said = getattr(error, "strerror", None) or str(error)
+    return _ERRNO.sub("", " ".join(str(said).split())) or type(error).__name__
+
 
 class RtvcError(Exception):
     """Root of all; its message is one line for a person."""

@@ -124,6 +124,16 @@ def test_help_breaks_no_sentence_and_hides_no_default() -> None:
     assert "OpenAI Realtime only" in out
 
 
+def test_help_breaks_no_sentence_and_hides_no_default() -> None:
+    _, out, _ = rtvc("loadtest", "--help", COLUMNS="200")
+    assert " until it is known how many the server holds." in " ".join(out.split())
+    assert any(line.strip().startswith("Exit code: 0") for line in out.splitlines())
+    assert "[synthetic speakers]" in out
+    assert '[slo] objectives = ["errors<1%", "wer<10%"]' in out
+    assert "SECONDS" in out
+    assert "OpenAI Realtime only" in out
+
+
 def test_the_version_is_printed() -> None:
     assert rtvc("--version")[:2] == (0, f"{__version__}\n")
 

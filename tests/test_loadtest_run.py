@@ -216,4 +216,5 @@ def test_without_a_server_there_is_one_clear_line(tmp_path: Path) -> None:
     assert (code, out) == (1, "")
     assert err.strip().startswith("rtvc: no server answers at http://127.0.0.1:1/readyz")
     assert len(err.strip().splitlines()) <= 2
+    assert "Errno" not in err
     assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from rtvc.clock import Clock
-from rtvc.errors import RtvcError
+from rtvc.errors import RtvcError, why
 
 POLL_S = 0.5
 """How often a server that is loading is asked again."""
@@ -66,8 +66,7 @@ def _readiness(url: str, client: httpx.Client) -> dict[str, Any] | None:
     try:
         answer = client.get(url, timeout=HTTP_TIMEOUT_S)
     except httpx.TransportError as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RtvcError(f"no server answers at {url}: {reason}") from None
+        raise RtvcError(f"no server answers at {url}: {why(error)}") from None
     try:
         body = answer.json()
     except ValueError:

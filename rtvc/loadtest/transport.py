@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import websocket
 
 from rtvc.clock import Clock
-from rtvc.errors import RtvcError
+from rtvc.errors import RtvcError, why
 
 REFUSED_STATUS = 503
 REFUSED_CLOSE_CODE = 1013
@@ -209,5 +209,4 @@ def _close_reason(body: bytes) -> tuple[str, int | None]:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return (text or type(error).__name__)[:200]
+    return why(error)[:200]

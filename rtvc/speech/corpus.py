@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rtvc.audio import FloatArray, float_to_pcm16, read_audio
-from rtvc.errors import AudioError, UsageError
+from rtvc.errors import AudioError, UsageError, why
 from rtvc.speech.sentences import Split, sentence, words_of
 from rtvc.speech.synthesis import VOICES, Synthesizer, Word
 from rtvc.transcript import normalise
@@ -150,7 +150,7 @@ def _manifest_rows(manifest: Path) -> list[dict[str, str]]:
             rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
             columns = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AudioError(f"expected a readable CSV file, got {manifest}: {error}") from error
+        raise AudioError(f"expected a readable CSV file, got {manifest}: {why(error)}") from error
     if not {"file", "text"} <= set(columns):
         found = ", ".join(columns) or "none"
         raise AudioError(f"expected columns file and text in {manifest}, found {found}")
@@ -165,7 +165,9 @@ def _text_rows(folder: Path) -> list[dict[str, str]]:
         try:
             text = path.with_suffix(".txt").read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise AudioError(f"expected the text of {path} in a .txt beside it: {error}") from error
+            raise AudioError(
+                f"expected the text of {path} in a .txt beside it: {why(error)}"
+            ) from error
         rows.append({"file": path.name, "text": " ".join(text.split())})
     return rows
 
