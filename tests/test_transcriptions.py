@@ -188,15 +188,12 @@ def test_a_wrong_field_is_named(
 
 @model
 @pytest.mark.slow
-def test_what_is_no_recording_is_refused(openai: OpenAI, server_url: str) -> None:
+def test_what_is_no_recording_is_refused(openai: OpenAI) -> None:
     with pytest.raises(APIStatusError, match="expected a recording") as raised:
         openai.audio.transcriptions.create(
             file=("notes.txt", b"no audio at all"), model="whisper-1"
         )
     assert raised.value.status_code == 400
-    empty = httpx.post(f"{server_url}/v1/audio/transcriptions", data={"model": "whisper-1"})
-    assert empty.status_code == 400
-    assert "form field file" in empty.json()["error"]["message"]
 
 
 # Reading requests, without a server
@@ -363,3 +360,20 @@ async def test_a_stream_that_fails_says_so() -> None:
 async def test_nothing_is_taken_before_the_model_is_there() -> None:
     async with door(ToldFiles(), ready=False) as loading, door(None) as without:
         assert [(await post(client)).status_code for client in (loading, without)] == [503, 503]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "words"),
+    [
+        (b'{"model": "told"}', "application/json", "expected multipart/form-data"),
+        (b"nothing of the kind", "multipart/form-data; boundary=b", "that can be read"),
+        (b"--b--\r\n", "multipart/form-data; boundary=b", "form field file"),
+        (b"", "multipart/form-data", "that can be read"),
+    ],
+)
+async def test_what_is_no_form_is_refused(content: bytes, kind: str, words: str) -> None:
+    async with door(ToldFiles()) as client:
+        path = "/v1/audio/transcriptions"
+        answer = await client.post(path, content=content, headers={"content-type": kind})
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]["message"]

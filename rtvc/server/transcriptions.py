@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from python_multipart.exceptions import MultipartParseError
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Message
 
 from rtvc.errors import AudioError, ModelError, ProtocolError, RtvcError, TranscriberError
@@ -76,7 +77,7 @@ def add_transcriptions(app: FastAPI, services: Services) -> None:
                 raise ProtocolError(message, code="server_busy")
             await slots.acquire()
             return await _answered(request, services, slots.release)
-        except (RtvcError, HTTPException) as error:
+        except RtvcError as error:
             return refused(error)
 
 
@@ -85,10 +86,13 @@ async def _answered(request: Request, services: Services, release: Callable[[], 
     streaming = False
     try:
         limit = round(services.settings.serve.max_upload_mb * 1e6)
-        async with _limited(request, limit).form(max_files=1, max_fields=20) as form:
+        form = await _form(_limited(request, limit), limit)
+        try:
             wanted = understood(form, services.engine.status.model)
             longest_s = services.settings.serve.max_file_s
             audio = await asyncio.to_thread(decoded, wanted.file.file, longest_s)
+        finally:
+            await form.close()
         answers = _answers(services, wanted, audio, request)
         if wanted.stream:
             streaming = True
@@ -148,6 +152,19 @@ def _limited(request: Request, limit_bytes: int) -> Request:
         return message
 
     return Request(request.scope, receive)
+
+
+async def _form(request: Request, limit_bytes: int) -> FormData:
+    """The fields; a recording stays in memory, where its bounds are known, and off the disk."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != "multipart/form-data":
+        raise ProtocolError(f'expected multipart/form-data, got "{kind[:80]}"')
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=20)
+    parser.spool_max_size = limit_bytes + 1
+    try:
+        return await parser.parse()
+    except (MultiPartException, MultipartParseError) as error:
+        raise ProtocolError(f"expected multipart/form-data that can be read: {error}") from None
 
 
 def _too_large(limit_bytes: int) -> ProtocolError:
@@ -425,15 +442,13 @@ def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body)}\n\n"
 
 
-def refused(error: RtvcError | HTTPException) -> JSONResponse:
+def refused(error: RtvcError) -> JSONResponse:
     """An error as OpenAI's clients read it."""
     headers = {"Retry-After": str(RETRY_AFTER_S)} if _status(error) == 503 else None
     return JSONResponse(_error_body(error), status_code=_status(error), headers=headers)
 
 
-def _status(error: RtvcError | HTTPException) -> int:
-    if isinstance(error, HTTPException):
-        return error.status_code
+def _status(error: RtvcError) -> int:
     if isinstance(error, ProtocolError):
         return _STATUS.get(error.code, 400)
     if isinstance(error, AudioError):
@@ -441,12 +456,11 @@ def _status(error: RtvcError | HTTPException) -> int:
     return 503 if isinstance(error, TranscriberError) and not isinstance(error, ModelError) else 500
 
 
-def _error_body(error: RtvcError | HTTPException) -> dict[str, Any]:
-    message = str(error.detail) if isinstance(error, HTTPException) else str(error)
+def _error_body(error: RtvcError) -> dict[str, Any]:
     ours = _status(error) >= 500
     return {
         "error": {
-            "message": message,
+            "message": str(error),
             "type": "server_error" if ours else "invalid_request_error",
             "param": getattr(error, "param", "file" if isinstance(error, AudioError) else None),
             "code": getattr(error, "code", None),
