@@ -656,13 +656,13 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise RecordError(f"{path}: expected JSON, but {error}") from error
     if not isinstance(content, dict):
-        raise RecordError(f"{path}: expected a JSON object, but got {type(content).__name__}")
+        raise RecordError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content
 
 
 def check_version(path: Path, found: object, known: int) -> None:
     if found != known:
-        raise RecordError(f"{path}: expected schema version {known}, but got {found!r}")
+        raise RecordError(f"{path}: expected schema version {known}, got {found!r}")
 
 
 def _load(folder: Path, kind: type[RowT]) -> list[RowT]:
@@ -738,7 +738,7 @@ def _decoded(
     decoders = _decoders(kind, header, path)
     for line, cells in rows:
         if len(cells) != len(header):
-            raise RecordError(f"{path}:{line}: expected {len(header)} cells, but got {len(cells)}")
+            raise RecordError(f"{path}:{line}: expected {len(header)} cells, got {len(cells)}")
         try:
             yield kind(**{name: decode(cells[at]) for name, at, decode in decoders})
         except ValueError as error:
@@ -770,7 +770,7 @@ def _cells(text: str, path: Path) -> Iterator[tuple[int, list[str | None]]]:
         if found is None:
             if _CUT_OFF.match(text, at):
                 return
-            raise RecordError(f"{path}:{line}: expected a cell, but got {text[at : at + 20]!r}")
+            raise RecordError(f"{path}:{line}: expected a cell, got {text[at : at + 20]!r}")
         quoted, bare, end = found.groups()
         cells.append(bare or None if quoted is None else quoted.replace('""', '"'))
         at = found.end()

@@ -168,13 +168,13 @@ def parse_objective(text: str) -> Objective:
     if found is None:
         raise UsageError(
             "expected an objective such as transcription_delay_p95<500ms "
-            f"(a name, one of < <= > >= ==, a number, one of ms s %), but got {text!r}"
+            f"(a name, one of < <= > >= ==, a number, one of ms s %), got {text!r}"
         )
     metric, aggregate = _subject(found["subject"], text)
     unit = _unit(metric, aggregate, found["unit"], text)
     target = float(found["number"]) / DIVISORS[found["unit"]]
     if unit == "%" and not found["unit"] and target > 1:
-        raise UsageError(f"expected a share such as 1% or 0.01, but got {text!r}")
+        raise UsageError(f"expected a share such as 1% or 0.01, got {text!r}")
     return Objective(metric, aggregate, found["comparison"], target, unit)
 
 
@@ -186,11 +186,11 @@ def _subject(name: str, text: str) -> tuple[str, str | None]:
         return metric, "mean" if aggregate == "avg" else aggregate
     if name in METRICS:
         choices = ", ".join(f"{name}_{each}" for each in AGGREGATES)
-        raise UsageError(f"expected one of {choices}, but got {name!r} in {text!r}")
+        raise UsageError(f"expected one of {choices}, got {name!r} in {text!r}")
     timed = ", ".join(f"{each}_…" for each in METRICS)
     raise UsageError(
         f"expected one of {timed} (… is one of {', '.join(AGGREGATES)}), "
-        f"{', '.join([*SHARES, *COUNTS])}, but got {name!r} in {text!r}"
+        f"{', '.join([*SHARES, *COUNTS])}, got {name!r} in {text!r}"
     )
 
 
@@ -199,7 +199,7 @@ def _unit(metric: str, aggregate: str | None, written: str, text: str) -> Unit:
     allowed = {"s": ("ms", "s"), "%": ("%", ""), "": ("",)}[kind]
     if written not in allowed:
         wanted = {"s": "ms or s", "%": "%", "": "a plain number"}[kind]
-        raise UsageError(f"expected {wanted} for {metric}, but got {text!r}")
+        raise UsageError(f"expected {wanted} for {metric}, got {text!r}")
     return kind
 
 
@@ -399,7 +399,7 @@ def _who_said_no(summary: Summary) -> str:
     first, *others = summary.connections.reasons
     where = (summary.url or "the server").partition("?")[0]
     answered = " answered" if first.reason.startswith("HTTP ") else ":"
-    said = f"{where}{answered} {first.reason}"
+    said = f"{where}{answered} {first.reason.rstrip('.')}"
     return f"{said} ({first.times} times; {len(others)} other reasons)" if others else said
 
 
@@ -432,8 +432,9 @@ def _causes(summary: Summary) -> list[str]:
         name = "sessions" if outcome == "lost" else "connections"
         count = sum(each.times for each in made.reasons if each.outcome == outcome)
         why = next((each.reason for each in made.reasons if each.outcome == outcome), None)
-        causes += [f"{count} of {made.attempts} {name} {outcome}: {why}"] if count else []
-    said = f"; server said: {made.complaint}" if made.complaint else ""
+        if why is not None:
+            causes.append(f"{count} of {made.attempts} {name} {outcome}: {why.rstrip('.')}")
+    said = f"; server said: {made.complaint.rstrip('.')}" if made.complaint else ""
     if spoken.finals_missing:
         causes.append(f"{spoken.finals_missing} of {spoken.spoken} finals missing{said}")
         said = ""

@@ -47,10 +47,10 @@ def quantile(values: Iterable[float], q: float) -> float | None:
 
 def _ordered(values: Iterable[float], q: float) -> list[float]:
     if not 0 <= q <= 1:
-        raise ValueError(f"expected a quantile from 0 to 1, but got {q}")
+        raise ValueError(f"expected a quantile from 0 to 1, got {q}")
     ordered = sorted(values)
     if any(math.isnan(value) for value in ordered):
-        raise ValueError("expected numbers, but got NaN: leave absent values out")
+        raise ValueError("expected numbers, got NaN: leave absent values out")
     return ordered
 
 
@@ -176,7 +176,7 @@ class Histogram:
         for part in text.split():
             number, colon, count = part.partition(":")
             if not colon or not _is_integer(number) or not count.isdecimal():
-                raise ValueError(f'expected "bin:count bin:count", but got {part!r}')
+                raise ValueError(f'expected "bin:count bin:count", got {part!r}')
             histogram._counts[int(number)] += int(count)
         return histogram
 

@@ -201,7 +201,7 @@ HEADER = "at_s,source,name,value\n"
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (HEADER + '1.0,"a","b"\n', "samples.csv:2: expected 4 cells, but got 3"),
+        (HEADER + '1.0,"a","b"\n', "samples.csv:2: expected 4 cells, got 3"),
         (HEADER + '1.0,"a\nb","b",2.0\nx,"a","b",1.0\n', "samples.csv:4: could not convert"),
         (HEADER + ',"a","b",2.0\n', "samples.csv:2: column at_s expects a value"),
         (HEADER + '1.0,"a"b,"b",2.0\n', "samples.csv:2: expected a cell"),
@@ -228,9 +228,9 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     ("content", "complaint"),
     [
         ("{", "expected JSON"),
-        ("[]", "expected a JSON object, but got list"),
-        ("{}", "expected schema version 1, but got None"),
-        ('{"schema_version": 99}', "expected schema version 1, but got 99"),
+        ("[]", "expected a JSON object, got list"),
+        ("{}", "expected schema version 1, got None"),
+        ('{"schema_version": 99}', "expected schema version 1, got 99"),
         ('{"schema_version": 1}', "rtvc_version: Field required"),
     ],
 )

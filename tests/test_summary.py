@@ -269,7 +269,7 @@ def test_a_summary_is_plain_json(tmp_path: Path) -> None:
 def test_a_summary_of_another_version_is_refused(tmp_path: Path) -> None:
     summary: Summary = replace(summarize(a_run()), schema_version=2)
     write_summary(tmp_path, summary)
-    with pytest.raises(RecordError, match="expected schema version 1, but got 2"):
+    with pytest.raises(RecordError, match="expected schema version 1, got 2"):
         load_summary(tmp_path)
 
 

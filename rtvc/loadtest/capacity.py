@@ -67,7 +67,7 @@ class CapacitySearch:
     def __init__(self, start: int = 1, limit: int = 128) -> None:
         """Starts at `start` speakers and never asks for more than `limit`."""
         if not 1 <= start <= limit:
-            raise ValueError(f"expected 1 <= start <= limit, but got {start} and {limit}")
+            raise ValueError(f"expected 1 <= start <= limit, got {start} and {limit}")
         self._start = start
         self._limit = limit
         self._trials: list[Trial] = []

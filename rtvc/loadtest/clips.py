@@ -76,7 +76,7 @@ def _dealt(clips: Sequence[Clip], speakers: int) -> Deal:
     if len(owners) < speakers:
         raise UsageError(
             f"expected at least {speakers} recordings with different texts, one for each speaker "
-            f"(a shared text would hide cross-talk), but got {len(owners)}"
+            f"(a shared text would hide cross-talk), got {len(owners)}"
         )
     return deal
 

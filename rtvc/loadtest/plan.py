@@ -121,34 +121,34 @@ def make_spec(wish: Wish, run_dir: Path, work_dir: Path) -> LoadSpec:
 
 def _check(wish: Wish) -> None:
     if not 1 <= wish.speakers <= MAX_SPEAKERS:
-        raise UsageError(f"expected 1 to {MAX_SPEAKERS} speakers, but got {wish.speakers}")
+        raise UsageError(f"expected 1 to {MAX_SPEAKERS} speakers, got {wish.speakers}")
     if not 0 < wish.duration_s <= 86_400:
         raise UsageError(
-            f"expected a --duration of more than 0 s, up to a day, but got {wish.duration_s:g} s"
+            f"expected a --duration of more than 0 s, up to a day, got {wish.duration_s:g} s"
         )
     _check_seconds(wish)
     _check_search(wish)
     if wish.frame_ms not in FRAMES_MS:
         known = ", ".join(map(str, FRAMES_MS))
-        raise UsageError(f"expected --frame-ms of {known}, but got {wish.frame_ms}")
+        raise UsageError(f"expected --frame-ms of {known}, got {wish.frame_ms}")
     if wish.protocol not in PROTOCOLS:
         known = ", ".join(PROTOCOLS)
-        raise UsageError(f"expected a protocol ({known}), but got {wish.protocol!r}")
+        raise UsageError(f"expected a protocol ({known}), got {wish.protocol!r}")
     if wish.storm_rounds < 0:
-        raise UsageError(f"expected 0 or more rounds of a storm, but got {wish.storm_rounds}")
+        raise UsageError(f"expected 0 or more rounds of a storm, got {wish.storm_rounds}")
 
 
 def _check_search(wish: Wish) -> None:
     if not wish.find_capacity:
         return
     if wish.is_storm:
-        raise UsageError("expected a search or a connect storm, but got both")
+        raise UsageError("expected a search or a connect storm, got both")
     if not 1 <= wish.start_speakers <= wish.speakers:
         raise UsageError(
-            f"expected --start-speakers of 1 to {wish.speakers}, but got {wish.start_speakers}"
+            f"expected --start-speakers of 1 to {wish.speakers}, got {wish.start_speakers}"
         )
     if not 5 <= wish.step_s <= 3600:
-        raise UsageError(f"expected a --step-duration of 5 to 3600 s, but got {wish.step_s:g} s")
+        raise UsageError(f"expected a --step-duration of 5 to 3600 s, got {wish.step_s:g} s")
 
 
 def _check_seconds(wish: Wish) -> None:
@@ -159,7 +159,7 @@ def _check_seconds(wish: Wish) -> None:
         ("--grace", wish.grace_s),
     ):
         if seconds is not None and not 0 <= seconds <= 3600:
-            raise UsageError(f"expected {name} of 0 to 3600 s, but got {seconds:g}")
+            raise UsageError(f"expected {name} of 0 to 3600 s, got {seconds:g}")
 
 
 def _scenario(wish: Wish) -> str:
@@ -168,7 +168,7 @@ def _scenario(wish: Wish) -> str:
     name = wish.scenario or ("dictation" if wish.transcription else "conversation")
     if name not in SCENARIOS:
         known = ", ".join([*SCENARIOS, STORM])
-        raise UsageError(f"expected a scenario ({known}), but got {name!r}")
+        raise UsageError(f"expected a scenario ({known}), got {name!r}")
     if wish.transcription and SCENARIOS[name].wait_for_reply:
         raise UsageError(
             f"nobody replies in a transcription session, but the scenario {name!r} waits for "
@@ -193,7 +193,7 @@ def parse_duration(text: str) -> float:
     """
     found = _DURATION.fullmatch(text.strip())
     if found is None or not any(found.groups()):
-        raise UsageError(f"expected a duration such as 90, 90s, 2m or 1h30m, but got {text!r}")
+        raise UsageError(f"expected a duration such as 90, 90s, 2m or 1h30m, got {text!r}")
     hours, minutes, seconds = (float(part or 0) for part in found.groups())
     return hours * 3600 + minutes * 60 + seconds
 

@@ -140,7 +140,7 @@ def session_url(url: str, *, transcription: bool) -> str:
     parts = urlsplit(url)
     scheme = _WEBSOCKET_SCHEMES.get(parts.scheme)
     if scheme is None or not parts.hostname:
-        raise UsageError(f"expected a URL such as ws://127.0.0.1:8000, but got {url!r}")
+        raise UsageError(f"expected a URL such as ws://127.0.0.1:8000, got {url!r}")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     query.setdefault("rtvc", "1")
     if transcription:

@@ -110,7 +110,7 @@ class OpenAiLanguageModel:
         line = await first_line(response)
         return (
             f"language model {self.name!r} at {self._url}: expected HTTP 200 "
-            f"but got {response.status_code}: {line}"
+            f"got {response.status_code}: {line}"
         )
 
 
@@ -120,7 +120,7 @@ async def read_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[str, None]
     async for chunk in chunks:
         pending += chunk
         if len(pending) > MAX_EVENT_BYTES:
-            raise ReplyError(f"expected events of at most {MAX_EVENT_BYTES} bytes but got more")
+            raise ReplyError(f"expected events of at most {MAX_EVENT_BYTES} bytes, got more")
         *lines, pending = re.split(rb"\r\n|\n|\r(?!\n)(?=.)", pending, flags=re.DOTALL)
         for line in lines:
             if line.startswith(b"data:"):
@@ -170,10 +170,10 @@ def _parse(event: str) -> dict[str, Any]:
     except ValueError:
         chunk = None
     if not isinstance(chunk, dict):
-        raise ReplyError(f"language model: expected a JSON object but got {event[:80]!r}")
+        raise ReplyError(f"language model: expected a JSON object got {event[:80]!r}")
     if error := chunk.get("error"):
         detail = error.get("message", error) if isinstance(error, dict) else error
-        raise ReplyError(f"language model: expected text but got an error: {str(detail)[:200]}")
+        raise ReplyError(f"language model: expected text, got an error: {str(detail)[:200]}")
     return chunk
 
 

@@ -159,7 +159,7 @@ class OpenAiSynthesizer:
         line = await first_line(response)
         raise ReplyError(
             f"speech synthesis {self.name!r} at {self._url}: expected HTTP 200 with audio "
-            f"but got {response.status_code} {content_type}: {line}"
+            f"got {response.status_code} {content_type}: {line}"
         )
 
 
@@ -183,4 +183,4 @@ async def whole_samples(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, N
 def _expect_bare_samples(head: bytes) -> None:
     """Some servers ignore `response_format`; a file's header must not be played as noise."""
     if head.startswith((b"RIFF", b"ID3", b"OggS", b"fLaC")):
-        raise ReplyError(f"speech synthesis: expected bare pcm samples but got {head[:4]!r}")
+        raise ReplyError(f"speech synthesis: expected bare pcm samples got {head[:4]!r}")
