@@ -51,6 +51,8 @@ class ServeSettings(_Section):
     """TCP port; 0 picks a free one."""
     max_sessions: Annotated[int, Field(ge=1)] = 32
     """Sessions at once; one more is refused with 503."""
+    admission: Literal["headroom", "slots"] = "headroom"
+    """Refuse one more session before the delay target breaks, or only when all slots are taken."""
     tls: str | None = None
     """"self-signed", or "CERT.pem,KEY.pem"; None: plain http."""
     audio_queue_s: Positive = 10.0
@@ -94,6 +96,8 @@ class SttSettings(_Section):
     """One engine for everyone, a few of them, or one loaded for each session."""
     pool_size: Annotated[int, Field(ge=1, le=64)] = 2
     """Engines of a pool."""
+    delay_target_ms: Annotated[int, Field(ge=100)] = 500
+    """End of speech → final transcript, 95 of 100: what admission keeps to."""
     encoder_context: Literal["auto", "full", "short", "guarded"] = "auto"
     """What the encoder sees: 30 s, the audio alone, or the latter checked; "auto": as the
     weights were trained."""

@@ -33,3 +33,22 @@ def test_a_refusal_says_why_and_when_to_try_again() -> None:
     with pytest.raises(AdmissionRefused, match="full: 1 of 1 sessions") as refused:
         admission.enter()
     assert refused.value.retry_after_s == 7.0
+
+
+def test_without_headroom_nobody_comes_in_and_the_reason_is_told() -> None:
+    admission = Admission(max_sessions=10)
+    admission.enter(5.0)
+    assert not admission.closed(1.0)
+    assert admission.closed(0.9)
+    with pytest.raises(AdmissionRefused, match="no headroom: one more than 1 sessions") as refused:
+        admission.enter(0.9)
+    assert refused.value.retry_after_s > 0
+    assert (admission.sessions, admission.refused) == (1, 1)
+    admission.enter(None)
+    assert admission.sessions == 2
+
+
+def test_an_empty_server_takes_a_session_whatever_it_thinks_of_itself() -> None:
+    admission = Admission(max_sessions=1)
+    admission.enter(0.0)
+    assert admission.sessions == 1

@@ -17,6 +17,7 @@ import pytest
 from rtvc.clock import SystemClock
 from rtvc.errors import ModelError, TranscriberError
 from rtvc.stt.engine import build_engine
+from rtvc.stt.headroom import ENOUGH_SERVED
 from rtvc.stt.process_engine import ADVICE_EVERY_S, EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import Fault, ScriptedTranscriber
@@ -190,7 +191,7 @@ async def test_the_status_tells_cadence_headroom_and_memory() -> None:
     async with started(scripted(ScriptedTranscriber("yes", delay_s=0.02))) as engine:
         await engine.open_session("a")
         assert engine.status.headroom_sessions is None
-        for revision in range(8):
+        for revision in range(ENOUGH_SERVED):
             await engine.transcribe(make_job(revision=revision))
         await asyncio.sleep(ADVICE_EVERY_S)
         status = engine.status
@@ -473,7 +474,6 @@ async def test_a_model_is_arranged_for_the_machine_and_says_how() -> None:
         assert chosen in {(t.workers, t.threads_per_worker) for t in status.trials}
         assert status.max_batch in {t.batch for t in status.trials}
         assert status.calibration_s is not None
-        assert status.headroom_sessions is not None
         assert isinstance(engine, ProcessEngine)
         assert engine.pid is not None
         os.kill(engine.pid, signal.SIGKILL)

@@ -110,12 +110,16 @@ def test_until_batches_were_seen_their_gain_is_as_calibrated() -> None:
 
 
 def test_nothing_measured_is_no_headroom_known() -> None:
-    assert LoadMeter(2, 4).advise(0.0).headroom_sessions is None
-    assert LoadMeter(2, 4, prior=COST).advise(0.0).headroom_sessions is not None
+    meter = LoadMeter(2, 4, prior=COST)
+    for _ in range(5):
+        assert meter.advise(0.0).headroom_sessions is None
+        meter.served([JobKind.FINAL] * 4, 0.2)
+    assert meter.advise(0.0).headroom_sessions is not None
 
 
 def test_sessions_that_never_speak_leave_room_for_more() -> None:
     meter = LoadMeter(2, 4, prior=COST)
+    meter.served([JobKind.FINAL] * 20, 0.2)
     for _ in range(10):
         meter.opened(0.0)
     before = meter.advise(0.1).headroom_sessions

@@ -59,7 +59,9 @@ class ServerStatus:
     sessions: int
     """Sessions open now."""
     max_sessions: int
-    """Sessions that fit."""
+    """Slots for sessions."""
+    headroom_sessions: float | None = None
+    """More sessions that would keep to the delay target; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ everything is warm, and when the server is full.
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from rtvc.server.connection import RealtimeConnection
 from rtvc.server.realtimevoicechat import RealtimeVoiceChatConnection
 from rtvc.server.services import Services
 from rtvc.server.transcriptions import add_transcriptions
+from rtvc.stt.transcriber import Trial
 
 _STATIC = Path(__file__).parent / "static"
 _LOADING_RETRY_S = 1.0
@@ -55,6 +57,7 @@ def readiness_body(services: Services) -> dict[str, Any]:
     readiness, admission = services.readiness, services.admission
     engine = services.engine.status
     wait_s = None if readiness.ready else _LOADING_RETRY_S
+    closed = admission.closed(admission_headroom(services))
     return {
         "state": readiness.state,
         "progress": round(readiness.progress, 3),
@@ -67,10 +70,21 @@ def readiness_body(services: Services) -> dict[str, Any]:
         "notice": services.notice,
         "sessions": admission.sessions,
         "max_sessions": admission.max_sessions,
-        "full": admission.full,
-        "retry_after_s": admission.retry_after_s if admission.full else wait_s,
+        "headroom_sessions": rounded(engine.headroom_sessions),
+        "full": closed,
+        "retry_after_s": admission.retry_after_s if closed else wait_s,
         "version": __version__,
     }
+
+
+def admission_headroom(services: Services) -> float | None:
+    """What admission goes by; None: by slots alone."""
+    by_headroom = services.settings.serve.admission == "headroom"
+    return services.engine.status.headroom_sessions if by_headroom else None
+
+
+def rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
 
 
 def refusal(code: str, message: str, retry_after_s: float) -> JSONResponse:
@@ -162,7 +176,7 @@ async def admit(socket: WebSocket, services: Services, connect: Callable[[], Con
         await socket.send_denial_response(body)
         return
     try:
-        services.admission.enter()
+        services.admission.enter(admission_headroom(services))
     except AdmissionRefused as refused:
         body = refusal("server_full", str(refused), refused.retry_after_s)
         await socket.send_denial_response(body)
@@ -187,12 +201,22 @@ def _models(services: Services) -> list[dict[str, Any]]:
             "compute_type": engine.compute_type,
             "workers": engine.workers,
             "threads_per_worker": engine.threads_per_worker,
+            "max_batch": engine.max_batch,
+            "sharing": engine.sharing,
+            "engines": engine.engines,
+            "memory_bytes": engine.memory_bytes,
+            "calibration_s": engine.calibration_s,
+            "trials": [_trial(trial) for trial in engine.trials],
             "load_s": engine.load_s,
             "warm_up_s": engine.warm_up_s,
         },
         {"id": services.llm.name, "object": "model", "owned_by": "rtvc", "task": "language"},
         {"id": services.tts.name, "object": "model", "owned_by": "rtvc", "task": "speech"},
     ]
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    return {**asdict(trial), "jobs_per_s": round(trial.jobs_per_s, 2)}
 
 
 def _sessions(services: Services) -> dict[str, Any]:
@@ -203,6 +227,8 @@ def _sessions(services: Services) -> dict[str, Any]:
         "count": services.admission.sessions,
         "max_sessions": services.admission.max_sessions,
         "refused": services.admission.refused,
+        "headroom_sessions": rounded(engine.headroom_sessions),
+        "partial_interval_s": round(engine.partial_interval_s, 3),
         "queues": [
             {
                 "name": "inference",

@@ -70,6 +70,10 @@ def serve(
         str | None,
         _flag("--encoder-context", _STT, "full (30 s), short, guarded [as the weights want it]"),
     ] = None,
+    delay_target_ms: Annotated[
+        int | None,
+        _flag("--delay-target-ms", _STT, "End of speech to transcript, p95, for admission [500]"),
+    ] = None,
     language: Annotated[
         str | None, _flag("--language", _STT, "ISO-639-1, such as en [the model's own]")
     ] = None,
@@ -83,6 +87,14 @@ def serve(
     port: Annotated[int | None, _flag("--port", _SERVER, "Port, 0 for any free one [8000]")] = None,
     max_sessions: Annotated[
         int | None, _flag("--max-sessions", _SERVER, "Sessions at once; more get 503 [32]")
+    ] = None,
+    admission: Annotated[
+        str | None,
+        _flag(
+            "--admission",
+            _SERVER,
+            "headroom: refuse before the delay target breaks; slots: only when full [headroom]",
+        ),
     ] = None,
     tls: Annotated[
         str | None,
@@ -130,7 +142,13 @@ def serve(
     RTVC_LLM_API_KEY and RTVC_TTS_API_KEY only.
     """
     flags: dict[str, dict[str, Any]] = {
-        "serve": {"host": host, "port": port, "max_sessions": max_sessions, "tls": tls},
+        "serve": {
+            "host": host,
+            "port": port,
+            "max_sessions": max_sessions,
+            "admission": admission,
+            "tls": tls,
+        },
         "stt": {
             "model": model,
             "device": device,
@@ -145,6 +163,7 @@ def serve(
             "sharing": sharing,
             "pool_size": pool_size,
             "encoder_context": encoder_context,
+            "delay_target_ms": delay_target_ms,
         },
         "turn": {"silence_ms": silence_ms, "threshold": threshold, "partials": partials},
         "llm": {**_backend(llm, "scripted"), "model": llm_model, "system": system},

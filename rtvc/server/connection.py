@@ -6,7 +6,6 @@ reader ─ append ─▶ Listener ─ voice events ─▶ _heard ─┐
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,14 +20,13 @@ from rtvc.server.conversation import Conversation, Item, item_from
 from rtvc.server.ear import Ear
 from rtvc.server.listener import Listener
 from rtvc.server.outbox import Outbox
-from rtvc.server.realtime_reply import RealtimeReply, ReplySettings, reply_settings
+from rtvc.server.realtime_replies import Replies
 from rtvc.server.realtime_settings import (
     initial_config,
     session_to_wire,
     turn_notice,
     voice_settings,
 )
-from rtvc.server.reply import ReplyTimings
 from rtvc.server.services import Services
 from rtvc.server.session_life import SessionLife, Timer, new_id, with_engine
 from rtvc.server.turn_timing import TurnClock
@@ -62,7 +60,6 @@ class RealtimeConnection:
         self._clock = services.clock
         self._extras = extras
         self.session_id = new_id("sess")
-        self._conversation_id = new_id("conv")
         self._config = self._announced = initial_config(services, kind)
         self._events = realtime.ServerEvents(new_id)
         self._outbox = Outbox(socket.send_text, timeout_s=services.settings.serve.send_timeout_s)
@@ -77,13 +74,22 @@ class RealtimeConnection:
         )
         self._life = SessionLife(socket, self.session_id, self._listener)
         self._conversation = Conversation()
-        self._reply: RealtimeReply | None = None
-        self._replies: dict[str, RealtimeReply] = {}
+        self._replies = Replies(
+            services,
+            self._outbox,
+            self._events,
+            self._ear,
+            self._life,
+            self._conversation,
+            config=self._config,
+            post=self._post,
+            on_first_audio=self._reply_begun,
+            on_played=self._played,
+        )
         self._turns: dict[str, TurnClock] = {}
         self._silence = Timer()
         self._opened_at_s = self._clock.now()
         self._utterances = 0
-        self._interruptions = 0
 
     # The life of a session.
 
@@ -117,9 +123,9 @@ class RealtimeConnection:
             "age_s": round(now_s - self._opened_at_s, 3),
             "audio_s": round(self._listener.voice.audio_s, 3),
             "speaking": self._listener.voice.speaking,
-            "replying": self._replying,
+            "replying": self._replies.active,
             "utterances": self._utterances,
-            "interruptions": self._interruptions,
+            "interruptions": self._replies.interruptions,
             "premature_suspects": self._listener.premature_suspects,
             "echo_frames": self._ear.echo_frames,
             "audio_backlog_s": round(inbox.backlog_s, 3),
@@ -152,6 +158,7 @@ class RealtimeConnection:
             notice=" · ".join(notices) or None,
             sessions=services.admission.sessions,
             max_sessions=services.admission.max_sessions,
+            headroom_sessions=engine.headroom_sessions,
         )
         self._post(self._events.rtvc_status(status))
 
@@ -216,11 +223,12 @@ class RealtimeConnection:
                 item = self._conversation.get(event.item_id)
                 self._post(self._events.item_retrieved(item.to_wire()))
             case realtime.ConversationItemTruncate():
-                self._truncate(event)
+                self._replies.truncate(event)
             case realtime.ResponseCreate():
-                self._create_response(event)
+                self._silence.stop()
+                self._replies.create(event)
             case realtime.ResponseCancel():
-                self._cancel_response(event)
+                self._replies.cancel(event)
             case _:
                 raise ProtocolError(
                     f"{event.type} has no meaning over a WebSocket: the client plays the audio",
@@ -232,7 +240,7 @@ class RealtimeConnection:
 
     async def _update_session(self, config: realtime.SessionConfig) -> None:
         before, notice = self._config.audio.input.format, turn_notice(self._config, self._services)
-        self._config = config
+        self._config = self._replies.config = config
         after = self._config.audio.input.format
         if after != before:
             self._ear.change_input(_DECODERS[after.type], after.rate_hz)
@@ -267,76 +275,6 @@ class RealtimeConnection:
         self._post(self._events.item_added(wire, previous_item_id=previous))
         self._post(self._events.item_done(wire, previous_item_id=previous))
 
-    def _truncate(self, event: realtime.ConversationItemTruncate) -> None:
-        item = self._conversation.get(event.item_id)
-        reply = self._replies.get(event.item_id)
-        if reply is None or item.role != "assistant":
-            raise ProtocolError(
-                "expected the id of a spoken reply, got that of another item",
-                param="item_id",
-            )
-        if event.audio_end_ms > reply.audio_ms + 1:
-            raise ProtocolError(
-                f"audio_end_ms: expected at most the {reply.audio_ms:.0f} ms that were sent, "
-                f"got {event.audio_end_ms}",
-                param="audio_end_ms",
-            )
-        heard = reply.heard(event.audio_end_ms)
-        self._conversation.update(event.item_id, text=heard, complete=False)
-        self._ear.reply_flushed(self._clock.now())
-        truncated = self._events.item_truncated(event.item_id, audio_end_ms=event.audio_end_ms)
-        self._post(truncated)
-
-    def _create_response(self, event: realtime.ResponseCreate) -> None:
-        if self._config.type == "transcription":
-            raise ProtocolError(
-                "a transcription session does not reply", code="unsupported_event", param="type"
-            )
-        if self._replying:
-            raise ProtocolError(
-                "the conversation already has a response in progress",
-                code="conversation_already_has_active_response",
-            )
-        wish = event.response or realtime.ResponseSettings()
-        kept = wish.conversation != "none"
-        settings = self._reply_settings(wish, kept)
-        instructions = wish.instructions or self._config.instructions
-        self._start_reply(settings, self._messages(wish, instructions), turn=None)
-
-    def _messages(self, wish: realtime.ResponseSettings, instructions: str) -> Any:
-        if wish.input is None:
-            return self._conversation.messages(instructions)
-        context = Conversation()
-        for number, entry in enumerate(wish.input):
-            if isinstance(entry, realtime.ItemReference):
-                context.add(replace(self._conversation.get(entry.id), item_id=f"input_{number}"))
-            else:
-                context.add(item_from(entry, f"input_{number}"))
-        return context.messages(instructions)
-
-    def _reply_settings(self, wish: realtime.ResponseSettings, kept: bool) -> ReplySettings:
-        base = reply_settings(
-            self._config, self._services, conversation_id=self._conversation_id if kept else None
-        )
-        modality = (wish.output_modalities or self._config.output_modalities)[0]
-        tokens = wish.max_output_tokens
-        return replace(
-            base,
-            audio=modality == "audio",
-            voice=wish.voice or base.voice,
-            max_tokens=tokens if isinstance(tokens, int) else base.max_tokens,
-            metadata=wish.metadata,
-        )
-
-    def _cancel_response(self, event: realtime.ResponseCancel) -> None:
-        reply = self._reply
-        if reply is None or reply.over or event.response_id not in (None, reply.response_id):
-            raise ProtocolError(
-                "expected a response in progress to cancel, found none",
-                code="response_cancel_not_active",
-            )
-        self._interrupt("client_cancelled")
-
     # What was heard.
 
     def _heard(self, event: VoiceEvent) -> None:
@@ -358,7 +296,7 @@ class RealtimeConnection:
         self._silence.stop()
         detection = self._config.turn_detection
         if detection is not None and detection.interrupt_response:
-            self._interrupt("turn_detected")
+            self._replies.interrupt("turn_detected")
 
     def _speech_stopped(self, event: SpeechStopped) -> None:
         self._utterances += 1
@@ -424,17 +362,9 @@ class RealtimeConnection:
         """Unless nothing was said, or the person goes on: then their next words are waited for."""
         if not event.text or not self._config.replies or self._listener.voice.speaking:
             return
-        if self._replying:
-            return
-        self._reply_now(turn)
-
-    def _reply_now(self, turn: TurnClock | None) -> None:
-        """As the session's settings say."""
-        settings = reply_settings(
-            self._config, self._services, conversation_id=self._conversation_id
-        )
-        messages = self._conversation.messages(self._config.instructions)
-        self._start_reply(settings, messages, turn=turn)
+        if not self._replies.active:
+            self._silence.stop()
+            self._replies.start(turn)
 
     def _post_turn(self, turn: TurnClock, stage: Any, response_id: str | None) -> None:
         timings = turn.timings(stage, response_id, self._services.engine.status.model)
@@ -445,63 +375,18 @@ class RealtimeConnection:
     def _transcribing(self) -> bool:
         return self._config.audio.input.transcription is not None
 
-    # Replies.
+    def _reply_begun(self, turn: TurnClock, response_id: str) -> None:
+        self._post_turn(turn, "reply", response_id)
 
-    @property
-    def _replying(self) -> bool:
-        return self._reply is not None and not self._reply.over
-
-    def _start_reply(
-        self, settings: ReplySettings, messages: Any, *, turn: TurnClock | None
-    ) -> None:
-        response_id, item_id = new_id("resp"), new_id("item")
-        guarded = settings.audio and self._config.turn_detection is not None
-
-        def first_audio(timings: ReplyTimings) -> None:
-            if turn is not None:
-                turn.reply, turn.reply_at_s = timings, self._clock.now()
-                self._post_turn(turn, "reply", response_id)
-
-        reply = RealtimeReply(
-            self._services,
-            self._outbox,
-            self._events,
-            settings,
-            response_id=response_id,
-            item_id=item_id,
-            ear=self._ear if guarded else None,
-            post=self._post,
-            on_first_audio=first_audio,
-        )
-        reply.previous_item_id = self._conversation.last_id
-        if settings.conversation_id is not None:
-            self._conversation.add(Item(item_id, "assistant", None, settings.audio, complete=False))
-        if turn is not None:
-            turn.reply_asked_at_s = self._clock.now()
-        self._reply = self._replies[item_id] = reply
-        while len(self._replies) > _KEPT_TURNS:
-            self._replies.pop(next(iter(self._replies)))
-        self._silence.stop()
-        reply.start()
-        self._life.start_reply(self._run_reply(reply, messages))
-
-    async def _run_reply(self, reply: RealtimeReply, messages: Any) -> None:
-        status = await reply.run(messages)
-        self._conversation.update(reply.item_id, text=reply.text, complete=status == "completed")
-        self._await_speech(reply)
-
-    def _await_speech(self, reply: RealtimeReply) -> None:
-        """Start the session's idle timeout once the reply has been played."""
+    def _played(self, in_s: float) -> None:
+        """A reply will have been played in `in_s`: then the session's idle timeout begins."""
         detection = self._config.turn_detection
         if isinstance(detection, realtime.ServerVad) and detection.idle_timeout_ms is not None:
-            begun_s = reply.first_audio_at_s or self._clock.now()
-            played_at_s = max(begun_s + reply.audio_ms / 1000, self._clock.now())
-            wait_s = played_at_s - self._clock.now() + detection.idle_timeout_ms / 1000
-            self._silence.start(wait_s, self._nobody_spoke)
+            self._silence.start(in_s + detection.idle_timeout_ms / 1000, self._nobody_spoke)
 
     def _nobody_spoke(self) -> None:
         """The idle timeout: the silence is committed as an empty utterance and replied to."""
-        if self._replying or self._listener.voice.speaking:
+        if self._replies.active or self._listener.voice.speaking:
             return
         end_ms = round(self._listener.voice.audio_s * 1000)
         item = Item(new_id("item"), "user", "", spoken=True)
@@ -512,19 +397,4 @@ class RealtimeConnection:
         self._post(self._events.committed(item.item_id, previous_item_id=previous))
         self._post(self._events.item_added(item.to_wire(), previous_item_id=previous))
         self._post(self._events.item_done(item.to_wire(), previous_item_id=previous))
-        self._reply_now(None)
-
-    def _interrupt(self, reason: Any) -> None:
-        """Stop the reply that is being made or played; keep in mind what was heard of it."""
-        reply, now_s = self._reply, self._clock.now()
-        if reply is None:
-            return
-        playing = self._ear.reply_playing(now_s)
-        if reply.over and not playing:
-            return
-        self._interruptions += 1
-        self._life.cancel_replies()
-        heard = reply.heard_by(now_s) if reply.settings.audio else reply.text
-        self._conversation.update(reply.item_id, text=heard, complete=False)
-        reply.finish("cancelled", reason=reason)
-        self._ear.reply_flushed(now_s)
+        self._replies.start(None)

@@ -122,6 +122,7 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         sharing=stt.sharing,
         pool_size=stt.pool_size,
         encoder_context=stt.encoder_context,
+        delay_target_s=stt.delay_target_ms / 1000,
         clock=clock,
     )
     return Services(

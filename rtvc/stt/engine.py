@@ -11,8 +11,12 @@ from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import ScriptedTranscriber
+from rtvc.stt.sharing import PerSessionEngine, PoolEngine
 from rtvc.stt.transcriber import Engine, ReportProgress, Transcriber
 from rtvc.stt.whisper import WhisperTranscriber
+
+PER_SESSION_THREADS = 4
+"""What Whisper's users get by default: CTranslate2 takes four threads, or as many as there are."""
 
 
 def build_engine(
@@ -27,9 +31,16 @@ def build_engine(
     sharing: str = "shared",
     pool_size: int = 2,
     encoder_context: WantedContext = "auto",
+    delay_target_s: float = 0.5,
     clock: Clock,
 ) -> Engine:
     """An engine for the named model; finding, loading and every error of it wait for `start`."""
+    if sharing == "pool":
+        workers = workers or max(_cpus() // pool_size, 1)
+        threads_per_worker = threads_per_worker or 1
+    elif sharing == "per-session":
+        workers, max_batch = workers or 1, max_batch or 1
+        threads_per_worker = threads_per_worker or min(_cpus(), PER_SESSION_THREADS)
 
     def prepare(report: ReportProgress) -> EnginePlan:
         settings = _Settings(
@@ -38,7 +49,18 @@ def build_engine(
         found = resolve_model(model, device=device, encoder_context=encoder_context, report=report)
         return _plan(found, settings)
 
-    return ProcessEngine(prepare, clock=clock, model=model or "default")
+    def make() -> Engine:
+        return ProcessEngine(
+            prepare, clock=clock, model=model or "default", delay_target_s=delay_target_s
+        )
+
+    match sharing:
+        case "pool":
+            return PoolEngine([make() for _ in range(pool_size)])
+        case "per-session":
+            return PerSessionEngine(make)
+        case _:
+            return make()
 
 
 @dataclass(frozen=True, slots=True)

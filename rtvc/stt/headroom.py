@@ -8,7 +8,7 @@ the seconds between two partials of a session, and the sessions that still fit.
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rtvc.stt.transcriber import JobKind
 
@@ -20,6 +20,8 @@ RECENT_DELAYS = 200
 """Urgent delays that the measured percentile is taken of."""
 RECENT_S = 30.0
 """Older delays say nothing about now."""
+ENOUGH_SERVED = 20
+"""Urgent jobs to have seen before there is an opinion on headroom."""
 PRIOR_SESSION_S = 30.0
 """The weight of what sessions are thought to ask for until they have been measured."""
 PRIOR_URGENT_PER_S = 0.25
@@ -44,6 +46,15 @@ class Targets:
     """Part of the workers' time that partials and the rest may take together, at ease."""
     full_share: float = 0.9
     """The same with partials at their slowest: no more sessions beyond it."""
+
+
+def targets_for(transcription_delay_s: float) -> Targets:
+    """What is left for the engine of the delay a person feels: VAD and network come first.
+
+    >>> round(targets_for(0.5).delay_s, 2)
+    0.43
+    """
+    return Targets(delay_s=max(transcription_delay_s - 0.07, 0.05))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,13 @@ class Advice:
     partial_interval_s: float
     """Between two partials of a session."""
     headroom_sessions: float | None
-    """More sessions that fit; None: nothing was measured yet."""
+    """More sessions that fit; None: too little was measured yet."""
+
+    def with_one_more_session(self) -> "Advice":
+        """Until the next advice: a crowd that comes at once is counted."""
+        if self.headroom_sessions is None:
+            return self
+        return replace(self, headroom_sessions=max(self.headroom_sessions - 1, 0.0))
 
 
 def partial_interval_s(load: Load, targets: Targets) -> float:
@@ -300,6 +317,7 @@ class LoadMeter:
         self._talked_at_s: dict[str, float] = {}
         self._delays: deque[tuple[float, float]] = deque(maxlen=RECENT_DELAYS)
         self._wait_s = 0.0
+        self._urgent_served = 0
         self._interval_s = self.targets.fastest_interval_s
 
     def opened(self, now_s: float) -> None:
@@ -331,6 +349,7 @@ class LoadMeter:
         partials = sum(kind is JobKind.PARTIAL for kind in kinds)
         meter = self._partial if 2 * partials > len(kinds) else self._urgent
         meter.served(len(kinds), seconds)
+        self._urgent_served += len(kinds) - partials
 
     def answered(self, kind: JobKind, wait_s: float, delay_s: float, now_s: float) -> None:
         """A job was answered that waited and took so long."""
@@ -341,7 +360,7 @@ class LoadMeter:
     def advise(self, now_s: float) -> Advice:
         load = self.load(now_s)
         self._interval_s = partial_interval_s(load, self.targets)
-        known = load.urgent.batch_s(1) > 0
+        known = self._urgent_served >= ENOUGH_SERVED
         headroom = headroom_sessions(load, self.targets) if known else None
         return Advice(self._interval_s, headroom)
 

@@ -10,7 +10,7 @@ from typing import cast
 from rtvc.clock import Clock
 from rtvc.errors import EngineDied, ModelError, TranscriberError
 from rtvc.stt.calibration import Calibration, Tunable, Wish
-from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, partial_workers
+from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, partial_workers, targets_for
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
 from rtvc.stt.process import EngineProcess, resident_bytes
 from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
@@ -81,11 +81,13 @@ class ProcessEngine:
         model: str,
         hang_after_s: float = HANG_AFTER_S,
         relaunch_pauses_s: Sequence[float] = RELAUNCH_PAUSES_S,
+        delay_target_s: float = 0.5,
     ) -> None:
         """`prepare` may take its time (a download): it is called in a thread by `start`."""
         self._prepare = prepare
         self._clock = clock
         self._hang_after_s = hang_after_s
+        self._delay_target_s = delay_target_s
         self._relaunch_pauses_s = tuple(relaunch_pauses_s)
         self._status = EngineStatus("starting", 0.0, "starting", model, "")
         self._listeners: list[Callable[[EngineStatus], None]] = []
@@ -145,6 +147,7 @@ class ProcessEngine:
         if session_id not in self._sessions:
             self._sessions.add(session_id)
             self._meter.opened(self._clock.now())
+            self._advice = self._advice.with_one_more_session()
 
     def close_session(self, session_id: str) -> None:
         self.cancel_session(session_id)
@@ -281,7 +284,8 @@ class ProcessEngine:
 
     def _new_meter(self) -> LoadMeter:
         status, now_s = self._status, self._clock.now()
-        meter = LoadMeter(status.workers, status.max_batch, prior=self._prior)
+        targets = targets_for(self._delay_target_s)
+        meter = LoadMeter(status.workers, status.max_batch, prior=self._prior, targets=targets)
         for _ in self._sessions:
             meter.opened(now_s)
         self._advised_at_s = now_s - ADVICE_EVERY_S

@@ -139,6 +139,8 @@ class EngineStatus:
     """What the user must know about the model chosen for them; None: nothing."""
     sharing: str = "shared"
     """"shared", "pool" or "per-session"."""
+    engines: int = 1
+    """Processes with the model loaded."""
     memory_bytes: int | None = None
     """Resident memory of the model's processes; None until measured."""
     partial_interval_s: float = 0.0

@@ -24,19 +24,31 @@ class Admission:
     def full(self) -> bool:
         return self.sessions >= self.max_sessions
 
-    def enter(self) -> None:
+    def closed(self, headroom_sessions: float | None = None) -> bool:
+        """Whether one more session would be refused; `headroom_sessions` None: unknown.
+
+        An empty server takes a session whatever it thinks of itself.
+        """
+        no_headroom = headroom_sessions is not None and headroom_sessions < 1
+        return self.full or (no_headroom and self.sessions > 0)
+
+    def enter(self, headroom_sessions: float | None = None) -> None:
         """Take a slot.
 
         Raises:
-            AdmissionRefused: all slots are taken.
+            AdmissionRefused: all slots are taken, or one more session would be too much.
         """
-        if self.full:
+        if self.closed(headroom_sessions):
             self.refused += 1
-            raise AdmissionRefused(
-                f"the server is full: {self.sessions} of {self.max_sessions} sessions",
-                retry_after_s=self.retry_after_s,
-            )
+            raise AdmissionRefused(self._reason(), retry_after_s=self.retry_after_s)
         self.sessions += 1
+
+    def _reason(self) -> str:
+        if self.full:
+            return f"the server is full: {self.sessions} of {self.max_sessions} sessions"
+        return (
+            f"no headroom: one more than {self.sessions} sessions would make transcripts too late"
+        )
 
     def leave(self) -> None:
         """Give a slot back."""
