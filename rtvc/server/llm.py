@@ -109,7 +109,7 @@ class OpenAiLanguageModel:
     async def _refusal(self, response: httpx.Response) -> str:
         line = await first_line(response)
         return (
-            f"language model {self.name!r} at {self._url}: expected HTTP 200 "
+            f"language model {self.name!r} at {self._url}: expected HTTP 200, "
             f"got {response.status_code}: {line}"
         )
 

@@ -158,7 +158,7 @@ class OpenAiSynthesizer:
             return
         line = await first_line(response)
         raise ReplyError(
-            f"speech synthesis {self.name!r} at {self._url}: expected HTTP 200 with audio "
+            f"speech synthesis {self.name!r} at {self._url}: expected HTTP 200 with audio, "
             f"got {response.status_code} {content_type}: {line}"
         )
 

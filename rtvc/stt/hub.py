@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from rtvc.config import cache_folder
-from rtvc.errors import ModelError
+from rtvc.errors import ModelError, why
 from rtvc.stt.transcriber import ReportProgress
 
 CONNECT_TIMEOUT_S = 3.0
@@ -111,7 +111,7 @@ def forget(repository: str) -> int:
             if folder.exists():
                 shutil.rmtree(folder)
         except OSError as error:
-            raise ModelError(f"cannot remove {folder}: {error}") from error
+            raise ModelError(f"cannot remove {folder}: {why(error)}") from error
     return freed
 
 

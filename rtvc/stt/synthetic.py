@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtvc.config import cache_folder
-from rtvc.errors import ModelError
+from rtvc.errors import ModelError, why
 from rtvc.stt.transcriber import ReportProgress
 
 PREFIX = "synthetic:"
@@ -140,7 +140,7 @@ def synthesized(
         try:
             _make(folder, Card(name, seed, TOKENS_PER_S, TEXT, FORMAT), dimensions, report)
         except OSError as error:
-            raise ModelError(f"cannot make synthetic weights in {folder}: {error}") from error
+            raise ModelError(f"cannot make synthetic weights in {folder}: {why(error)}") from error
     return folder
 
 
@@ -176,7 +176,7 @@ def forget(name: str) -> int:
     try:
         shutil.rmtree(folder)
     except OSError as error:
-        raise ModelError(f"cannot remove {folder}: {error}") from error
+        raise ModelError(f"cannot remove {folder}: {why(error)}") from error
     return freed
 
 
