@@ -344,3 +344,38 @@ def test_finals_in_any_order_find_their_utterance(delays: list[float]) -> None:
     assert [turn.heard for turn in turns] == [str(u.index) for u in said]
     measured = [(turn.final_at_s or 0) - turn.speech_end_at_s for turn in turns]
     assert measured == pytest.approx(delays, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shown_s", "interval_s"),
+    [
+        ([], None),
+        ([3.5], None),  # after the end of speech
+        ([1.9], 0.8),  # 0.5 s after the first word, then nothing for 1.1 s
+        ([1.2], 1.8),  # within the first word: only what follows is a wait
+        ([1.9, 2.4, 2.9], 0.5),
+        ([1.9, 1.91, 1.93, 2.4, 2.9], 0.5),  # a burst is one text
+        ([1.6, 1.8, 2.0], 0.2),  # then nothing for a second
+        ([1.9, 2.9], 0.75),
+    ],
+)
+def test_the_wait_for_new_text_while_talking(
+    shown_s: list[float], interval_s: float | None
+) -> None:
+    # Speech from 1 s to 3 s; the first word is over at 1.4 s.
+    measurement = measuring(Said(0, 1.0))
+    measurement.observe(SpeechStarted(at(1.1), "a", None))
+    for shown in shown_s:
+        measurement.observe(PartialText(at(shown), "a", "hello"))
+    measurement.observe(FinalText(at(3.6), "a", "hello there"))
+    turn = only(measurement.settled(at(5.0)))
+    assert turn.partial_interval_s == (None if interval_s is None else pytest.approx(interval_s))
+
+
+def test_texts_of_an_utterance_that_was_split_are_its_own() -> None:
+    measurement = measuring(Said(0, 1.0))
+    measurement.observe(PartialText(at(1.9), "a", "hello"))
+    measurement.observe(FinalText(at(2.4), "a", "hello"))
+    measurement.observe(PartialText(at(2.9), "b", "there"))
+    measurement.observe(FinalText(at(3.6), "b", "there"))
+    assert only(measurement.settled(at(5.0))).partial_interval_s == pytest.approx(0.5)

@@ -23,7 +23,7 @@ from rtvc.loadtest.observations import (
     SpeechStarted,
     TurnTimed,
 )
-from rtvc.loadtest.realtime_client import RealtimeClient
+from rtvc.loadtest.realtime_client import ASKED_MODEL, RealtimeClient
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
@@ -198,3 +198,26 @@ def test_only_a_transcription_session_is_asked_for() -> None:
     assert RealtimeClient(transcription=False).opening() == []
     (update,) = RealtimeClient(transcription=True).opening()
     assert json.loads(update)["session"]["type"] == "transcription"
+
+
+@pytest.mark.parametrize("transcription", [True, False])
+@pytest.mark.parametrize(
+    ("heard", "asked"),
+    [
+        ({"transcription": None}, True),
+        ({}, True),
+        ({"transcription": {"model": "whisper-1"}}, False),
+    ],
+)
+def test_transcripts_are_asked_for_where_the_server_sends_none(
+    transcription: bool, heard: dict[str, Any], asked: bool
+) -> None:
+    client = RealtimeClient(transcription=transcription)
+    session = {"id": "s", "audio": {"input": heard}}
+    client.receive(json.dumps({"type": "session.created", "session": session}), 1.0)
+    updates = [json.loads(message)["session"] for message in client.opening()]
+    wanted = [update["audio"]["input"].get("transcription") for update in updates]
+    assert [each for each in wanted if each] == ([{"model": ASKED_MODEL}] if asked else [])
+    assert all(
+        update["type"] == ("transcription" if transcription else "realtime") for update in updates
+    )

@@ -15,7 +15,7 @@ from rtvc.loadtest.attempt import Attempt, open_session
 from rtvc.loadtest.call import Call, Mute
 from rtvc.loadtest.measure import Measurement
 from rtvc.loadtest.realtime_client import RealtimeClient
-from rtvc.loadtest.transport import ConnectError, Connection, LostError, connect
+from rtvc.loadtest.transport import ConnectError, Connection, Frames, LostError, connect
 from tests.sink_server import Sink
 
 
@@ -167,3 +167,38 @@ def upgrade_and_ignore(listening: socket.socket, done: threading.Event) -> None:
 def flood(connection: Connection) -> None:
     for _ in range(500):
         connection.send("x" * 65_536)
+
+
+def test_a_frame_is_made_once_and_says_what_the_message_says() -> None:
+    made: list[bytes] = []
+
+    def message(pcm16: bytes) -> str:
+        made.append(pcm16)
+        return RealtimeClient.append(pcm16)
+
+    frames = Frames(message)
+    first = frames.ready(b"\x01\x02" * 480)
+    assert frames.ready(b"\x01\x02" * 480) is first
+    assert frames.ready(b"\x03\x04" * 480) is not first
+    assert len(made) == 2
+    # RFC 6455: a final text frame, masked, with a 16-bit length.
+    wire = first.format()
+    length = int.from_bytes(wire[2:4], "big")
+    assert (wire[0], wire[1], len(wire)) == (0x81, 0x80 | 126, 8 + length)
+    mask = wire[4:8]
+    plain = bytes(byte ^ mask[at % 4] for at, byte in enumerate(wire[8:]))
+    assert plain.decode() == RealtimeClient.append(b"\x01\x02" * 480)
+
+
+def test_frames_and_messages_share_a_connection() -> None:
+    frames = Frames(RealtimeClient.append)
+    with serving("answer") as url, closing(connect(url, clock=SystemClock(), timeout_s=5)) as open_:
+        created = open_.receive()
+        for _ in range(3):
+            open_.send_frame(frames.ready(b"\x10\x27" * 480))
+        open_.send(RealtimeClient.truncate("a", 100))
+        started = open_.receive()
+    assert isinstance(created, bytes)
+    assert b"session.created" in created
+    assert isinstance(started, bytes)
+    assert b"speech_started" in started, "the sink heard the frames"

@@ -109,12 +109,15 @@ scenarios = st.builds(
 
 
 @settings(deadline=None, max_examples=150)
-@given(scenarios, events, st.lists(st.integers(1, 90), min_size=1, max_size=4))
+@given(scenarios, events, st.lists(st.integers(1, 90), min_size=1, max_size=4), st.booleans())
 def test_events_in_any_order_break_nothing(
-    scenario: Scenario, happened: list[tuple[str, int, float]], lengths: list[int]
+    scenario: Scenario,
+    happened: list[tuple[str, int, float]],
+    lengths: list[int],
+    aligned: bool,
 ) -> None:
     clips = [clip_of(k + 1, samples) for k, samples in enumerate(lengths)]
-    speaker = Speaker(clips, scenario, random.Random(4), RATE_HZ, FRAME_S)
+    speaker = Speaker(clips, scenario, random.Random(4), RATE_HZ, FRAME_S, aligned=aligned)
     tape = Tape(speaker)
     tell = {
         "started": speaker.reply_started,
@@ -315,3 +318,42 @@ def test_what_cannot_be_spoken_is_refused() -> None:
 def test_an_impossible_scenario_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(change))):
         Scenario(**change)  # type: ignore[arg-type]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    lengths=st.lists(st.integers(1, 400), min_size=1, max_size=4),
+    frame_s=st.sampled_from([0.02, 0.04, 0.06, 0.1]),
+    seed=st.integers(0, 99),
+)
+def test_an_aligned_speaker_begins_with_a_frame_and_says_the_same(
+    lengths: list[int], frame_s: float, seed: int
+) -> None:
+    clips = [clip_of(k + 1, samples) for k, samples in enumerate(lengths)]
+    scenario = replace(EXACT, wait_for_reply=False, pause_s=(0.1, 0.4), start_within_s=1.0)
+    speaker = Speaker(clips, scenario, random.Random(seed), RATE_HZ, frame_s, aligned=True)
+    frame = round(frame_s * RATE_HZ)
+    tape = np.frombuffer(b"".join(speaker.frame(index) for index in range(120)), "<i2")
+    expected = np.zeros(len(tape), np.int16)
+    end = 0
+    for index, utterance in enumerate(speaker.utterances):
+        pcm16 = clips[index % len(clips)].pcm16
+        start = round(utterance.start_s * RATE_HZ)
+        assert start % frame == 0
+        assert start >= end, "never before the one before is over"
+        piece = pcm16[: len(tape) - start]
+        expected[start : start + len(piece)] = piece
+        end = start + len(pcm16)
+        assert utterance.complete == (end <= len(tape))
+    assert np.array_equal(tape, expected)
+
+
+def test_frames_of_a_clip_are_cut_once() -> None:
+    clip = clip_of(7, 50)
+    frames = clip.frames(20)
+    assert clip.frames(20) is frames
+    assert [np.frombuffer(frame, "<i2").tolist() for frame in frames] == [
+        [7] * 20,
+        [7] * 20,
+        [7] * 10 + [0] * 10,
+    ]

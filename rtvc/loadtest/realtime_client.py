@@ -38,7 +38,8 @@ Message = dict[str, Any]
 
 _APPEND_PREFIX = '{"type":"input_audio_buffer.append","audio":"'
 _FORMAT = {"type": "audio/pcm", "rate": WIRE_RATE_HZ}
-_ASK_FOR_TEXT = {"model": "gpt-4o-mini-transcribe"}
+ASKED_MODEL = "gpt-4o-mini-transcribe"
+"""Named where a server sends no transcripts unless asked; OpenAI's own is such a server."""
 
 
 class RealtimeClient:
@@ -65,7 +66,7 @@ class RealtimeClient:
 
     def opening(self) -> list[str]:
         """Messages to send once the session is usable."""
-        heard = {"transcription": _ASK_FOR_TEXT} if self._sends_no_text else {}
+        heard = {"transcription": {"model": ASKED_MODEL}} if self._sends_no_text else {}
         if self._transcription:
             return [_update("transcription", {"format": _FORMAT, **heard})]
         return [_update("realtime", heard)] if heard else []
