@@ -23,6 +23,7 @@ from rtvc.clock import SystemClock
 from rtvc.config import load_settings
 from rtvc.server.startup import build_services
 from rtvc.server.startup import serve as serve_until_stopped
+from rtvc.stt.models import SELFTEST_PATH
 from tests.realtime_peer import Peer, session, silence, speech
 from tests.servers import free_port, wait_until_ready
 from tests.synthetic_run import write_run
@@ -124,16 +125,6 @@ def test_help_breaks_no_sentence_and_hides_no_default() -> None:
     assert "OpenAI Realtime only" in out
 
 
-def test_help_breaks_no_sentence_and_hides_no_default() -> None:
-    _, out, _ = rtvc("loadtest", "--help", COLUMNS="200")
-    assert " until it is known how many the server holds." in " ".join(out.split())
-    assert any(line.strip().startswith("Exit code: 0") for line in out.splitlines())
-    assert "[synthetic speakers]" in out
-    assert '[slo] objectives = ["errors<1%", "wer<10%"]' in out
-    assert "SECONDS" in out
-    assert "OpenAI Realtime only" in out
-
-
 def test_the_version_is_printed() -> None:
     assert rtvc("--version")[:2] == (0, f"{__version__}\n")
 
@@ -163,6 +154,27 @@ def test_a_port_in_use_is_named() -> None:
 def test_an_address_that_is_not_ours_is_named(host: str) -> None:
     line = one_line("serve", "--model", "selftest", "--host", host, "--port", "0")
     assert f"cannot listen on {host}:0" in line
+
+
+def test_a_damaged_model_is_known_before_the_port_opens(tmp_path: Path) -> None:
+    for file in SELFTEST_PATH.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.bin"
+    weights.write_bytes(weights.read_bytes()[:-100_000])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = one_line("serve", "--model", str(tmp_path), "--port", port)
+    assert "cut short or damaged" in line
+    assert str(weights) in line
+
+
+def test_a_compute_type_the_device_lacks_is_known_before_the_port_opens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        flags = ("--compute-type", "int3", "--device", "cpu", "--port", port)
+        line = one_line("serve", "--model", "selftest", *flags)
+    assert 'got "int3"' in line
+    assert "int8" in line
 
 
 def test_a_model_that_cannot_be_is_named(tmp_path: Path) -> None:

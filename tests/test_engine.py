@@ -281,6 +281,19 @@ async def test_a_raising_model_fails_the_job_and_keeps_the_process() -> None:
         assert engine.pid == first
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process, as Linux can")
+async def test_a_process_that_runs_out_of_memory_is_replaced() -> None:
+    async with started(scripted(ScriptedTranscriber("fine"), max_batch=1)) as engine:
+        first = engine.pid
+        with pytest.raises(TranscriberError, match="failed twice: out of memory"):
+            await engine.transcribe(make_job("a", fault=Fault.EXHAUST))
+        await until(lambda: engine.status.state == "ready")
+        assert engine.pid != first
+        assert engine.status.restarts == 2
+        assert await text_of(engine, make_job("b")) == "fine"
+
+
 async def test_a_model_that_goes_on_raising_is_loaded_afresh() -> None:
     async with started(scripted(ScriptedTranscriber("fine"), max_batch=1)) as engine:
         faulty = [engine.transcribe(make_job(s, fault=Fault.RAISE)) for s in "ab"]

@@ -54,6 +54,7 @@ class OneLineEngine:
         self.jobs: list[Job] = []
         self.cancelled: list[str] = []
         self.open_sessions: list[str] = []
+        self.headroom_sessions: float | None = None
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.final_text: str | None = None
@@ -61,7 +62,8 @@ class OneLineEngine:
 
     @property
     def status(self) -> EngineStatus:
-        return EngineStatus("ready", 1.0, "", "scripted", "scripted")
+        headroom = self.headroom_sessions
+        return EngineStatus("ready", 1.0, "", "scripted", "scripted", headroom_sessions=headroom)
 
     @property
     def partial_interval_s(self) -> float:
@@ -585,6 +587,25 @@ def test_the_door_is_shut_until_ready_and_when_full(world: World) -> None:
         pass
     assert full.value.json()["error"]["code"] == "server_full"
     assert int(full.value.headers["retry-after"]) > 0
+
+
+def test_the_door_is_shut_before_the_delay_target_breaks(world: World) -> None:
+    world.services.readiness.update("speech-to-text", "ready", 1.0)
+    client = TestClient(build_app(world.services))
+    world.services.admission.max_sessions = 10
+    world.services.admission.enter()
+    world.engine.headroom_sessions = 0.4
+    body = client.get("/readyz").json()
+    assert (body["full"], body["headroom_sessions"]) == (True, 0.4)
+    assert client.get("/v1/sessions").json()["headroom_sessions"] == 0.4
+    with pytest.raises(WebSocketDenialResponse) as full, client.websocket_connect("/ws"):
+        pass
+    assert full.value.status_code == 503
+    error = full.value.json()["error"]
+    assert error["code"] == "server_full"
+    assert "no headroom" in error["message"]
+    world.engine.headroom_sessions = 1.0
+    assert client.get("/readyz").json()["full"] is False
 
 
 def test_a_page_talks_through_the_door(world: World) -> None:

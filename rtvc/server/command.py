@@ -17,7 +17,7 @@ from rtvc.clock import SystemClock
 from rtvc.config import Settings, load_settings
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
-from rtvc.server.startup import StopSignals, bind, build_services
+from rtvc.server.startup import StopSignals, bind, build_services, check_speech_to_text
 from rtvc.server.startup import serve as serve_until_stopped
 from rtvc.server.tls import certificate_files
 
@@ -183,7 +183,9 @@ def _run(settings: Settings) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     console = Console(stderr=True)
     clock = SystemClock()
-    # The address and the certificate are checked before anything is loaded.
+    # The model's files, the address and the certificate are checked before anything is loaded,
+    # and the model before the port opens.
+    check_speech_to_text(settings.stt)
     listening = bind(settings.serve.host, settings.serve.port)
     with tempfile.TemporaryDirectory(prefix="rtvc-tls-") as folder, listening:
         chosen = settings.serve.tls

@@ -15,7 +15,7 @@ import numpy as np
 import uvicorn
 
 from rtvc.clock import Clock
-from rtvc.config import LlmSettings, Settings, TtsSettings
+from rtvc.config import LlmSettings, Settings, SttSettings, TtsSettings
 from rtvc.errors import ModelError, RtvcError, UsageError
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.server.app import build_app
@@ -28,6 +28,7 @@ from rtvc.server.tts import EspeakSynthesizer, OpenAiSynthesizer, SpeechSynthesi
 from rtvc.stt.engine import build_engine
 from rtvc.stt.files import FileEngine
 from rtvc.stt.models import ALIASES, CATALOGUE, resolve_model
+from rtvc.stt.preflight import check_model
 from rtvc.stt.transcriber import EngineStatus
 from rtvc.voice.admission import Admission
 from rtvc.voice.silero import SileroModel
@@ -138,6 +139,16 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         loop_lag=LoopLag(clock),
         files=FileEngine(device=stt.device, compute_type=stt.compute_type, clock=clock),
     )
+
+
+def check_speech_to_text(stt: SttSettings) -> None:
+    """What can be known without loading the model: quick, and before the port opens.
+
+    Raises:
+        ModelError: the model's files, the device, the compute type or the memory won't do.
+    """
+    copies = stt.pool_size if stt.sharing == "pool" else 1
+    check_model(stt.model, device=stt.device, compute_type=stt.compute_type, copies=copies)
 
 
 def _check_model(name: str | None) -> None:

@@ -8,6 +8,7 @@ from rtvc.errors import ModelError
 from rtvc.stt.calibration import Wish, wish
 from rtvc.stt.models import ResolvedModel, WantedContext, cuda_device_count, resolve_model
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
+from rtvc.stt.preflight import check_resolved
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import ScriptedTranscriber
@@ -47,6 +48,7 @@ def build_engine(
             device, compute_type, beam_size, workers, threads_per_worker, max_batch, clock
         )
         found = resolve_model(model, device=device, encoder_context=encoder_context, report=report)
+        check_resolved(found)
         return _plan(found, settings)
 
     def make() -> Engine:

@@ -18,6 +18,8 @@ class Fault(StrEnum):
     CRASH = "!crash"
     HANG = "!hang"
     RAISE = "!raise"
+    EXHAUST = "!exhaust"
+    """Use up the memory that the process may have."""
 
 
 class ScriptedTranscriber:
@@ -64,6 +66,8 @@ class ScriptedTranscriber:
             os._exit(70)
         if fault is Fault.HANG:
             _sleep(HANG_S)
+        if fault is Fault.EXHAUST:
+            _use_up_memory()
         if fault is Fault.RAISE:
             raise TranscriberError("the script says: raise")
 
@@ -84,6 +88,17 @@ class ScriptedTranscriber:
 
     def _script(self, job: Job) -> str:
         return self._text if isinstance(self._text, str) else self._text(job)
+
+
+def _use_up_memory() -> None:
+    """Against a limit of its own, as a container would set one."""
+    import resource  # not on every system
+
+    more = 1 << 28
+    with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123
+        now = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + more, now + more))
+    bytearray(4 * more)
 
 
 def _sleep(seconds: float) -> None:
