@@ -727,9 +727,12 @@ def _plain(value: Any) -> Any:
     return "inf" if value == math.inf else value
 
 
-def write_summary(folder: Path, summary: Summary) -> Path:
+def write_summary(folder: Path, summary: Summary, **more: Any) -> Path:
+    """`more` is what a reader may want beside it, as plain JSON values."""
     path = Path(folder) / SUMMARY_FILE
-    path.write_text(json.dumps(to_json(summary), indent=2, allow_nan=False) + "\n", "utf-8")
+    path.write_text(
+        json.dumps({**to_json(summary), **more}, indent=2, allow_nan=False) + "\n", "utf-8"
+    )
     return path
 
 

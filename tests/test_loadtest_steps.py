@@ -166,6 +166,15 @@ def test_more_cuts_than_chance_explains_fail_a_step() -> None:
     assert row.reason == "premature finals 10 % (target ≤ 2 %)"
 
 
+def test_one_cut_in_twenty_is_not_five_percent() -> None:
+    asked = StepRules(parse_objectives(["premature_finals<2%"]), explicit=True)
+    for cuts, outcome in ((1, "passed"), (4, "failed")):
+        run = a_run(SETTLED_S + 30)
+        say(run, [0.3] * (20 - cuts))
+        say(run, [0.3] * cuts, premature_finals=1)
+        assert looked(run, rules=asked).outcome == outcome
+
+
 def test_a_delay_that_grows_fails_a_step_that_is_still_within_its_target() -> None:
     run = a_run(SETTLED_S + 30)
     say(run, [0.2 + 0.002 * number for number in range(100)])

@@ -1,5 +1,6 @@
 """The page of a search: its answer, its curve, its steps; and several searches in one figure."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -102,6 +103,8 @@ def test_the_rest_of_the_page_is_about_the_step_that_held(tmp_path: Path) -> Non
     assert summary.connections.concurrent == 3
     assert [each.speakers for each in summary.steps] == [1, 2, 4, 3, 3, 4]
     assert judge(summary, DEFAULT).exit_code == 0
+    written = json.loads((tmp_path / "summary.json").read_text("utf-8"))["capacity"]
+    assert (written["holds"], written["fails_at"], written["confirmed"]) == (3, 4, True)
 
 
 def test_a_search_that_found_nothing_tells_of_the_step_that_failed(tmp_path: Path) -> None:

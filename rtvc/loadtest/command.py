@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +55,7 @@ from rtvc.record import (
 )
 from rtvc.report.page import build_report
 from rtvc.report.terminal import terminal_width, verdict_panel
-from rtvc.slo import Judgement, Objective, judge, parse_objectives
+from rtvc.slo import Judgement, Objective, capacity, judge, parse_objectives
 from rtvc.summary import Summary, load_summary, to_json
 
 READY_PATIENCE_S = 300.0
@@ -392,6 +392,8 @@ class _LoadTest:
     def _tell(self, folder: Path, summary: Summary, judgement: Judgement) -> None:
         if self._as_json:
             shown = {**to_json(summary), "verdict": judgement.sentence, "folder": str(folder)}
+            if summary.steps:
+                shown["capacity"] = asdict(capacity(summary.steps))
             typer.echo(json.dumps(shown, indent=2, allow_nan=False))
             return
         console = Console(soft_wrap=True, highlight=False)

@@ -289,6 +289,7 @@ class StepWatch:
         elapsed_s: float,
     ) -> list[str]:
         missed = [v for v in verdicts if v.status in ("failed", "no data") or _never_more(v)]
+        missed = [verdict for verdict in missed if not _by_chance(verdict, summary)]
         missed.sort(key=lambda verdict: verdict.objective.metric != "transcription_delay")
         told = list(map(finding, missed))
         if self._rules.leaves_to_us("premature_finals"):
@@ -352,6 +353,16 @@ def _max_text(delays: Sequence[float]) -> str:
 def _never_more(verdict: Verdict) -> bool:
     """Above its target and without hope of more samples: each speaker connects but once."""
     return verdict.status == "undecided" and verdict.objective.metric == "connection"
+
+
+def _by_chance(verdict: Verdict, summary: Summary) -> bool:
+    """A share of few utterances jumps: one cut in twenty is no 5 %."""
+    objective, spoken = verdict.objective, summary.utterances
+    if objective.metric != "premature_finals" or not objective.comparison.startswith("<"):
+        return False
+    return bool(spoken.spoken) and (
+        chance_of(spoken.cut_utterances, spoken.spoken, objective.target) > SURE
+    )
 
 
 def _errors_reason(part: Run) -> str | None:

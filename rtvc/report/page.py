@@ -24,6 +24,7 @@ from rtvc.slo import (
     Outcome,
     Unit,
     Verdict,
+    capacity,
     judge,
     parse_objectives,
     shown,
@@ -111,7 +112,8 @@ def build_report(
             "manifest": run.manifest,
         }
     )
-    write_summary(run.folder, summary)
+    found = {"capacity": asdict(capacity(run.steps))} if run.steps else {}
+    write_summary(run.folder, summary, **found)
     _write_figures(run.folder / "figures", drawn.values())
     path = run.folder / REPORT_FILE
     path.write_text(page, "utf-8")
