@@ -67,7 +67,7 @@ LINE_EVERY_S = 5.0
 REDRAW_EVERY_S = 1.0
 """Progress on a terminal."""
 
-SEARCH_EVERY_S = 0.5
+SEARCH_EVERY_S = 1.0
 """How often a search looks at its step."""
 
 INTERRUPTED = 130

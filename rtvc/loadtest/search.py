@@ -56,6 +56,13 @@ class RunTail:
         self.run.generator.extend(generator)
         return self.run
 
+    def forget(self) -> None:
+        """What a finished step was judged by does not count for the next; sessions stay."""
+        self.run.turns.clear()
+        self.run.server_turns.clear()
+        self.run.samples.clear()
+        del self.run.generator[:-1]
+
 
 class Search:
     """One search over one run."""
@@ -103,6 +110,8 @@ class Search:
             self._on_progress(f"step {self._search.steps + 1}: {self._watch.line(run)}")
             return
         self._finish(self._watch, row)
+        if self._tail is not None:
+            self._tail.forget()
         self._begin(run)
 
     def _begin(self, run: Run) -> None:
