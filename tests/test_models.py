@@ -175,3 +175,15 @@ def test_the_catalogue_is_what_faster_whisper_knows() -> None:
         assert entry.size_mb > 0
     for alias, name in models.ALIASES.items():
         assert _MODELS[alias] == CATALOGUE[name].repository
+
+
+def test_weights_tuned_for_short_contexts_are_known_by_their_name(tmp_path: Path) -> None:
+    folder = copied_selftest(tmp_path / "futo-ACFT-tiny.en")
+    found = resolve_model(str(folder))
+    assert (found.encoder_context, found.headroom_s) == ("short", 1.0)
+    assert resolve_model(str(folder), encoder_context="full").encoder_context == "full"
+
+
+@pytest.mark.parametrize("wanted", ["full", "short", "guarded"])
+def test_a_context_asked_for_is_the_one_used(wanted: models.WantedContext) -> None:
+    assert resolve_model("selftest", encoder_context=wanted).encoder_context == wanted

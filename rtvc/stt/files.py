@@ -52,6 +52,8 @@ HANG_AFTER_S = 600.0
 LOWEST_PRIORITY = 19
 """Niceness: what nobody else wants of the processor."""
 MAX_TEXT_TOKENS = 440
+"""Of a window, those of its prompt left out."""
+_USABLE = ("ready", "restarting")
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +371,7 @@ class FileEngine:
             TranscriberError: it failed, after one retry, or was closed meanwhile.
         """
         self._busy += 1
+        self._rest()
         try:
             engine = await self._started(model)
             answer = await engine.transcribe(job)
@@ -390,16 +393,22 @@ class FileEngine:
 
     async def _started(self, model: str) -> ProcessEngine:
         async with self._starting:
-            if self._engine is None or self._engine.status.state in ("failed", "closed"):
-                engine = ProcessEngine(
-                    lambda report: self._plan(model, report),
-                    clock=self._clock,
-                    model=model,
-                    hang_after_s=HANG_AFTER_S,
-                )
+            if self._engine is not None and self._engine.status.state in _USABLE:
+                return self._engine
+            engine = ProcessEngine(
+                lambda report: self._plan(model, report),
+                clock=self._clock,
+                model=model,
+                hang_after_s=HANG_AFTER_S,
+            )
+            # Known before it has started, so that closing ends it too.
+            self._engine = engine
+            try:
                 await engine.start()
-                self._engine = engine
-            return self._engine
+            except BaseException:
+                await engine.close()
+                raise
+            return engine
 
     def _plan(self, model: str, report: ReportProgress) -> EnginePlan:
         found = resolve_model(model, device=self._device, report=report)
@@ -421,7 +430,7 @@ class FileEngine:
         return PieceByPiece(ScriptedTranscriber(), clock=self._clock)
 
     def _rest(self) -> None:
-        """Give the memory back when no file has come for a while."""
+        """Give the memory back when no file has come for a while; not while there is one."""
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
