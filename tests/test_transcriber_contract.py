@@ -10,9 +10,9 @@ import pytest
 
 from rtvc.clock import SystemClock
 from rtvc.speech.corpus import Clip, builtin_clips, folder_clips
-from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.models import SELFTEST_PATH
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
+from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scripted import ScriptedTranscriber
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, AudioArray, Hypothesis, Job, JobKind, Transcriber
 from rtvc.stt.whisper import WhisperTranscriber
