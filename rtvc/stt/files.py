@@ -50,7 +50,8 @@ IDLE_S = 60.0
 HANG_AFTER_S = 600.0
 """No part takes longer, on a machine that live sessions leave nothing of."""
 LOWEST_PRIORITY = 19
-"""Niceness: what nobody else wants of the processor."""
+"""Niceness: what nobody else wants of the processor. Linux counts it by thread: it is set by the
+thread that loads, and those of the model and of the workers, which that one starts, inherit it."""
 MAX_TEXT_TOKENS = 440
 """Of a window, those of its prompt left out."""
 _USABLE = ("ready", "restarting")
