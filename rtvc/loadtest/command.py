@@ -358,11 +358,14 @@ class _LoadTest:
                 spec,
                 rules,
                 wish.start_speakers,
-                on_step=lambda line: self._console.print(line, markup=False, highlight=False),
+                on_step=self._print,
                 on_progress=self._now_and_then(say),
             )
             generator = GeneratorProcess(spec, folder / LOG_FILE, self._clock)
             return generator.wait(every(self._clock, SEARCH_EVERY_S, search.poll))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _now_and_then(self, say: Callable[[str], None]) -> Callable[[str], None]:
         """A terminal is redrawn every time; elsewhere a line now and then is enough."""
