@@ -42,7 +42,14 @@ async def file_engine(idle_s: float = 60.0) -> AsyncIterator[FileEngine]:
 
 def children() -> list[psutil.Process]:
     found = psutil.Process(os.getpid()).children()
-    return [child for child in found if "rtvc.stt.child" in " ".join(child.cmdline())]
+    return [child for child in found if is_engine(child)]
+
+
+def is_engine(child: psutil.Process) -> bool:
+    try:
+        return "rtvc.stt.child" in child.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
 
 
 async def until_gone() -> None:
