@@ -219,16 +219,26 @@ def test_a_cancelled_speculation_is_not_promoted() -> None:
 # Starvation
 
 
-def test_a_starved_partial_leads_one_batch_in_four() -> None:
-    scheduler = Scheduler(Limits(max_batch=1, starvation_s=1.0, starved_every=4))
+def test_a_partial_goes_ahead_of_finals_once_in_a_while() -> None:
+    scheduler = Scheduler(Limits(max_batch=1, starvation_s=1.0))
     for session in "xyz":
         scheduler.submit(make_job(session), 0.0)
     for number in range(12):
         scheduler.submit(make_job(f"f{number}", FINAL), 0.0)
     order = "".join(
-        "p" if "partial" in names(scheduler.next_batch(2.0))[0] else "f" for _ in range(9)
+        "p" if "partial" in names(scheduler.next_batch(0.9 + step / 4))[0] else "f"
+        for step in range(10)
     )
-    assert order == "pfffpfffp"
+    assert order == "fpfffpfffp"
+
+
+def test_partials_that_wait_for_one_another_do_not_go_ahead_of_finals() -> None:
+    scheduler = Scheduler(Limits(max_batch=1, starvation_s=1.0))
+    for session in "wxyz":
+        scheduler.submit(make_job(session), 0.0)
+    assert names(scheduler.next_batch(1.5)) == ["w:partial"]
+    scheduler.submit(make_job("f", FINAL), 2.0)
+    assert names(scheduler.next_batch(2.0)) == ["f:final"]
 
 
 def test_renewing_a_partial_does_not_make_it_young_again() -> None:
@@ -331,7 +341,7 @@ class Driver:
         self.running: dict[int, Batch] = {}
         self.ended: Counter[int] = Counter()
         self.tickets: dict[int, Ticket] = {}
-        self.batches_past_a_starved_partial = 0
+        self.partials_taken_at_s = -1e9
 
     def step(self) -> None:
         self.now_s += self.random.choice([0.0, 0.05, 0.4])
@@ -442,15 +452,17 @@ class Driver:
         lead = batch.tickets[0]
         if lead.job.kind is PARTIAL and any(t.job.kind is not PARTIAL for t in waiting):
             assert self.now_s - lead.since_s >= self.limits.starvation_s
+            assert self.now_s - self.partials_taken_at_s >= self.limits.starvation_s
         if lead.job.kind is SPECULATIVE:
             assert all(t.job.kind is not FINAL for t in waiting)
 
     def check_starvation(self, batch: Batch, starved: Sequence[int]) -> None:
-        if not starved or set(ids(batch.tickets)) & set(starved):
-            self.batches_past_a_starved_partial = 0
-            return
-        self.batches_past_a_starved_partial += 1
-        assert self.batches_past_a_starved_partial < self.limits.starved_every
+        """Where a partial has starved and none was taken of late, one is taken now."""
+        neglected = self.now_s - self.partials_taken_at_s >= self.limits.starvation_s
+        if starved and neglected:
+            assert set(ids(batch.tickets)) & set(starved)
+        if any(t.job.kind is PARTIAL for t in batch.tickets):
+            self.partials_taken_at_s = self.now_s
 
     def check(self) -> None:
         counts = self.scheduler.counts
@@ -485,7 +497,6 @@ def test_whatever_happens_the_promises_hold(
     limits = Limits(
         max_batch=max_batch,
         mix_kinds=mixed,
-        starved_every=3,
         partial_batches=partial_batches,
         max_held=max_held,
     )

@@ -6,6 +6,7 @@ a newer one takes over the place, and the age, of the one it replaces. A final a
 speculative job of its revision waits or runs is that job, promoted: nothing runs twice.
 """
 
+import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -25,9 +26,7 @@ class Limits:
     mix_kinds: bool = False
     """Whether partials may fill the batch of a final; right where a batch costs little more."""
     starvation_s: float = 1.0
-    """Seconds a session's partial may wait before it may lead a batch ahead of finals."""
-    starved_every: int = 4
-    """Of so many batches in a row, at most one is led by a starved partial."""
+    """Seconds after which a partial goes ahead of finals, if no partial was taken meanwhile."""
     buckets_s: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 30.0)
     """Seconds of audio: upper edges of the lengths that may share a batch."""
     max_held: int = 1024
@@ -115,7 +114,7 @@ class Scheduler:
         self._partials: dict[str, Ticket] = {}
         self._batches: dict[int, Batch] = {}
         self._cancelled: set[int] = set()
-        self._batches_since_starved = self.limits.starved_every
+        self._partials_taken_at_s = -math.inf
 
     @property
     def waiting(self) -> int:
@@ -162,6 +161,8 @@ class Scheduler:
         self._batches[batch.batch_id] = batch
         for ticket in tickets:
             self._start(ticket)
+            if ticket.job.kind is JobKind.PARTIAL:
+                self._partials_taken_at_s = now_s
         return batch
 
     def finish(self, batch_id: int) -> list[Ticket]:
@@ -339,15 +340,12 @@ class Scheduler:
         urgent = urgent or next(iter(self._speculatives.values()), None)
         if urgent is None:
             return next(self._leading_partials(), None)
-        self._batches_since_starved += 1
-        starved = self._starved(now_s)
-        if starved is None or self._batches_since_starved < self.limits.starved_every:
-            return urgent
-        self._batches_since_starved = 0
-        return starved
+        return self._starved(now_s) or urgent
 
     def _starved(self, now_s: float) -> Ticket | None:
         bound_s = self.limits.starvation_s
+        if now_s - self._partials_taken_at_s < bound_s:
+            return None  # it is other partials that this one waits for
         return next((t for t in self._leading_partials() if now_s - t.since_s >= bound_s), None)
 
     def _company(self, lead: Ticket) -> list[Ticket]:
