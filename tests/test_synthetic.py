@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -172,6 +173,8 @@ def test_it_is_made_on_demand_and_not_when_only_asked_about(
         asked.path,
     )
     assert resolve_model(str(found.path)).kind == "synthetic weights"
+    assert found.notice is not None
+    assert "understand nothing" in found.notice
     assert resolve_model("synthetic:mini", encoder_context="short").encoder_context == "short"
 
 
@@ -228,3 +231,12 @@ def test_a_batch_is_decoded_together(tiny: Path) -> None:
     answers = loaded(tiny).transcribe([speech(2.0)] * 3)
     assert [answer.batch_size for answer in answers] == [3, 3, 3]
     assert {answer.tokens for answer in answers} == {8}
+
+
+@model
+def test_a_partial_costs_as_much_whatever_was_settled(tiny: Path) -> None:
+    job = replace(speech(3.0), kind=JobKind.PARTIAL)
+    plain, settled = (
+        loaded(tiny).transcribe([replace(job, prefix=prefix)])[0] for prefix in (None, TEXT)
+    )
+    assert plain.tokens == settled.tokens == 12

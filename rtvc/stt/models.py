@@ -92,6 +92,10 @@ ALIASES = {"turbo": "large-v3-turbo", "large": "large-v3"}
 BUILT_IN = ("selftest", "pocketsphinx", "scripted")
 DEFAULT_ON_GPU = "small.en"
 DEFAULT_ON_CPU = "base.en"
+SYNTHETIC_NOTICE = (
+    f"Synthetic weights cost what the real model costs and understand nothing: {synthetic.TEXT} "
+    f"stands for every transcript."
+)
 TRAINED_FOR_SHORT = "acft"
 """In the name of a folder of weights tuned for short audio contexts (FUTO's ACFT)."""
 
@@ -206,7 +210,7 @@ def _synthetic(name: str, tell: ReportProgress, *, offline: bool) -> ResolvedMod
     size = name.removeprefix(synthetic.PREFIX)
     synthetic.dimensions_of(size)
     folder = synthetic.synthetic_folder(size) if offline else synthetic.synthesized(size, tell)
-    return ResolvedModel(name, synthetic.KIND, folder)
+    return ResolvedModel(name, synthetic.KIND, folder, notice=SYNTHETIC_NOTICE)
 
 
 def _has_nvidia_driver() -> bool:
@@ -249,7 +253,7 @@ def _folder_model(name: str) -> ResolvedModel:
 
 def _user_folder(name: str, folder: Path) -> ResolvedModel:
     if synthetic.read_card(folder) is not None:
-        return ResolvedModel(name, synthetic.KIND, folder)
+        return ResolvedModel(name, synthetic.KIND, folder, notice=SYNTHETIC_NOTICE)
     trained = TRAINED_FOR_SHORT in folder.resolve().name.lower()
     return ResolvedModel(name, "whisper", folder, "short" if trained else "full")
 

@@ -280,6 +280,9 @@ class WhisperTranscriber:
 
     def _prefixes(self, group: Sequence[_Window]) -> list[list[int]]:
         """Tokens of settled words, equally many for all, as CTranslate2 wants of a batch."""
+        if self._synthetic is not None:
+            # Its words settle nothing: it decodes all that a model would, every time.
+            return [[] for _ in group]
         tokens = [
             self._tokenizer(None).encode(" " + window.prefix) if window.prefix else []
             for window in group
