@@ -41,6 +41,7 @@ def test_more_workers_are_chosen_where_threads_do_not_help() -> None:
     """Two cores and base.en, as measured: 19 a second against 8, and 43 in batches."""
     found = tried(lambda w, t, b: (0.06 + 0.045 * b) / (0.85 if t == 2 else 1), on(2))
     assert (found.workers, found.threads_per_worker) == (2, 1)
+    assert {t.threads_per_worker for t in found.trials} == {1}
     assert found.max_batch == 4
 
 

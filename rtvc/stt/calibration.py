@@ -21,8 +21,8 @@ SWIFT_S = 0.3
 """One answer beyond this costs a session's delay: throughput counts for less then."""
 LONGEST_BATCH_S = 0.35
 """No batch may take longer: a final that has just missed it would come too late."""
-NO_LOSS = 0.93
-"""The largest batch is taken that keeps this part of the best throughput: a wide queue may use it,
+NO_LOSS = 0.85
+"""The largest batch is taken that keeps this part of the best throughput: a long queue may use it,
 and a measurement of a second is no better than that."""
 CLEARLY_BETTER = 1.2
 """What fewer workers must gain to be chosen: with more of them one is free sooner."""
@@ -116,7 +116,10 @@ def calibrate(measure: Measure, wish: Wish, clock: Clock) -> Calibration:
     """Try arrangements, then batches in the best; stop when time is up."""
     search = _Search(measure, clock)
     for workers, threads in wish.arrangements:
-        search.attempt(workers, threads, 1)
+        trial = search.attempt(workers, threads, 1)
+        if trial is None or trial.batch_s <= SWIFT_S:
+            # Quick enough: threads that wait for one another suffer most from a busy machine.
+            break
     best = _best(search.trials)
     tried = [best]
     for size in wish.batches:
