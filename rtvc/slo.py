@@ -657,12 +657,20 @@ def _capacity_sentence(
     if fails_at is None:
         return _open_sentence(trials, holds)
     held = f"holds {_speakers(holds)}, not {fails_at}" if holds else _nobody(fails_at)
-    between = [t for t in trials if holds < t.speakers < fails_at]
-    apart = " (runs between them contradict each other)" if holds and between else ""
+    apart = _between(trials, holds, fails_at) if holds else ""
     reasons = [t.reason for t in trials if t.speakers == fails_at and t.outcome == "failed"]
     why = f": {reasons[-1]}" if reasons and reasons[-1] else ""
     bound = f"; binding: {binding}" if binding else ""
     return f"{held}{apart if confirmed else ''}{why}{bound}{'' if confirmed else _ONCE}"
+
+
+def _between(trials: Sequence[Trial], holds: int, fails_at: int) -> str:
+    """Why the two are apart, if they are."""
+    seen = levels([trial for trial in trials if holds < trial.speakers < fails_at])
+    lost = [str(n) for n, level in seen.items() if not level.decided]
+    if lost:
+        return f" ({', '.join(lost)} could not be measured)"
+    return " (runs between them contradict each other)" if seen else ""
 
 
 _ONCE = " (not confirmed by a second run)"

@@ -117,6 +117,18 @@ def test_void_steps_are_repeated_and_then_given_up() -> None:
     assert found.exit_code == 0
 
 
+def test_what_cannot_be_measured_between_two_that_can_is_said() -> None:
+    def sometimes_starved(speakers: int) -> StepOutcome:
+        return StepOutcome("void", "late") if speakers == 12 else knee(11)(speakers)
+
+    found, tried = run(CapacitySearch(), sometimes_starved)
+    assert (found.holds, found.fails_at, found.confirmed) == (11, 16, True)
+    assert tried.count(16) == 2
+    assert found.sentence == (
+        "holds 11 speakers, not 16 (12 could not be measured): too slow with 16; binding: inference"
+    )
+
+
 def test_a_step_that_was_void_once_counts_when_it_runs_again() -> None:
     hiccup = scripted({4: ["void"], 8: ["undecided"]}, knee(6))
     found, tried = run(CapacitySearch(), hiccup)

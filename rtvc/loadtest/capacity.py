@@ -142,7 +142,10 @@ class CapacitySearch:
                 yield (below + roof) // 2, "bisect"
 
     def _confirm(self, seen: dict[int, Level]) -> Iterator[tuple[int, Purpose]]:
-        for speakers in (_floor(seen), _roof(seen)):
+        floor = _floor(seen)
+        # The roof may be a number that cannot be measured; then the lowest that failed as well.
+        failed = min((n for n, level in seen.items() if n > floor and level.failed), default=None)
+        for speakers in (floor, _roof(seen), failed):
             level = seen.get(speakers or 0)
             if speakers and level is not None and level.decided == 1 and not level.given_up:
                 yield speakers, "confirm"
