@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -231,12 +230,3 @@ def test_a_batch_is_decoded_together(tiny: Path) -> None:
     answers = loaded(tiny).transcribe([speech(2.0)] * 3)
     assert [answer.batch_size for answer in answers] == [3, 3, 3]
     assert {answer.tokens for answer in answers} == {8}
-
-
-@model
-def test_a_partial_costs_as_much_whatever_was_settled(tiny: Path) -> None:
-    job = replace(speech(3.0), kind=JobKind.PARTIAL)
-    plain, settled = (
-        loaded(tiny).transcribe([replace(job, prefix=prefix)])[0] for prefix in (None, TEXT)
-    )
-    assert plain.tokens == settled.tokens == 12

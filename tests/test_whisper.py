@@ -361,40 +361,6 @@ def test_the_level_below_which_no_model_is_asked(level: float, silent: bool) -> 
     assert is_silent(audio) is silent
 
 
-# Settled words
-
-
-def partial_of(clip: Clip, prefix: str | None) -> Job:
-    return Job("a", "1", JobKind.PARTIAL, 1, clip.audio, 0.0, prefix=prefix)
-
-
-@model
-def test_settled_words_stay_and_the_rest_is_as_without_them() -> None:
-    same = 0
-    for clip in clips()[:12]:
-        whole = selftest().transcribe([partial_of(clip, None)])[0].text
-        settled = " ".join(whole.split()[:2])
-        answer = selftest().transcribe([partial_of(clip, settled)])[0]
-        assert answer.text.startswith(settled)
-        same += answer.text == whole
-    assert same >= 11
-
-
-@model
-def test_a_final_is_free_to_correct_what_was_settled() -> None:
-    clip = clips()[0]
-    wrong = Job("a", "1", JobKind.FINAL, 2, clip.audio, 0.0, prefix="purple elephants")
-    assert selftest().transcribe([wrong])[0].text == one(clip.audio).text
-
-
-@model
-def test_a_batch_shares_as_many_settled_tokens_as_all_have() -> None:
-    first, second = clips()[:2]
-    told = selftest().transcribe([partial_of(first, "purple elephants"), partial_of(second, None)])
-    assert not told[0].text.startswith("purple")
-    assert [answer.batch_size for answer in told] == [2, 2]
-
-
 # Doubted answers, on a fake that says what it is told to
 
 

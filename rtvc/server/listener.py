@@ -236,7 +236,6 @@ class Listener:
             enqueued_at_s=now_s,
             language=self.language,
             prompt=self._services.settings.stt.context(self.prompt),
-            prefix=request.prefix,
         )
 
 

@@ -42,8 +42,6 @@ class Job:
     """ISO-639-1, or None: the model's own."""
     prompt: str | None = None
     """Context the model may lean on, or None."""
-    prefix: str | None = None
-    """Words at the start that are settled and need not be decoded again, or None."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,6 @@ class _Window:
     """ISO-639-1, or None: to be detected."""
     final: bool = True
     """Whether a doubted answer is worth another try."""
-    prefix: str | None = None
-    """Words settled before, not decoded again; None: there are none."""
 
     @property
     def audio_s(self) -> float:
@@ -204,8 +202,7 @@ class WhisperTranscriber:
         """Replace doubted answers by what more context, or another try, makes of them."""
         if not doubted:
             return
-        # What was settled before may be what is wrong.
-        again = [replace(group[at], prefix=None) for at in doubted]
+        again = [group[at] for at in doubted]
         whole = self._encoder_context != "short"
         temperature = SECOND_TEMPERATURE if step == "second_try" else 0.0
         redone = self._infer(again, times, whole=whole, temperature=temperature)
@@ -253,21 +250,18 @@ class WhisperTranscriber:
     def _decode(
         self, group: Sequence[_Window], encoded: Any, temperature: float = 0.0
     ) -> list[RawAnswer]:
-        starts = self._prompts(group, encoded)
-        prefixes = self._prefixes(group)
-        prompts = [[*start, *prefix] for start, prefix in zip(starts, prefixes, strict=True)]
+        prompts = self._prompts(group, encoded)
         max_tokens = self._max_tokens(group)
         results = self._whisper.model.generate(
             encoded,
             prompts,
-            max_length=_max_length(len(prompts[0]), max_tokens - len(prefixes[0])),
+            max_length=_max_length(len(prompts[0]), max_tokens),
             return_scores=True,
             return_no_speech_prob=True,
-            suppress_blank=self._suppress_blank and not prefixes[0],
+            suppress_blank=self._suppress_blank,
             **self._search(temperature),
         )
         return [
-            # Their tokens begin with those of the prefix.
             self._answer(window, result, max_tokens)
             for window, result in zip(group, results, strict=True)
         ]
@@ -277,18 +271,6 @@ class WhisperTranscriber:
         if temperature == 0.0:
             return {"beam_size": self._beam_size}
         return {"beam_size": 1, "sampling_temperature": temperature, "sampling_topk": 0}
-
-    def _prefixes(self, group: Sequence[_Window]) -> list[list[int]]:
-        """Tokens of settled words, equally many for all, as CTranslate2 wants of a batch."""
-        if self._synthetic is not None:
-            # Its words settle nothing: it decodes all that a model would, every time.
-            return [[] for _ in group]
-        tokens = [
-            self._tokenizer(None).encode(" " + window.prefix) if window.prefix else []
-            for window in group
-        ]
-        shared = min(map(len, tokens))
-        return [own[:shared] for own in tokens]
 
     def _max_tokens(self, group: Sequence[_Window]) -> int:
         """A bound from the seconds of audio: one runaway member must not hold up its batch."""
@@ -398,11 +380,9 @@ def _windows(number: int, job: Job) -> Iterator[_Window]:
     if is_silent(job.audio):
         return
     final = job.kind is not JobKind.PARTIAL
-    # A final is free to correct what was settled on less audio.
-    prefix = None if final or len(job.audio) > WINDOW_S * SAMPLE_RATE_HZ else job.prefix
     for piece in pieces(job.audio):
         if not is_silent(piece):
-            yield _Window(number, piece, job.prompt, job.language, final, prefix)
+            yield _Window(number, piece, job.prompt, job.language, final)
 
 
 def pieces(audio: AudioArray, longest_s: int = WINDOW_S) -> Iterator[AudioArray]:

@@ -71,8 +71,6 @@ class Transcribe:
     """16 kHz mono, shape (samples,)."""
     tried: bool = False
     """For a final: a speculative job of this revision is already under way."""
-    prefix: str | None = None
-    """For a partial: words settled before, which need not be found again; None: none are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,12 +424,7 @@ class VoiceSession:
         utterance.partial_at_sample = self._end_sample
         utterance.revision += 1
         audio = self._audio(utterance.start_sample, self._end_sample)
-        settled = " ".join(utterance.agreement.stable) or None
-        return [
-            Transcribe(
-                utterance.item_id, Purpose.PARTIAL, utterance.revision, audio, prefix=settled
-            )
-        ]
+        return [Transcribe(utterance.item_id, Purpose.PARTIAL, utterance.revision, audio)]
 
     def _end(self, now_s: float, end_sample: int) -> list[VoiceEvent]:
         assert self._current is not None
