@@ -72,6 +72,7 @@ class CapacitySearch:
         self._limit = limit
         self._trials: list[Trial] = []
         self._pending: Step | None = None
+        self._last: Step | None = None
 
     @property
     def steps(self) -> int:
@@ -92,7 +93,7 @@ class CapacitySearch:
         self._trials.append(
             Trial(self._pending.speakers, outcome.outcome, outcome.reason, outcome.binding)
         )
-        self._pending = None
+        self._last, self._pending = self._pending, None
 
     def answer(self) -> Capacity:
         """What is known so far."""
@@ -109,10 +110,11 @@ class CapacitySearch:
 
     def _repeat_lost(self, seen: dict[int, Level]) -> Iterator[tuple[int, Purpose]]:
         """A run that says nothing is repeated at once, so often and no oftener."""
-        if self._trials and self._trials[-1].outcome in ("void", "undecided"):
-            last = self._trials[-1].speakers
-            if not seen[last].given_up:
-                yield last, "confirm" if seen[last].decided else "bisect"
+        last = self._last
+        if last is None or seen[last.speakers].given_up:
+            return
+        if self._trials[-1].outcome in ("void", "undecided"):
+            yield last.speakers, last.purpose
 
     def _settle_contradictions(self, seen: dict[int, Level]) -> Iterator[tuple[int, Purpose]]:
         """More speakers hold than a number that failed or is in doubt: that one runs again."""

@@ -49,9 +49,11 @@ def capacity_curve(steps: Sequence[StepRow], target_s: float | None) -> str | No
         parts.append(line(LEFT, y(target_s), RIGHT, y(target_s), "target"))
         name = f"target {shown(target_s, 's')}"
         parts.append(text(LEFT + 6, y(target_s) - 6, name, "target-label"))
-    typical = [(step.speakers, step.delay_p50_s) for step in measured]
+    # A run that says nothing has its mark, but no say in the curve.
+    decided = [step for step in measured if step.outcome in ("passed", "failed")]
+    typical = [(step.speakers, step.delay_p50_s) for step in decided]
     parts.append(path_through(_curve(typical, x, y), "series-typical"))
-    slow = [(step.speakers, delay_of(step)) for step in measured]
+    slow = [(step.speakers, delay_of(step)) for step in decided]
     parts.append(path_through(_curve(slow, x, y), "series"))
     for step in measured:
         parts += _step_mark(step, x, y)
