@@ -2,6 +2,7 @@
 
 import asyncio
 
+import httpx
 import psutil
 import pytest
 
@@ -12,7 +13,10 @@ from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scripted import ScriptedTranscriber
 from rtvc.stt.sharing import PerSessionEngine, PoolEngine
 from rtvc.stt.transcriber import Engine, EngineStatus
+from tests.realtime_peer import session
+from tests.servers import running_server
 from tests.test_engine import make_job, text_of, until
+from tests.test_server_realtime import utterance
 
 CLOCK = SystemClock()
 
@@ -176,3 +180,20 @@ async def opened_s(engine: Engine) -> float:
     began_s = CLOCK.now()
     await engine.open_session("a")
     return CLOCK.now() - began_s
+
+
+@pytest.mark.model
+@pytest.mark.slow
+async def test_a_server_with_a_model_for_each_session_says_what_that_costs() -> None:
+    flags = ("--sharing", "per-session", "--partials", "flat-out")
+    with running_server(*flags) as url:
+        async with session(url, "rtvc=1&intent=transcription") as peer:
+            await peer.until("session.created")
+            async with httpx.AsyncClient() as client:
+                body = (await client.get(f"{url}/v1/models")).json()["data"][0]
+            assert (body["sharing"], body["engines"], body["workers"]) == ("per-session", 1, 1)
+            assert body["memory_bytes"] > 1e7
+            assert body["load_s"] > 0
+            await peer.speak(utterance("what time is it in paris?"))
+            await peer.until("conversation.item.input_audio_transcription.completed")
+            assert len(peer.of("rtvc.hypothesis")) >= 2
