@@ -30,7 +30,7 @@ from rtvc.speech.corpus import builtin_clips
 from rtvc.stats import quantile
 from rtvc.stt.engine import build_engine
 from rtvc.stt.models import resolve_model
-from rtvc.stt.transcriber import AudioArray, Engine, EngineStatus, Job, JobKind
+from rtvc.stt.transcriber import SAMPLE_RATE_HZ, AudioArray, Engine, EngineStatus, Job, JobKind
 
 IN_FLIGHT = 48
 clock = SystemClock()
@@ -75,6 +75,8 @@ class ByHand:
         tokenizer = Tokenizer(self._whisper.hf_tokenizer, False)
         self._prompt = [tokenizer.sot, tokenizer.no_timestamps]
         self._full = context == "full"
+        self._synthetic = status.model_kind == "synthetic weights"
+        self._eot = tokenizer.eot
 
     def transcribe(self, clips: Sequence[AudioArray]) -> None:
         mels = [self._whisper.feature_extractor(clip) for clip in clips]
@@ -83,8 +85,16 @@ class ByHand:
             [np.pad(mel[:, :frames], ((0, 0), (0, max(0, frames - mel.shape[1])))) for mel in mels]
         )
         encoded = self._whisper.model.encode(get_ctranslate2_storage(padded))
+        longest_s = max(len(clip) for clip in clips) / SAMPLE_RATE_HZ
+        # CTranslate2 decodes half of max_length; random weights never say that they are done.
+        tokens = round(4 * longest_s) if self._synthetic else 80
         self._whisper.model.generate(
-            encoded, [self._prompt] * len(mels), beam_size=1, max_length=160, suppress_blank=False
+            encoded,
+            [self._prompt] * len(mels),
+            beam_size=1,
+            max_length=2 * tokens,
+            suppress_blank=False,
+            suppress_tokens=[self._eot] if self._synthetic else [],
         )
 
 
