@@ -57,7 +57,7 @@ def test_batches_that_cost_throughput_are_not_made() -> None:
 
 
 def test_batches_grow_while_they_pay_and_stay_short() -> None:
-    found = tried(lambda w, t, b: 0.05 + 0.012 * b, on(2))
+    found = tried(lambda w, t, b: 0.02 + 0.006 * b, on(2))
     assert found.max_batch == 16
     assert all(t.batch_s <= LONGEST_BATCH_S for t in found.trials)
 
@@ -74,8 +74,8 @@ def test_what_the_user_set_is_kept() -> None:
 @pytest.mark.parametrize(("each_s", "budget_s"), [(0.05, SHORT_BUDGET_S), (2.0, LONG_BUDGET_S)])
 def test_it_takes_no_longer_than_its_budget(each_s: float, budget_s: float) -> None:
     found = tried(lambda w, t, b: each_s * b**0.5, on(16))
-    last = found.trials[-1]
-    assert found.seconds <= budget_s + 4 * last.batch_s + 0.1
+    first = found.trials[0]
+    assert found.seconds <= max(budget_s, 4 * first.batch_s + 0.2)
 
 
 @given(

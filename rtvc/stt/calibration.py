@@ -170,7 +170,8 @@ class _Search:
     def attempt(self, workers: int, threads: int, batch: int) -> Trial | None:
         """None: no time left for it."""
         began_s = self._clock.now()
-        if self.trials and self.elapsed_s + self._last_took_s > self._budget_s:
+        # The next one is twice the work of the last.
+        if self.trials and self.elapsed_s + 2 * self._last_took_s > self._budget_s:
             return None
         trial = Trial(workers, threads, batch, self._measure(workers, threads, batch))
         self.trials.append(trial)
