@@ -21,7 +21,7 @@ from rtvc.config import environment_without_settings
 from rtvc.errors import RtvcError
 
 _READY_WITHIN_S = 120.0
-_STOP_WITHIN_S = 15.0
+_STOP_WITHIN_S = 30.0
 _POLL_S = 0.2
 
 
@@ -61,8 +61,7 @@ def _loadtest(url: str, speakers: int, duration_s: float, out: Path | None) -> i
         return child.wait()
     except KeyboardInterrupt:
         # The load test keeps what it measured; a terminal's Ctrl-C has told it already.
-        child.terminate()
-        child.wait()
+        _stop(child)
         raise
 
 

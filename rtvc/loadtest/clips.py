@@ -6,6 +6,7 @@ The command prepares them and saves one file; the generator loads it before its 
 import json
 import random
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -53,7 +54,11 @@ def builtin_corpus(speakers: int, run_s: float, seed: int) -> Corpus:
     """Enough sentences for the run, or as many as can be had quickly; then they come again."""
     wanted = 1 + int(run_s / SECONDS_PER_UTTERANCE)
     each = max(1, min(wanted, BUILTIN_CLIPS // speakers))
-    clips = builtin_clips(speakers * each, seed, max_words=MAX_WORDS)
+    # Not on the main thread: espeak-ng calls back into Python, and an interrupt that is raised in
+    # such a call is lost.
+    with ThreadPoolExecutor(1) as elsewhere:
+        work = elsewhere.submit(builtin_clips, speakers * each, seed, max_words=MAX_WORDS)
+        clips = work.result()
     return Corpus(_dealt(clips, speakers), "synthetic", corpus_hash(clips))
 
 
