@@ -100,8 +100,13 @@ export function waitingHelp(reason, seconds, readiness) {
   const again = `Trying again in ${seconds} s.`;
   const action = "Try now";
   if (reason === "full") {
+    const title = "The server is full";
+    if (readiness && readiness.sessions < readiness.max_sessions) {
+      // It keeps the conversations it has quick, and so refuses before all places are taken.
+      return { title, text: `One conversation more would slow down the others. ${again}`, action };
+    }
     const taken = readiness ? `${readiness.max_sessions} of ${readiness.max_sessions} ` : "All ";
-    return { title: "The server is full", text: `${taken}conversations are taken. ${again}`, action };
+    return { title, text: `${taken}conversations are taken. ${again}`, action };
   }
   if (reason === "lost") {
     return { title: "The connection was lost", text: `What was said stays here. ${again}`, action };
