@@ -372,7 +372,7 @@ def test_loading_full_and_failed_are_shown() -> None:
         )
         assert page.locator("#start").get_attribute("aria-busy") == "true"
 
-        stub.readiness |= {"state": "ready", "full": True, "retry_after_s": 7.0}
+        stub.readiness |= {"state": "ready", "full": True, "sessions": 8, "retry_after_s": 7.0}
         page.get_by_role("heading", name="The server is full").wait_for()
         assert "8 of 8 conversations are taken" in page.locator("#help").inner_text()
         assert driver.state_of(page)["phase"] == "waiting"
