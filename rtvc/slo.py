@@ -91,6 +91,7 @@ _SPOKEN = {
     "wer": "word error rate",
     "vad_delay": "VAD delay",
     "llm_ttft": "LLM first token",
+    "llm_sentence": "LLM first sentence",
     "tts_ttfb": "TTS first audio",
     "emit": "sending the transcript",
     "send": "sending the audio",
