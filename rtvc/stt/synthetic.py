@@ -23,8 +23,8 @@ from rtvc.stt.transcriber import ReportProgress
 PREFIX = "synthetic:"
 """Before the name of a size, wherever a model is named."""
 KIND = "synthetic weights"
-TEXT = "(synthetic)"
-"""Stands for whatever random weights say: it is no transcript and never scored."""
+TEXT = "Synthetic weights know no words."
+"""Stands for whatever random weights say: no transcript, never scored; it prolongs no turn."""
 TOKENS_PER_S = 4.0
 """Tokens decoded per second of audio: 170 words a minute at 1.35 tokens and a full stop."""
 CARD_FILE = "synthetic.json"
