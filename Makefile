@@ -50,7 +50,7 @@ gpu-checks: setup ## everything that needs a CUDA device; goes on where it was c
 
 bench-stt: setup ## speakers held, strategy by strategy; resumes; under reports/stt/
 	@mkdir -p reports/stt
-	@$(BIN)/python -m tests.acceptance.engine --out reports/stt/engine.json
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.acceptance.engine --out reports/stt/engine.json
 	@$(BIN)/python -m tests.acceptance.stt --out reports/stt
 
 fmt: setup ## format

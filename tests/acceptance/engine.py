@@ -1,10 +1,11 @@
 """The engine by itself, in this process: how much of the model's speed is left, and who waits.
 
-    python -m tests.acceptance.engine [--model selftest] [--seconds 8] [--rounds 5] [--out FILE]
+    OPENBLAS_NUM_THREADS=1 python -m tests.acceptance.engine [--model selftest] [--seconds 8] [--rounds 5] [--out FILE]
 
 1. Share of raw throughput: the same utterances, all as finals, as fast as they go: through
    CTranslate2 by hand (features included, the same workers, threads and batch size) and through the
-   engine with its scheduler and process, taken in turn.
+   engine with its scheduler and process, taken in turn. (Without the variable, the threads of the
+   linear algebra library spin beside the model in this process, and the share flatters the engine.)
 2. Partials against finals: finals arrive at a quarter of what the engine can do, partials at the
    same rate and at three times that, in turn: p95 of a final from asked to answered.
 """

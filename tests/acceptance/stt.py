@@ -67,7 +67,9 @@ def run(case: Case, folder: Path) -> dict[str, Any]:
     summary = folder / "summary.json"
     if not summary.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        with running_server(*case.flags, "--max-sessions", "400", model=case.model) as url:
+        with running_server(
+            *case.flags, "--max-sessions", "400", "--admission", "slots", model=case.model
+        ) as url:
             search(case, url, folder)
     found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
     return found
