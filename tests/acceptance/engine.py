@@ -1,6 +1,6 @@
 """The engine by itself, in this process: how much of the model's speed is left, and who waits.
 
-    OPENBLAS_NUM_THREADS=1 python -m tests.acceptance.engine [--model selftest] [--seconds 8] [--rounds 5] [--out FILE]
+    OPENBLAS_NUM_THREADS=1 python -m tests.acceptance.engine [--model selftest] [--out FILE]
 
 1. Share of raw throughput: the same utterances, all as finals, as fast as they go: through
    CTranslate2 by hand (features included, the same workers, threads and batch size) and through the
