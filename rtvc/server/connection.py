@@ -255,7 +255,7 @@ class RealtimeConnection:
 
     def _voice_settings(self) -> VoiceSettings:
         judged = self._services.turn_model is not None
-        return voice_settings(self._config, self._services.settings.turn, turn_model=judged)
+        return voice_settings(self._config, self._services.turn, turn_model=judged)
 
     def _wire(self) -> dict[str, Any]:
         return session_to_wire(self._config, self.session_id, self._services)

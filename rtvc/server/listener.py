@@ -93,7 +93,7 @@ class Listener:
         self._broke: BaseException | None = None
         self.costs: dict[str, Cost] = {}
         """By item: what the hypothesis cost that is, or may become, its final; the latest few."""
-        self._adaptive = services.settings.turn.partials == "adaptive"
+        self._adaptive = services.turn.partials == "adaptive"
         self.language: str | None = services.settings.stt.language
         self.prompt: str | None = None
 

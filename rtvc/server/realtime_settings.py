@@ -37,19 +37,19 @@ PATIENCE = {
 def initial_config(services: Services, kind: SessionKind) -> SessionConfig:
     """The settings of a session before its first update: the server's own."""
     settings, model = services.settings, services.engine.status.model
-    unset = settings.turn.silence_ms
+    turn = services.turn
     config = default_session(
         kind,
         services.llm.name if kind == "realtime" else model,
-        DEFAULT_SILENCE_MS if unset is None else unset,
+        DEFAULT_SILENCE_MS if turn.silence_ms is None else turn.silence_ms,
         transcription_model=model,
         instructions=settings.llm.system if kind == "realtime" else "",
         voice=settings.tts.voice,
     )
     detection = {
         "type": "server_vad",
-        "threshold": settings.turn.threshold,
-        "prefix_padding_ms": settings.turn.prefix_padding_ms,
+        "threshold": turn.threshold,
+        "prefix_padding_ms": turn.prefix_padding_ms,
     }
     return config.updated({"type": kind, "audio": {"input": {"turn_detection": detection}}})
 

@@ -105,7 +105,7 @@ class RealtimeVoiceChatConnection:
             services,
             self.session_id,
             self._ear,
-            listening_settings(services.settings.turn, None),
+            listening_settings(services.turn, None),
             new_item_id=lambda: new_id("item"),
             on_event=self._heard,
         )
@@ -217,7 +217,7 @@ class RealtimeVoiceChatConnection:
                 self._conversation.clear()
                 self._partial = ""
             case SetSpeed(speed=speed):
-                settings = listening_settings(self._services.settings.turn, speed)
+                settings = listening_settings(self._services.turn, speed)
                 self._listener.voice.configure(settings)
 
     def _playback_stopped(self) -> None:

@@ -5,17 +5,22 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rtvc.clock import Clock
-from rtvc.config import Settings
+from rtvc.config import Settings, TurnSettings
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel
 from rtvc.server.readiness import Readiness
 from rtvc.server.tts import SpeechSynthesizer
+from rtvc.stt import synthetic
 from rtvc.stt.files import FileEngine
 from rtvc.stt.transcriber import Engine
 from rtvc.voice.admission import Admission
 from rtvc.voice.turn_model import TurnModel
 from rtvc.voice.vad import VoiceActivityDetector
+
+TEXTLESS_SILENCE_MS = 300
+"""Silence that ends a turn when no text tells whether it goes on; 250 would end 3 % of them early
+(`docs/measurements.md`, "Turn ends")."""
 
 
 class OpenSession(Protocol):
@@ -59,6 +64,14 @@ class Services:
     """What everyone should know about this server, beside what the engine says of itself."""
     sessions: dict[str, OpenSession] = field(default_factory=dict)
     """Open sessions by id."""
+
+    @property
+    def turn(self) -> TurnSettings:
+        """When turns end: synthetic weights write no text that could prolong one."""
+        turn = self.settings.turn
+        if turn.silence_ms is not None or self.engine.status.model_kind != synthetic.KIND:
+            return turn
+        return turn.model_copy(update={"silence_ms": TEXTLESS_SILENCE_MS})
 
     @property
     def notice(self) -> str | None:

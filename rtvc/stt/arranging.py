@@ -7,15 +7,11 @@ import numpy as np
 
 from rtvc.clock import Clock
 from rtvc.speech.synthesis import Synthesizer
-from rtvc.stt.calibration import Calibration, Tunable, Wish, calibrate
+from rtvc.stt.calibration import RUNS, SLOW_S, Calibration, Tunable, Wish, calibrate
 from rtvc.stt.transcriber import AudioArray, Job, JobKind, ReportProgress
 
 SENTENCE = "please call the office and ask them to move the meeting to tomorrow morning"
 """Three seconds: about the length of a turn."""
-BEST_OF = 3
-"""Runs of one trial after the first. The fastest counts: other work only slows a run down."""
-SLOW_S = 0.7
-"""A trial whose first run takes longer is not repeated."""
 
 
 class Arranger:
@@ -48,7 +44,7 @@ class Arranger:
         jobs = [Job("warm-up", "warm-up", JobKind.FINAL, 0, self._audio, 0.0, language="en")]
         # The first run of a shape also finds memory for it; a slow model is not asked twice.
         fastest_s = self._run(workers, jobs * batch)
-        for _ in range(BEST_OF if fastest_s < SLOW_S else 0):
+        for _ in range(RUNS - 1 if fastest_s < SLOW_S else 0):
             fastest_s = min(fastest_s, self._run(workers, jobs * batch))
         return fastest_s
 

@@ -15,15 +15,19 @@ from rtvc.stt.transcriber import Transcriber, Trial
 
 QUICK_S = 0.3
 """A model that answers within this is given the short budget."""
-SHORT_BUDGET_S = 3.0
+SHORT_BUDGET_S = 5.0
 LONG_BUDGET_S = 15.0
 SWIFT_S = 0.3
-"""One answer beyond this costs a session's delay: throughput counts for less then."""
+"""One answer beyond this costs everyone's delay: twice as slow counts as a quarter as much."""
+SLOW_S = 0.7
+"""A trial whose first run takes longer is not repeated."""
+RUNS = 4
+"""Of one trial that is not slow. The fastest counts: other work only slows a run down."""
 LONGEST_BATCH_S = 0.35
 """No batch may take longer: a final that has just missed it would come too late."""
-NO_LOSS = 0.85
-"""The largest batch is taken that keeps this part of the best throughput: a long queue may use it,
-and a measurement of a second is no better than that."""
+ENOUGH = 0.85
+"""The smallest batch is taken that reaches this part of the best throughput: whoever is in a larger
+one waits for all of it, and a measurement of a second is no better than that."""
 CLEARLY_BETTER = 1.2
 """What fewer workers must gain to be chosen: with more of them one is free sooner."""
 
@@ -128,7 +132,7 @@ def calibrate(measure: Measure, wish: Wish, clock: Clock) -> Calibration:
             break
         tried.append(trial)
     rate = max(trial.jobs_per_s for trial in tried)
-    batch = max(trial.batch for trial in tried if trial.jobs_per_s >= NO_LOSS * rate)
+    batch = min(trial.batch for trial in tried if trial.jobs_per_s >= ENOUGH * rate)
     return Calibration(
         best.workers,
         best.threads_per_worker,
@@ -149,7 +153,7 @@ def _best(trials: Sequence[Trial]) -> Trial:
 
 def _score(trial: Trial) -> float:
     """Throughput, discounted where a single answer is slow."""
-    return trial.jobs_per_s / max(1.0, trial.batch_s / SWIFT_S)
+    return trial.jobs_per_s / max(1.0, trial.batch_s / SWIFT_S) ** 2
 
 
 class _Search:
@@ -160,7 +164,7 @@ class _Search:
         self._clock = clock
         self._started_s = clock.now()
         self._budget_s = LONG_BUDGET_S
-        self._last_took_s = 0.0
+        self._next_s = 0.0
         self.trials: list[Trial] = []
 
     @property
@@ -169,13 +173,12 @@ class _Search:
 
     def attempt(self, workers: int, threads: int, batch: int) -> Trial | None:
         """None: no time left for it."""
-        began_s = self._clock.now()
-        # The next one is twice the work of the last.
-        if self.trials and self.elapsed_s + 2 * self._last_took_s > self._budget_s:
+        if self.trials and self.elapsed_s + self._next_s > self._budget_s:
             return None
         trial = Trial(workers, threads, batch, self._measure(workers, threads, batch))
         self.trials.append(trial)
-        self._last_took_s = self._clock.now() - began_s
+        # The next one is twice the work of this one, but for loading.
+        self._next_s = 2 * trial.batch_s * (RUNS if trial.batch_s < SLOW_S else 1)
         if len(self.trials) == 1:
             self._budget_s = SHORT_BUDGET_S if trial.batch_s < QUICK_S else LONG_BUDGET_S
         return trial

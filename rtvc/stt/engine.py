@@ -108,6 +108,7 @@ def _whisper_plan(model: ResolvedModel, settings: _Settings) -> EnginePlan:
         compute_type=settings.compute_type,
         encoder_context=model.encoder_context,
         headroom_s=model.headroom_s,
+        least_context_s=model.least_context_s,
         beam_size=settings.beam_size,
         workers=workers,
         threads_per_worker=threads,

@@ -98,6 +98,9 @@ SYNTHETIC_NOTICE = (
 )
 TRAINED_FOR_SHORT = "acft"
 """In the name of a folder of weights tuned for short audio contexts (FUTO's ACFT)."""
+ACFT_HEADROOM_S, ACFT_LEAST_S = 0.64, 3.2
+"""The audio context that FUTO's own keyboard gives such weights: 32 positions of 20 ms beyond the
+audio, 160 at least. Synthetic weights stand for them where they are given a short context."""
 
 WantedContext = Literal["auto", "full", "short", "guarded"]
 
@@ -116,6 +119,8 @@ class ResolvedModel:
     """What the encoder sees: as asked for, else as the weights were trained."""
     headroom_s: float = 1.0
     """Silence after the audio in a short context."""
+    least_context_s: float = 2.0
+    """No short context is shorter."""
     suppress_blank: bool = True
     """False where an empty transcript is the right answer to silence."""
     notice: str | None = None
@@ -210,7 +215,18 @@ def _synthetic(name: str, tell: ReportProgress, *, offline: bool) -> ResolvedMod
     size = name.removeprefix(synthetic.PREFIX)
     synthetic.dimensions_of(size)
     folder = synthetic.synthetic_folder(size) if offline else synthetic.synthesized(size, tell)
-    return ResolvedModel(name, synthetic.KIND, folder, notice=SYNTHETIC_NOTICE)
+    return _synthetic_in(name, folder)
+
+
+def _synthetic_in(name: str, folder: Path) -> ResolvedModel:
+    return ResolvedModel(
+        name,
+        synthetic.KIND,
+        folder,
+        headroom_s=ACFT_HEADROOM_S,
+        least_context_s=ACFT_LEAST_S,
+        notice=SYNTHETIC_NOTICE,
+    )
 
 
 def _has_nvidia_driver() -> bool:
@@ -253,9 +269,17 @@ def _folder_model(name: str) -> ResolvedModel:
 
 def _user_folder(name: str, folder: Path) -> ResolvedModel:
     if synthetic.read_card(folder) is not None:
-        return ResolvedModel(name, synthetic.KIND, folder, notice=SYNTHETIC_NOTICE)
-    trained = TRAINED_FOR_SHORT in folder.resolve().name.lower()
-    return ResolvedModel(name, "whisper", folder, "short" if trained else "full")
+        return _synthetic_in(name, folder)
+    if TRAINED_FOR_SHORT not in folder.resolve().name.lower():
+        return ResolvedModel(name, "whisper", folder)
+    return ResolvedModel(
+        name,
+        "whisper",
+        folder,
+        "short",
+        headroom_s=ACFT_HEADROOM_S,
+        least_context_s=ACFT_LEAST_S,
+    )
 
 
 def _checked_folder(folder: Path) -> Path:

@@ -115,8 +115,6 @@ class Card:
     """Of the weights."""
     tokens_per_s: float
     """Tokens to decode per second of audio."""
-    text: str
-    """What stands for a transcript."""
     format: int
     """Version of the way it was made."""
 
@@ -138,7 +136,7 @@ def synthesized(
     folder = synthetic_folder(name, seed=seed, cache=cache)
     if read_card(folder) is None or not (folder / "model.bin").is_file():
         try:
-            _make(folder, Card(name, seed, TOKENS_PER_S, TEXT, FORMAT), dimensions, report)
+            _make(folder, Card(name, seed, TOKENS_PER_S, FORMAT), dimensions, report)
         except OSError as error:
             raise ModelError(f"cannot make synthetic weights in {folder}: {why(error)}") from error
     return folder

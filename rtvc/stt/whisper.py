@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rtvc.clock import Clock
 from rtvc.errors import ModelError
 from rtvc.stt.guards import RawAnswer, better, doubts, guarded, is_silent
-from rtvc.stt.synthetic import TEXT_POSITIONS, Card, read_card
+from rtvc.stt.synthetic import TEXT, TEXT_POSITIONS, Card, read_card
 from rtvc.stt.transcriber import (
     SAMPLE_RATE_HZ,
     AudioArray,
@@ -34,8 +34,6 @@ EncoderContext = Literal["full", "short", "guarded"]
 FRAME_RATE_HZ = 100
 WINDOW_S = 30
 WINDOW_FRAMES = WINDOW_S * FRAME_RATE_HZ
-LEAST_FRAMES = 200
-"""Shortest context: the tuned weights were not trained on much less."""
 BUCKET_FRAMES = 50
 """Short contexts are rounded up to these, so that few encoder shapes occur."""
 QUIET_CUT_S = 8
@@ -89,6 +87,7 @@ class WhisperTranscriber:
         compute_type: str = "auto",
         encoder_context: EncoderContext = "full",
         headroom_s: float = 0.5,
+        least_context_s: float = 2.0,
         beam_size: int = 1,
         workers: int = 1,
         threads_per_worker: int = 1,
@@ -102,6 +101,7 @@ class WhisperTranscriber:
         self._clock = clock
         self._encoder_context = encoder_context
         self._headroom_frames = round(headroom_s * FRAME_RATE_HZ)
+        self._least_frames = round(least_context_s * FRAME_RATE_HZ)
         self._beam_size = beam_size
         self._workers = workers
         self._threads_per_worker = threads_per_worker
@@ -167,7 +167,7 @@ class WhisperTranscriber:
         """What random weights write stands for nothing: its guards are counted, its text is not."""
         if self._synthetic is None or "silence" in hypothesis.guards:
             return hypothesis
-        return replace(hypothesis, text=self._synthetic.text)
+        return replace(hypothesis, text=TEXT)
 
     def _groups(self, windows: Sequence[_Window]) -> Iterator[list[_Window]]:
         """Windows that CTranslate2 takes together: their prompts must be equally long."""
@@ -244,7 +244,7 @@ class WhisperTranscriber:
         return get_ctranslate2_storage(batch)
 
     def _context_frames(self, audio_frames: int) -> int:
-        wanted = max(audio_frames + self._headroom_frames, LEAST_FRAMES)
+        wanted = max(audio_frames + self._headroom_frames, self._least_frames)
         return min(-(-wanted // BUCKET_FRAMES) * BUCKET_FRAMES, WINDOW_FRAMES)
 
     def _decode(
