@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtvc.clock import FakeClock
-from rtvc.stt.arranging import SLOW_S
 from rtvc.stt.calibration import (
     LONG_BUDGET_S,
     LONGEST_BATCH_S,
     SHORT_BUDGET_S,
+    SLOW_S,
     Calibration,
     Wish,
     calibrate,
@@ -58,7 +58,8 @@ def test_batches_that_cost_throughput_are_not_made() -> None:
 
 def test_batches_grow_while_they_pay_and_stay_short() -> None:
     found = tried(lambda w, t, b: 0.02 + 0.006 * b, on(2))
-    assert found.max_batch == 16
+    # 16 would reach 138 a second, 8 reach 118: that is enough, and half the wait.
+    assert found.max_batch == 8
     assert all(t.batch_s <= LONGEST_BATCH_S for t in found.trials)
 
 

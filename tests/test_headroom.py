@@ -157,7 +157,8 @@ def test_three_times_the_partials_do_not_move_the_finals(name: str, speakers: in
     """Where the engine has room they are made; where it has none they are put off."""
     world = replace(WORLDS[name], speakers=speakers, interval_s=1.2)
     once, thrice = run(world), run(replace(world, interval_s=0.4))
-    assert thrice.partials > (2 if speakers == 8 else 1.0) * once.partials
+    roomy = speakers == 8 and not name.startswith("slow")
+    assert thrice.partials > (2 if roomy else 1.0) * once.partials
     assert thrice.p95_s <= 1.2 * once.p95_s
 
 

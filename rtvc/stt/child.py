@@ -27,8 +27,8 @@ class Child:
         self._connection = connection
         self._clock = clock
         self._sending = threading.Lock()
-        # Bounded by the parent, which hands out no more batches than there are workers.
-        self._work: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        # Bounded by the parent, which hands out one batch more than there are workers at most.
+        self._work: queue.SimpleQueue[tuple[Work, float]] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Read the pipe until the parent is gone, then end at once."""
@@ -40,7 +40,7 @@ class Child:
 
     def _on_message(self, message: Load | Work) -> None:
         if isinstance(message, Work):
-            self._work.put(message)
+            self._work.put((message, self._clock.now()))
             return
         threading.Thread(target=self._load, args=[message], name="load", daemon=True).start()
 
@@ -85,14 +85,16 @@ class Child:
 
     def _take_work(self, transcriber: Transcriber) -> None:
         while True:
-            self._send(_answer(transcriber, self._work.get()))
+            work, received_at_s = self._work.get()
+            waited_s = self._clock.now() - received_at_s
+            self._send(_answer(transcriber, work, waited_s))
 
     def _send(self, message: FromProcess) -> None:
         with self._sending:
             self._connection.send(message)
 
 
-def _answer(transcriber: Transcriber, work: Work) -> FromProcess:
+def _answer(transcriber: Transcriber, work: Work, waited_s: float) -> FromProcess:
     try:
         hypotheses = tuple(transcriber.transcribe(work.jobs))
     except Exception as error:  # noqa: BLE001  native libraries raise anything; the parent decides
@@ -100,7 +102,7 @@ def _answer(transcriber: Transcriber, work: Work) -> FromProcess:
     if len(hypotheses) != len(work.jobs):
         wanted = len(work.jobs)
         return Failed(work.batch_id, f"expected {wanted} hypotheses, got {len(hypotheses)}")
-    return Answered(work.batch_id, hypotheses)
+    return Answered(work.batch_id, hypotheses, waited_s)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -119,6 +121,7 @@ def main() -> None:
     """Serve the pipe whose descriptor is the only argument."""
     # Ctrl-C reaches the whole terminal; the parent says when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(0.0005)
     Child(Connection(int(sys.argv[1])), SystemClock()).run()
 
 

@@ -21,7 +21,7 @@ from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import ScriptedTranscriber
-from rtvc.stt.synthetic import read_card
+from rtvc.stt.synthetic import TEXT, read_card
 from rtvc.stt.transcriber import (
     SAMPLE_RATE_HZ,
     AudioArray,
@@ -214,7 +214,6 @@ class BatchedWhisper:
 
     def _max_new_tokens(self, clips: Sequence[tuple[float, float]]) -> int | None:
         """Random weights end only where they are told to; CTranslate2 decodes half of it."""
-        card = read_card(self._path)
         if card is None:
             return None
         longest_s = max(end - start for start, end in clips)
@@ -229,7 +228,7 @@ class BatchedWhisper:
         return Segment(
             start_s=offset_s + raw.start,
             end_s=offset_s + raw.end,
-            text=guarded(answer)[0] if card is None else card.text,
+            text=guarded(answer)[0] if read_card(self._path) is None else TEXT,
             tokens=tuple(raw.tokens),
             avg_logprob=raw.avg_logprob,
             compression_ratio=raw.compression_ratio,

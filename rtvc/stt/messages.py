@@ -73,6 +73,8 @@ class Answered:
     """As in `Work`."""
     hypotheses: tuple[Hypothesis, ...]
     """One a job, in order."""
+    waited_s: float = 0.0
+    """Seconds for which it lay in the process before a worker took it."""
 
 
 @dataclass(frozen=True, slots=True)

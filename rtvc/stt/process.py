@@ -1,6 +1,5 @@
 """The engine's process as its parent sees it: a pipe, a reader and a sender thread."""
 
-import os
 import queue
 import subprocess
 import sys
@@ -42,7 +41,7 @@ class EngineProcess:
         """Both are called on the reader thread; the exit code is None where it is not known yet."""
         self._on_message = on_message
         self._on_exit = on_exit
-        # Bounded by the engine, which hands out no more batches than there are workers.
+        # Bounded by the engine, which hands out one batch more than there are workers at most.
         self._outbox: queue.SimpleQueue[ToProcess | None] = queue.SimpleQueue()
         self._starting_or_stopping = threading.Lock()
         self._stopped = False
@@ -100,7 +99,7 @@ class EngineProcess:
                 env=child_environment(
                     OPENBLAS_NUM_THREADS="1",
                     OMP_NUM_THREADS="1",
-                    **{KEEP_MEMORY: os.environ.get(KEEP_MEMORY, KEPT_MEMORY)},
+                    **({} if KEEP_MEMORY in child_environment() else {KEEP_MEMORY: KEPT_MEMORY}),
                 ),
             )
         self._reader.start()

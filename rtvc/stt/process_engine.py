@@ -279,7 +279,11 @@ class ProcessEngine:
     def _limit_partials(self) -> None:
         assert self._plan is not None
         reserved = partial_workers(self._plan.workers)
-        self._scheduler.limits = replace(self._plan.limits, partial_batches=reserved)
+        limits = replace(self._plan.limits, partial_batches=reserved)
+        if not limits.mix_kinds:
+            # Where batches cost what their jobs cost, a final waits the longer for a larger one.
+            limits = replace(limits, max_partial_batch=max(limits.max_batch // 2, 1))
+        self._scheduler.limits = limits
         self._status = replace(self._status, max_batch=self._plan.limits.max_batch)
 
     def _new_meter(self) -> LoadMeter:
@@ -301,10 +305,14 @@ class ProcessEngine:
         return self._advice
 
     def _dispatch(self) -> None:
-        """Give every idle worker what it should do now."""
-        while self._status.state == "ready" and len(self._running) < self._status.workers:
-            batch = self._scheduler.next_batch(self._clock.now())
-            if batch is None or self._process is None:
+        """Give every idle worker what it should do now; and if they are busy, what comes next."""
+        while self._status.state == "ready" and self._process is not None:
+            spare = self._status.workers + 1 - len(self._running)
+            if spare <= 0:
+                return
+            scheduler, now_s = self._scheduler, self._clock.now()
+            batch = scheduler.next_batch(now_s) if spare > 1 else scheduler.next_full_batch(now_s)
+            if batch is None:
                 return
             self._hand_over(self._process, batch)
 
@@ -350,16 +358,17 @@ class ProcessEngine:
     def _on_answered(self, message: Answered) -> None:
         batch = self._take_back(message.batch_id)
         now_s = self._clock.now()
-        service_s = now_s - batch.taken_at_s
+        taken_at_s = batch.taken_at_s + message.waited_s
+        service_s = now_s - taken_at_s
         self._job_s += 0.1 * (service_s / len(batch.tickets) - self._job_s)
         self._meter.served([ticket.job.kind for ticket in batch.tickets], service_s)
         self._failures_in_a_row = 0
         counted = {ticket.ticket_id for ticket in self._scheduler.finish(batch.batch_id)}
         for ticket, hypothesis in zip(batch.tickets, message.hypotheses, strict=True):
             if ticket.ticket_id in counted:
-                waited_s = batch.taken_at_s - ticket.since_s
+                waited_s = taken_at_s - ticket.since_s
                 self._meter.answered(ticket.job.kind, waited_s, now_s - ticket.since_s, now_s)
-                wait_s = max(batch.taken_at_s - ticket.job.enqueued_at_s, 0.0)
+                wait_s = max(taken_at_s - ticket.job.enqueued_at_s, 0.0)
                 self._answer(ticket, replace(hypothesis, queue_wait_s=wait_s))
         self._dispatch()
 

@@ -23,6 +23,8 @@ class Limits:
 
     max_batch: int = 4
     """Jobs in one inference at most."""
+    max_partial_batch: int | None = None
+    """The same of partials, for which a final may have to wait; None: as any other."""
     mix_kinds: bool = False
     """Whether partials may fill the batch of a final; right where a batch costs little more."""
     starvation_s: float = 1.0
@@ -164,6 +166,20 @@ class Scheduler:
             if ticket.job.kind is JobKind.PARTIAL:
                 self._partials_taken_at_s = now_s
         return batch
+
+    def next_full_batch(self, now_s: float) -> Batch | None:
+        """What a worker will do next, while all are busy; None: it is not settled yet.
+
+        A full batch of finals is: no job that comes meanwhile would go before it, or into it.
+        """
+        lead = self._lead(now_s)
+        if lead is None or lead.job.kind is not JobKind.FINAL or lead.attempt:
+            return None
+        company = self._company(lead)
+        full = len(company) + 1 == self.limits.max_batch
+        if not full or any(ticket.job.kind is not JobKind.FINAL for ticket in company):
+            return None
+        return self.next_batch(now_s)
 
     def finish(self, batch_id: int) -> list[Ticket]:
         """A batch was answered. Returns the tickets whose answers still count."""
@@ -349,16 +365,26 @@ class Scheduler:
         return next((t for t in self._leading_partials() if now_s - t.since_s >= bound_s), None)
 
     def _company(self, lead: Ticket) -> list[Ticket]:
-        """Jobs that may share the lead's inference, the most urgent first."""
-        company: list[Ticket] = []
-        if lead.attempt:
-            return company
-        for ticket in self._candidates(lead):
-            if len(company) + 1 >= self.limits.max_batch:
-                break
-            if ticket is not lead and not ticket.attempt and self._compatible(lead, ticket):
-                company.append(ticket)
-        return company
+        """Jobs that may share the lead's inference: the most urgent, and those most like it."""
+        room = self._most_like(lead) - 1
+        if lead.attempt or not room:
+            return []
+        fitting = [
+            ticket
+            for ticket in self._candidates(lead)
+            if ticket is not lead and not ticket.attempt and self._compatible(lead, ticket)
+        ]
+        if len(fitting) > room:
+            # All wait for the longest. Nobody starves: the oldest of a kind leads the next batch.
+            fitting.sort(key=lambda t: (_RANK[t.job.kind], abs(t.audio_s - lead.audio_s)))
+        return fitting[:room]
+
+    def _most_like(self, lead: Ticket) -> int:
+        """Jobs in a batch that this one leads."""
+        limits = self.limits
+        if lead.job.kind is not JobKind.PARTIAL or limits.max_partial_batch is None:
+            return limits.max_batch
+        return min(limits.max_partial_batch, limits.max_batch)
 
     def _candidates(self, lead: Ticket) -> Iterator[Ticket]:
         if self.limits.mix_kinds or lead.job.kind is not JobKind.PARTIAL:

@@ -34,7 +34,7 @@ EncoderContext = Literal["full", "short", "guarded"]
 FRAME_RATE_HZ = 100
 WINDOW_S = 30
 WINDOW_FRAMES = WINDOW_S * FRAME_RATE_HZ
-BUCKET_FRAMES = 50
+BUCKET_FRAMES = 10
 """Short contexts are rounded up to these, so that few encoder shapes occur."""
 QUIET_CUT_S = 8
 """A cut through long audio is made at the quietest spot of so many last seconds of a window."""
@@ -110,6 +110,7 @@ class WhisperTranscriber:
         self._suppress_blank = suppress_blank
         self._whisper: Any = None
         self._synthetic: Card | None = None
+        self._tokenizers: dict[str | None, Any] = {}
 
     def load(self) -> None:
         import ctranslate2  # heavy, and only the engine's process needs it
@@ -139,6 +140,7 @@ class WhisperTranscriber:
         other._threads_per_worker = threads_per_worker
         other.max_batch = max_batch
         other._whisper = None
+        other._tokenizers = {}
         return other
 
     def warm_up(self, report: ReportProgress) -> None:
@@ -315,11 +317,18 @@ class WhisperTranscriber:
         return [own or guess for own, guess in zip(wanted, guesses, strict=True)]
 
     def _tokenizer(self, language: str | None) -> Any:
-        from faster_whisper.tokenizer import Tokenizer
+        known = self._tokenizers.get(language)
+        if known is None:
+            from faster_whisper.tokenizer import Tokenizer
 
-        multilingual = self._whisper.model.is_multilingual
-        vocabulary = self._whisper.hf_tokenizer
-        return Tokenizer(vocabulary, multilingual, task="transcribe", language=language or "en")
+            known = Tokenizer(
+                self._whisper.hf_tokenizer,
+                self._whisper.model.is_multilingual,
+                task="transcribe",
+                language=language or "en",
+            )
+            self._tokenizers[language] = known
+        return known
 
     def _context(self, prompt: str | None) -> list[int]:
         """Tokens that come before the transcript's own."""
@@ -380,8 +389,9 @@ def _windows(number: int, job: Job) -> Iterator[_Window]:
     if is_silent(job.audio):
         return
     final = job.kind is not JobKind.PARTIAL
-    for piece in pieces(job.audio):
-        if not is_silent(piece):
+    cut = list(pieces(job.audio))
+    for piece in cut:
+        if len(cut) == 1 or not is_silent(piece):
             yield _Window(number, piece, job.prompt, job.language, final)
 
 

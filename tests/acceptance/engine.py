@@ -81,7 +81,9 @@ class ByHand:
 
     def transcribe(self, clips: Sequence[AudioArray]) -> None:
         mels = [self._whisper.feature_extractor(clip) for clip in clips]
-        frames = 3000 if self._full else (max(mel.shape[1] for mel in mels) + 50) // 2 * 2
+        # As much room as the model is given by rtvc: half a second more, two at least.
+        longest = max(mel.shape[1] for mel in mels)
+        frames = 3000 if self._full else max((longest + 50) // 2 * 2, 200)
         padded = np.stack(
             [np.pad(mel[:, :frames], ((0, 0), (0, max(0, frames - mel.shape[1])))) for mel in mels]
         )
