@@ -180,7 +180,8 @@ def test_the_catalogue_is_what_faster_whisper_knows() -> None:
 def test_weights_tuned_for_short_contexts_are_known_by_their_name(tmp_path: Path) -> None:
     folder = copied_selftest(tmp_path / "futo-ACFT-tiny.en")
     found = resolve_model(str(folder))
-    assert (found.encoder_context, found.headroom_s) == ("short", 1.0)
+    assert (found.encoder_context, found.headroom_s) == ("short", 0.64)
+    assert found.least_context_s == 3.2
     assert resolve_model(str(folder), encoder_context="full").encoder_context == "full"
 
 

@@ -214,6 +214,7 @@ class BatchedWhisper:
 
     def _max_new_tokens(self, clips: Sequence[tuple[float, float]]) -> int | None:
         """Random weights end only where they are told to; CTranslate2 decodes half of it."""
+        card = read_card(self._path)
         if card is None:
             return None
         longest_s = max(end - start for start, end in clips)
@@ -224,7 +225,6 @@ class BatchedWhisper:
         answer = RawAnswer(
             raw.text.strip(), len(raw.tokens), MAX_TOKENS, raw.no_speech_prob, raw.avg_logprob
         )
-        card = read_card(self._path)
         return Segment(
             start_s=offset_s + raw.start,
             end_s=offset_s + raw.end,

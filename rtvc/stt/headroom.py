@@ -136,8 +136,8 @@ def partial_interval_s(load: Load, targets: Targets) -> float:
     0.94
     """
     urgent = load.urgent_per_s * load.urgent.job_s(load.urgent_batch)
-    # Where one answer takes half the delay, none of it is left for waiting behind partials.
-    taken = min(2 * load.urgent.batch_s(1) / targets.delay_s, 1.0)
+    # The longer an answer takes by itself, the less of the delay may be spent behind partials.
+    taken = min(load.urgent.batch_s(1) / targets.delay_s, 1.0)
     share = targets.partial_share * (1 - taken)
     spare = min(share * load.workers - urgent, 0.85 * partial_workers(load.workers))
     if spare <= 0:
