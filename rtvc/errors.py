@@ -10,6 +10,7 @@ RtvcError
 │   └── EngineDied       the engine's process ended; its jobs may be retried
 ├── ReplyError           the language model or the synthesizer failed
 ├── RecordError          a run directory that cannot be read or written          (exit 2)
+├── ProfileError         a server that cannot be looked into: refused, gone, not Python
 └── RunVoid              a measurement that proves nothing                       (exit 3)
 """
 
@@ -93,6 +94,10 @@ class RecordError(RtvcError):
     """A run directory that cannot be read or written."""
 
     exit_code = 2
+
+
+class ProfileError(RtvcError):
+    """A server that cannot be looked into: refused, gone, not Python."""
 
 
 class RunVoid(RtvcError):
