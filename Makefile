@@ -50,8 +50,10 @@ gpu-checks: setup ## everything that needs a CUDA device; goes on where it was c
 
 bench-stt: setup ## speakers held, strategy by strategy; resumes; under reports/stt/
 	@mkdir -p reports/stt
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.acceptance.engine --out reports/stt/engine.json
 	@$(BIN)/python -m tests.acceptance.stt --out reports/stt
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.acceptance.engine --out reports/stt/engine.json
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.acceptance.raw_model --out reports/stt/raw_model.json
+	@$(BIN)/python -m tests.acceptance.allocator --out reports/stt/allocator.json
 
 fmt: setup ## format
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -14,14 +14,18 @@ from rtvc.errors import RtvcError
 # Typer exports only the child of the class that all its errors of usage share.
 _WrongUsage: Any = typer.BadParameter.__base__
 
+Verbs = Mapping[str, tuple[str, str]]
+
 VERBS = {
     "serve": ("rtvc.server.command", "Run the reference server."),
     "demo": ("rtvc.demo", "Start the server, let three speakers talk, print the verdict."),
     "loadtest": ("rtvc.loadtest.command", "Let simulated speakers talk to a voice server."),
+    "profile": ("rtvc.profile.command", "See where the time goes, and be told the cause."),
     "report": ("rtvc.report.command", "Rebuild the report of a run."),
     "models": ("rtvc.stt.command", "List, fetch, make and remove speech-to-text models."),
 }
-"""Verb → the module with a function, or an app of verbs, of its name; its line in the help."""
+"""Verb → the module with a function, an app or a table of verbs, of its name; its line in the
+help."""
 
 
 def build_app(arguments: Sequence[str]) -> typer.Typer:
@@ -36,14 +40,22 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
         ),
     )
     app.callback(invoke_without_command=True)(_top)
-    for verb, (module, text) in VERBS.items():
+    _add(app, VERBS, arguments)
+    return app
+
+
+def _add(app: typer.Typer, verbs: Verbs, arguments: Sequence[str]) -> None:
+    for verb, (module, text) in verbs.items():
         chosen = verb in arguments
         command = getattr(importlib.import_module(module), verb) if chosen else _not_called
-        if isinstance(command, typer.Typer):
+        if isinstance(command, dict):
+            group = typer.Typer(help=text, no_args_is_help=True)
+            _add(group, command, arguments)
+            app.add_typer(group, name=verb)
+        elif isinstance(command, typer.Typer):
             app.add_typer(command, name=verb)
         else:
             app.command(verb, help=_reflowed(command.__doc__ or text) if chosen else text)(command)
-    return app
 
 
 def _reflowed(documentation: str) -> str:

@@ -18,6 +18,7 @@ from rtvc.clock import SystemClock
 from rtvc.errors import ModelError, TranscriberError
 from rtvc.stt.engine import build_engine
 from rtvc.stt.headroom import ENOUGH_SERVED
+from rtvc.stt.process import KEEP_MEMORY, KEPT_MEMORY
 from rtvc.stt.process_engine import ADVICE_EVERY_S, EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import Fault, ScriptedTranscriber
@@ -403,6 +404,33 @@ async def test_close_while_loading_ends_the_start() -> None:
         await starting
     assert pid is not None
     assert not psutil.pid_exists(pid)
+
+
+async def test_what_lies_in_the_process_is_still_waiting() -> None:
+    """A full batch of finals is handed over ahead of time; its jobs' wait goes on."""
+    delay_s = 0.1
+    transcriber = ScriptedTranscriber("yes", delay_s=delay_s)
+    async with started(scripted(transcriber, max_batch=1)) as engine:
+        asked = [engine.transcribe(make_job(session)) for session in "abc"]
+        answers = await asyncio.gather(*asked)
+        waits_s = [answer.queue_wait_s for answer in answers if answer is not None]
+        assert len(waits_s) == 3
+        for place, wait_s in enumerate(waits_s):
+            assert wait_s >= 0.95 * place * delay_s
+        assert engine.status.counters["done"] == 3
+
+
+@pytest.mark.parametrize("own", [None, "glibc.malloc.arena_max=3"])
+async def test_the_process_keeps_its_memory_unless_the_user_says_otherwise(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if own is not None:
+        monkeypatch.setenv(KEEP_MEMORY, own)
+    async with started(scripted(ScriptedTranscriber("yes"))) as engine:
+        told = psutil.Process(engine.pid).environ()[KEEP_MEMORY]
+    # The C library cuts the string as it reads it, where it can be seen.
+    assert told
+    assert (own or KEPT_MEMORY).startswith(told)
 
 
 async def test_the_process_inherits_no_socket_and_ignores_ctrl_c() -> None:

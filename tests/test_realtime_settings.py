@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from rtvc.config import TurnSettings
+from rtvc.config import TurnSettings, load_settings
 from rtvc.protocol.realtime import SessionConfig, default_session
 from rtvc.server.realtime_settings import (
     PATIENCE,
@@ -13,7 +13,8 @@ from rtvc.server.realtime_settings import (
     turn_notice,
     voice_settings,
 )
-from rtvc.server.services import Services
+from rtvc.server.services import TEXTLESS_SILENCE_MS, Services
+from rtvc.stt.transcriber import Engine
 from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.turn_model import ScriptedTurnModel, TurnModel
 
@@ -30,6 +31,45 @@ class SomeServices:
 
 def services(turn_model: TurnModel | None = None) -> Services:
     return cast(Services, SomeServices(turn_model))
+
+
+@dataclass
+class SomeStatus:
+    """Of an engine."""
+
+    model_kind: str
+    """As in `EngineStatus`."""
+
+
+@dataclass
+class SomeEngine:
+    """Whose model turns may depend on."""
+
+    status: SomeStatus
+    """Its state."""
+
+
+def turn_with(model_kind: str, silence_ms: int | None) -> TurnSettings:
+    """The settings of turns beside such a model."""
+    some = object.__new__(Services)
+    turn = {} if silence_ms is None else {"silence_ms": silence_ms}
+    some.settings = load_settings({"turn": turn}, environment={})
+    some.engine = cast(Engine, SomeEngine(SomeStatus(model_kind)))
+    return some.turn
+
+
+@pytest.mark.parametrize(
+    ("model_kind", "asked_ms", "expected_ms"),
+    [
+        ("whisper", None, None),
+        ("synthetic weights", None, TEXTLESS_SILENCE_MS),
+        ("synthetic weights", 700, 700),
+    ],
+)
+def test_where_no_text_can_tell_the_silence_is_fixed_and_longer(
+    model_kind: str, asked_ms: int | None, expected_ms: int | None
+) -> None:
+    assert turn_with(model_kind, asked_ms).silence_ms == expected_ms
 
 
 def config(**detection: Any) -> SessionConfig:

@@ -99,6 +99,45 @@ def test_partials_fill_a_finals_batch_only_where_that_is_cheap(mixed: bool) -> N
     assert names(scheduler.next_batch(0.0)) == expected
 
 
+def test_of_many_that_fit_those_nearest_in_length_share_the_leads_batch() -> None:
+    scheduler = Scheduler(Limits(max_batch=2))
+    for session, seconds in (("a", 1.0), ("b", 1.9), ("c", 1.1)):
+        scheduler.submit(make_job(session, FINAL, seconds=seconds), 0.0)
+    assert names(scheduler.next_batch(0.0)) == ["a:final", "c:final"]
+    # The one passed over leads the next, whatever is nearer to whom.
+    scheduler.submit(make_job("d", FINAL, seconds=1.0), 0.0)
+    assert names(scheduler.next_batch(0.0)) == ["b:final", "d:final"]
+
+
+def test_a_final_never_gives_way_to_a_speculation_of_its_leads_length() -> None:
+    scheduler = Scheduler(Limits(max_batch=2))
+    scheduler.submit(make_job("a", FINAL, seconds=1.0), 0.0)
+    scheduler.submit(make_job("b", SPECULATIVE, seconds=1.0), 0.0)
+    scheduler.submit(make_job("c", FINAL, seconds=2.0), 0.0)
+    assert names(scheduler.next_batch(0.0)) == ["a:final", "c:final"]
+
+
+def test_batches_of_partials_may_be_kept_smaller() -> None:
+    scheduler = Scheduler(Limits(max_batch=4, max_partial_batch=2))
+    for kind in (PARTIAL, FINAL):
+        for session in "abc":
+            scheduler.submit(make_job(f"{session}{kind}", kind), 0.0)
+    assert len(taken(scheduler).tickets) == 3
+    assert len(taken(scheduler).tickets) == 2
+
+
+def test_only_a_full_batch_of_finals_is_settled_ahead() -> None:
+    scheduler = Scheduler(Limits(max_batch=2))
+    scheduler.submit(make_job("p"), 0.0)
+    scheduler.submit(make_job("a", FINAL), 0.0)
+    scheduler.submit(make_job("s", SPECULATIVE), 0.0)
+    assert scheduler.next_full_batch(0.0) is None
+    assert scheduler.waiting == 3
+    scheduler.submit(make_job("b", FINAL), 0.0)
+    assert names(scheduler.next_full_batch(0.0)) == ["a:final", "b:final"]
+    assert scheduler.next_full_batch(0.0) is None
+
+
 # Latest wins
 
 
@@ -346,8 +385,11 @@ class Driver:
     def step(self) -> None:
         self.now_s += self.random.choice([0.0, 0.05, 0.4])
         action = self.random.choices(
-            [self.submit, self.take, self.finish, self.lose, self.cancel_session, self.cancel],
-            weights=[10, 6, 4, 1, 1, 1],
+            [
+                *(self.submit, self.take, self.take_ahead),
+                *(self.finish, self.lose, self.cancel_session, self.cancel),
+            ],
+            weights=[10, 6, 2, 4, 1, 1, 1],
         )[0]
         action()
         self.check()
@@ -386,6 +428,18 @@ class Driver:
             assert all(t.job.kind is PARTIAL for t in waiting)
             assert self.reserved() or all(self.is_blocked(t) for t in waiting)
             return
+        self.check_batch(batch, waiting)
+        self.check_starvation(batch, starved)
+        self.running[batch.batch_id] = batch
+
+    def take_ahead(self) -> None:
+        waiting = self.waiting()
+        starved = self.starved(waiting)
+        batch = self.scheduler.next_full_batch(self.now_s)
+        if batch is None:
+            return
+        assert len(batch.tickets) == self.limits.max_batch
+        assert all(t.job.kind is FINAL for t in batch.tickets)
         self.check_batch(batch, waiting)
         self.check_starvation(batch, starved)
         self.running[batch.batch_id] = batch
@@ -450,6 +504,8 @@ class Driver:
         assert len({(t.job.language, t.job.prompt, t.audio_s > 2) for t in batch.tickets}) == 1
         assert len(batch.tickets) == 1 or not any(t.attempt for t in batch.tickets)
         lead = batch.tickets[0]
+        if lead.job.kind is PARTIAL and self.limits.max_partial_batch is not None:
+            assert len(batch.tickets) <= self.limits.max_partial_batch
         if lead.job.kind is PARTIAL and any(t.job.kind is not PARTIAL for t in waiting):
             assert self.now_s - lead.since_s >= self.limits.starvation_s
             assert self.now_s - self.partials_taken_at_s >= self.limits.starvation_s
@@ -488,14 +544,21 @@ class Driver:
     max_batch=st.integers(1, 4),
     mixed=st.booleans(),
     partial_batches=st.sampled_from([None, 1, 2]),
+    max_partial_batch=st.sampled_from([None, 1, 2]),
     max_held=st.sampled_from([3, 1024]),
 )
 @settings(deadline=None, max_examples=150)
 def test_whatever_happens_the_promises_hold(
-    seed: int, max_batch: int, mixed: bool, partial_batches: int | None, max_held: int
+    seed: int,
+    max_batch: int,
+    mixed: bool,
+    partial_batches: int | None,
+    max_partial_batch: int | None,
+    max_held: int,
 ) -> None:
     limits = Limits(
         max_batch=max_batch,
+        max_partial_batch=max_partial_batch,
         mix_kinds=mixed,
         partial_batches=partial_batches,
         max_held=max_held,

@@ -13,7 +13,7 @@ from rtvc.clock import SystemClock
 from rtvc.errors import ModelError
 from rtvc.stt import synthetic
 from rtvc.stt.models import missing_files, resolve_model
-from rtvc.stt.synthetic import DIMENSIONS, TEXT, Dimensions, synthesized
+from rtvc.stt.synthetic import CARD_FILE, DIMENSIONS, TEXT, Dimensions, read_card, synthesized
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 from rtvc.stt.whisper import WhisperTranscriber
 
@@ -135,6 +135,14 @@ def test_a_folder_that_lost_its_weights_is_made_again(tmp_path: Path, small_size
     folder = synthesized(small_size, tell_nobody, cache=tmp_path)
     (folder / "model.bin").unlink()
     assert missing_files(synthesized(small_size, tell_nobody, cache=tmp_path)) == []
+
+
+def test_a_folder_of_another_version_is_made_again(tmp_path: Path, small_size: str) -> None:
+    folder = synthesized(small_size, tell_nobody, cache=tmp_path)
+    card = json.loads((folder / CARD_FILE).read_text("utf-8"))
+    (folder / CARD_FILE).write_text(json.dumps({**card, "text": "(synthetic)"}), "utf-8")
+    assert read_card(folder) is None
+    assert read_card(synthesized(small_size, tell_nobody, cache=tmp_path)) is not None
 
 
 def test_no_room_is_an_error_before_anything_is_written(

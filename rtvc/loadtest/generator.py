@@ -18,7 +18,8 @@ from rtvc.loadtest.measure import Measurement, Turn
 from rtvc.loadtest.meter import PROBE_S, Meter
 from rtvc.loadtest.realtime_client import RealtimeClient
 from rtvc.loadtest.rows import server_turn_rows, turn_row
-from rtvc.loadtest.spec import LoadSpec, Order, load_order
+from rtvc.loadtest.scrape import ServerMetrics
+from rtvc.loadtest.spec import LoadSpec, Order, http_url, load_order
 from rtvc.loadtest.stage import Stage
 from rtvc.loadtest.transport import Frames
 from rtvc.record import RunWriter, SampleRow, TurnRow
@@ -213,14 +214,30 @@ class Generator:
         """Write every second, until everyone has left; then once more."""
         probe = gevent.spawn(self._probe)
         stop_poll = gevent.spawn(self._poll_stop)
+        scrape = gevent.spawn(self._scrape)
         try:
             while not self._everyone_left.wait(timeout=FLUSH_S):
                 self._flush()
         finally:
             probe.kill()
             stop_poll.kill()
+            scrape.kill()
             self._flush()
             self._writer.close()
+
+    def _scrape(self) -> None:
+        """Every second, what the server tells of itself; nothing where it tells nothing."""
+        metrics = ServerMetrics(http_url(self.spec.url, "/metrics"), insecure=self.spec.insecure)
+        try:
+            while metrics.offered:
+                found = metrics.read()
+                now_s = self._clock.now()
+                self._writer.append(
+                    *(SampleRow(now_s, "server", name, value) for name, value in found)
+                )
+                gevent.sleep(FLUSH_S)
+        finally:
+            metrics.close()
 
     def _probe(self) -> None:
         while True:
