@@ -12,7 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 
 from rtvc.errors import UsageError
 
@@ -34,6 +42,16 @@ def _http_url(value: str) -> str:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _listed(value: object) -> object:
+    """What stands in one text, between commas, as a list."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class _Section(BaseModel):
@@ -67,6 +85,8 @@ class ServeSettings(_Section):
     """Longest file there."""
     shutdown_s: Positive = 5.0
     """How long a stopping server waits for its sessions."""
+    inject: Texts = ()
+    """Faults brought about on purpose, each NAME or NAME=AMOUNT; see docs/profile/faults.md."""
 
 
 class SttSettings(_Section):
@@ -120,6 +140,8 @@ class TurnSettings(_Section):
     """Audio kept from before speech was noticed."""
     silence_ms: Annotated[int, Field(ge=0, le=10_000)] | None = None
     """Silence that ends a turn; None: 250, longer while the text is unfinished."""
+    detection: Literal["server_vad", "semantic_vad"] = "server_vad"
+    """What ends the turns of a Realtime session that does not say: a silence, or a turn model."""
     partial_interval_ms: Annotated[int, Field(ge=50)] = 400
     """Audio between two partial transcripts at least."""
     partials: Literal["adaptive", "flat-out", "off"] = "adaptive"

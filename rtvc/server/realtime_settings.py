@@ -46,11 +46,12 @@ def initial_config(services: Services, kind: SessionKind) -> SessionConfig:
         instructions=settings.llm.system if kind == "realtime" else "",
         voice=settings.tts.voice,
     )
-    detection = {
-        "type": "server_vad",
-        "threshold": turn.threshold,
-        "prefix_padding_ms": turn.prefix_padding_ms,
-    }
+    detection: dict[str, Any] = {"type": turn.detection}
+    if turn.detection == "server_vad":
+        detection |= {
+            "threshold": turn.threshold,
+            "prefix_padding_ms": turn.prefix_padding_ms,
+        }
     return config.updated({"type": kind, "audio": {"input": {"turn_detection": detection}}})
 
 

@@ -1,6 +1,7 @@
 """From a model's name to an engine: what to run, with which limits, and who shares it."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rtvc.clock import Clock
@@ -33,9 +34,13 @@ def build_engine(
     pool_size: int = 2,
     encoder_context: WantedContext = "auto",
     delay_target_s: float = 0.5,
+    change_plan: Callable[[EnginePlan], EnginePlan] | None = None,
     clock: Clock,
 ) -> Engine:
-    """An engine for the named model; finding, loading and every error of it wait for `start`."""
+    """An engine for the named model; finding, loading and every error of it wait for `start`.
+
+    `change_plan` has the last word on what is run.
+    """
     if sharing == "pool":
         workers = workers or max(_cpus() // pool_size, 1)
         threads_per_worker = threads_per_worker or 1
@@ -49,7 +54,8 @@ def build_engine(
         )
         found = resolve_model(model, device=device, encoder_context=encoder_context, report=report)
         check_resolved(found)
-        return _plan(found, settings)
+        plan = _plan(found, settings)
+        return plan if change_plan is None else change_plan(plan)
 
     def make() -> Engine:
         return ProcessEngine(

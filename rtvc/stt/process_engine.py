@@ -278,7 +278,8 @@ class ProcessEngine:
 
     def _limit_partials(self) -> None:
         assert self._plan is not None
-        reserved = partial_workers(self._plan.workers)
+        chosen = self._plan.limits.partial_batches
+        reserved = partial_workers(self._plan.workers) if chosen is None else chosen
         limits = replace(self._plan.limits, partial_batches=reserved)
         if not limits.mix_kinds:
             # Where batches cost what their jobs cost, a final waits the longer for a larger one.

@@ -1,0 +1,770 @@
+"""Faults on demand: each does what its name says and nothing else, and leaves nothing behind."""
+
+import asyncio
+import math
+import pickle
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtvc.clock import FakeClock, SystemClock
+from rtvc.config import Settings, load_settings
+from rtvc.errors import UsageError
+from rtvc.server.faults import ANY_NUMBER, EXHAUSTED_BYTES, Faults
+from rtvc.server.faulty_services import HiddenBacklog, SlowTurnModel, SlowVad
+from rtvc.server.inject import FAULTS, FaultName, listing, parse, shown
+from rtvc.server.llm import ScriptedLanguageModel
+from rtvc.server.neighbour import Load, Neighbour
+from rtvc.server.services import Services
+from rtvc.server.slow_link import FLIGHT_BYTES, JITTER, SlowLink
+from rtvc.server.startup import bind, build_services, serve
+from rtvc.server.tts import EspeakSynthesizer
+from rtvc.stt.calibration import wish
+from rtvc.stt.faulty import IDLE_S, RAMP_S, Coldness, FaultyTranscriber, GrowingMemory, Troubles
+from rtvc.stt.process_engine import EnginePlan, ProcessEngine
+from rtvc.stt.scheduler import Limits, Scheduler
+from rtvc.stt.scripted import ScriptedTranscriber
+from rtvc.stt.transcriber import Hypothesis, Job, JobKind
+from rtvc.voice.turn_model import ScriptedTurnModel
+from rtvc.voice.vad import FRAME_SAMPLES, ScriptedVad
+from tests.realtime_peer import Peer, session
+from tests.test_cli import one_line
+from tests.test_engine import make_job, text_of, until
+from tests.test_server_realtime import utterance
+
+CLOCK = SystemClock()
+DOCS = Path(__file__).parents[1] / "docs" / "profile" / "faults.md"
+TAKING = [name for name in FaultName if FAULTS[name].unit]
+
+
+# How they are written.
+
+
+@st.composite
+def written(draw: st.DrawFn) -> dict[FaultName, float]:
+    names = draw(st.lists(st.sampled_from(TAKING), unique=True))
+    return {n: draw(st.floats(FAULTS[n].least, FAULTS[n].most)) for n in names}
+
+
+@given(amounts=written())
+def test_what_is_written_is_what_is_meant(amounts: dict[FaultName, float]) -> None:
+    assert parse([f"{name}={amount!r}" for name, amount in amounts.items()]) == amounts
+    assert parse([name.value for name in amounts]) == {n: FAULTS[n].usual for n in amounts}
+
+
+@given(text=st.text())
+def test_any_other_text_is_refused_in_one_line(text: str) -> None:
+    if text.partition("=")[0].strip() in list(FaultName):
+        return
+    with pytest.raises(UsageError, match=r"^--inject") as refused:
+        parse([text])
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@given(name=st.sampled_from(TAKING), amount=st.floats() | st.text("0123456789.xe- ", max_size=4))
+def test_an_amount_out_of_bounds_is_refused(name: FaultName, amount: float | str) -> None:
+    fault = FAULTS[name]
+    try:
+        meant = float(amount)
+    except ValueError:
+        meant = math.nan
+    if fault.least <= meant <= fault.most:
+        assert parse([f"{name}={amount}"]) == {name: meant}
+        return
+    with pytest.raises(UsageError, match="expected") as refused:
+        parse([f"{name}={amount}"])
+    assert listing() in str(refused.value)
+
+
+def test_mistakes_are_explained() -> None:
+    with pytest.raises(UsageError, match="did you mean slow-llm") as refused:
+        parse(["slow-lm=1"])
+    for name, fault in FAULTS.items():
+        assert name in str(refused.value)
+        assert not fault.unit or f"{name} ({fault.unit})" in str(refused.value)
+    with pytest.raises(UsageError, match="slow-llm twice"):
+        parse(["slow-llm", "slow-llm=1"])
+    with pytest.raises(UsageError, match="it takes no amount"):
+        parse(["serialised-inference=1"])
+
+
+def test_the_usual_amounts_are_within_their_bounds_and_documented() -> None:
+    rows = [line.split("|")[1:5] for line in DOCS.read_text("utf-8").splitlines()]
+    told = {row[0].strip(): (row[1].strip(), row[2].strip()) for row in rows if len(row) == 4}
+    for name, fault in FAULTS.items():
+        assert fault.least <= fault.usual <= fault.most
+        usual = f"{fault.usual:g}" if fault.unit else ""
+        assert told[f"`{name}`"] == (fault.unit, usual)
+
+
+def test_they_may_stand_in_the_environment_too() -> None:
+    found = load_settings(environment={"RTVC_SERVE_INJECT": "slow-llm=2, blocked-loop"})
+    assert found.serve.inject == ("slow-llm=2", "blocked-loop")
+    flagged = load_settings({"serve": {"inject": ["slow-tts"]}}, environment={})
+    assert flagged.serve.inject == ("slow-tts",)
+
+
+@pytest.mark.slow
+def test_the_command_refuses_what_there_is_not() -> None:
+    line = one_line("serve", "--model", "scripted", "--port", "0", "--inject", "earthquake")
+    assert "earthquake" in line
+    assert "throttling (×)" in line
+
+
+# Inside the engine's process.
+
+
+class Costly(ScriptedTranscriber):
+    """Each inference takes a second of a clock of its own."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__("yes")
+        self.clock = clock
+        self.batches: list[list[Job]] = []
+
+    def transcribe(self, jobs: Sequence[Job]) -> list[Hypothesis]:
+        self.batches.append(list(jobs))
+        self.clock.advance(1.0)
+        return [replace(h, encode_s=0.4, decode_s=0.6) for h in super().transcribe(jobs)]
+
+
+def job(session_id: str = "a", kind: JobKind = JobKind.FINAL) -> Job:
+    return Job(session_id, "1", kind, 1, make_job().audio, 0.0)
+
+
+def ignore(progress: float, detail: str) -> None:
+    """Nobody looks."""
+
+
+def faulty(troubles: Troubles) -> tuple[FaultyTranscriber, Costly, FakeClock]:
+    clock = FakeClock()
+    inner = Costly(clock)
+    transcriber = FaultyTranscriber(inner, troubles, clock=clock, hold=clock.advance)
+    transcriber.load()
+    transcriber.warm_up(ignore)
+    return transcriber, inner, clock
+
+
+def took(transcriber: FaultyTranscriber, clock: FakeClock, *jobs: Job) -> float:
+    """Seconds of one batch, all of which are in its stages."""
+    began_s = clock.now()
+    answers = transcriber.transcribe(jobs)
+    assert len(answers) == len(jobs)
+    assert [answer.text for answer in answers] == ["yes"] * len(jobs)
+    seconds = clock.now() - began_s
+    for answer in answers:
+        assert answer.features_s + answer.encode_s + answer.decode_s == pytest.approx(seconds)
+    return seconds
+
+
+@given(times=st.floats(1, 20), kind=st.sampled_from(JobKind))
+@settings(deadline=None, max_examples=30)
+def test_slow_inference_takes_so_many_times_as_long(times: float, kind: JobKind) -> None:
+    transcriber, inner, clock = faulty(Troubles(slower=times))
+    for _ in range(3):
+        assert took(transcriber, clock, job("a", kind), job("b", kind)) == pytest.approx(times)
+    # The device is kept as busy as it would be: the work is really done again.
+    assert len(inner.batches) == 3 * int(times)
+
+
+def test_without_troubles_nothing_is_added() -> None:
+    transcriber, inner, clock = faulty(Troubles())
+    assert [took(transcriber, clock, job()) for _ in range(3)] == [1.0] * 3
+    assert len(inner.batches) == 3
+
+
+def test_throttling_comes_gradually_and_stays() -> None:
+    transcriber, _, clock = faulty(Troubles(throttled=4.0))
+    clock.advance(1000.0)  # what does not work does not grow hot
+    first_s = took(transcriber, clock, job())
+    clock.advance(RAMP_S / 2)
+    middle_s = took(transcriber, clock, job())
+    clock.advance(RAMP_S)
+    last_s = took(transcriber, clock, job())
+    assert first_s < 1.2 < middle_s < 3.0 < last_s
+    assert last_s == pytest.approx(4.0)
+    clock.advance(RAMP_S)
+    assert took(transcriber, clock, job()) == pytest.approx(4.0)
+
+
+def test_slow_and_throttled_are_both() -> None:
+    transcriber, _, clock = faulty(Troubles(slower=2.0, throttled=3.0))
+    took(transcriber, clock, job())
+    clock.advance(RAMP_S)
+    assert took(transcriber, clock, job()) == pytest.approx(6.0)
+
+
+def test_a_cold_session_waits_once_until_it_idles() -> None:
+    transcriber, _, clock = faulty(Troubles(cold_s=2.0))
+    assert took(transcriber, clock, job("a")) == pytest.approx(3.0)
+    assert took(transcriber, clock, job("a")) == pytest.approx(1.0)
+    assert took(transcriber, clock, job("b"), job("a")) == pytest.approx(3.0)
+    clock.advance(IDLE_S - 4.0)
+    assert took(transcriber, clock, job("a")) == pytest.approx(1.0)
+    clock.advance(IDLE_S + 0.1)
+    assert took(transcriber, clock, job("a")) == pytest.approx(3.0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 30)), max_size=30))
+def test_coldness_lasts_no_longer_than_it_should(uses: list[tuple[str, float]]) -> None:
+    cold, now_s = Coldness(2.0, idle_s=10.0), 0.0
+    last_s: dict[str, float] = {}
+    for session_id, pause_s in uses:
+        now_s += pause_s
+        rest_s = cold.rest_s([session_id], now_s)
+        assert rest_s <= 2.0 + 1e-9
+        if now_s - last_s.get(session_id, -math.inf) > 12.0:
+            assert rest_s == pytest.approx(2.0)
+        last_s[session_id] = now_s
+
+
+def test_a_flood_of_partials_leaves_other_jobs_alone() -> None:
+    transcriber, inner, clock = faulty(Troubles(partial_times=3.0))
+    partial = job("a", JobKind.PARTIAL)
+    assert took(transcriber, clock, partial, partial) == pytest.approx(3.0)
+    assert took(transcriber, clock, job()) == pytest.approx(1.0)
+    assert took(transcriber, clock, job(), partial) == pytest.approx(1.0)
+    assert len(inner.batches) == 5
+
+
+def test_a_load_takes_so_long_at_least() -> None:
+    clock = FakeClock()
+    slow = FaultyTranscriber(Costly(clock), Troubles(load_s=5.0), clock=clock, hold=clock.advance)
+    slow.load()
+    assert clock.now() == 5.0
+
+
+def test_while_it_is_arranged_and_warmed_up_the_model_is_sound() -> None:
+    clock = FakeClock()
+    troubles = Troubles(slower=5.0, cold_s=1.0, hang_after_s=0.0)
+    transcriber = FaultyTranscriber(Costly(clock), troubles, clock=clock, hold=clock.advance)
+    transcriber.load()
+    assert took(transcriber, clock, job()) == 1.0
+
+
+def test_it_travels_to_the_engines_process() -> None:
+    transcriber = FaultyTranscriber(ScriptedTranscriber("yes"), Troubles(slower=2.0), clock=CLOCK)
+    copy = pickle.loads(pickle.dumps(transcriber))
+    copy.load()
+    copy.warm_up(ignore)
+    assert copy.transcribe([job()])[0].text == "yes"
+
+
+def test_memory_grows_to_its_bound_and_no_further() -> None:
+    before = set(threading.enumerate())
+    transcriber = FaultyTranscriber(
+        ScriptedTranscriber("yes"),
+        Troubles(grow_bytes_per_s=2e8, room_bytes=50_000_000),
+        clock=CLOCK,
+    )
+    process = psutil.Process()
+    resident_bytes = process.memory_info().rss
+    transcriber.load()
+    transcriber.warm_up(ignore)
+    assert transcriber.transcribe([job()])[0].text == "yes"
+    for _ in range(200):
+        try:
+            transcriber.transcribe([job()])
+        except MemoryError:
+            break
+        threading.Event().wait(0.02)
+    with pytest.raises(MemoryError):
+        transcriber.transcribe([job()])
+    assert process.memory_info().rss - resident_bytes > 40_000_000
+    transcriber.close()
+    assert set(threading.enumerate()) == before
+
+
+def test_memory_is_taken_to_the_byte() -> None:
+    memory = GrowingMemory(1e7, 2_500_000)
+    memory.start()
+    for _ in range(200):
+        if memory.full:
+            break
+        threading.Event().wait(0.02)
+    assert (memory.full, memory.taken_bytes) == (True, 2_500_000)
+    memory.stop()
+
+
+def engine_of(troubles: Troubles, **more: Any) -> ProcessEngine:
+    transcriber = FaultyTranscriber(ScriptedTranscriber("yes"), troubles, clock=CLOCK)
+    plan = EnginePlan(transcriber, "scripted", "scripted", limits=Limits(max_batch=1))
+    return ProcessEngine(lambda report: plan, clock=CLOCK, model="scripted", **more)
+
+
+@pytest.mark.slow
+async def test_a_crashing_engine_is_replaced_and_answers_again() -> None:
+    engine = engine_of(Troubles(crash_after_s=0.3))
+    try:
+        await engine.start()
+        assert await text_of(engine, make_job()) == "yes"
+        await until(lambda: engine.status.restarts >= 1)
+        assert await text_of(engine, make_job("b")) == "yes"
+        await until(lambda: engine.status.restarts >= 2)
+    finally:
+        await engine.close()
+
+
+@pytest.mark.slow
+async def test_a_hanging_engine_is_replaced_and_answers_again() -> None:
+    engine = engine_of(Troubles(hang_after_s=1.0), hang_after_s=0.5)
+    try:
+        await engine.start()
+        assert await text_of(engine, make_job()) == "yes"
+        assert engine.status.restarts == 0
+        await asyncio.sleep(1.1)
+        assert await text_of(engine, make_job("b")) == "yes"
+        assert engine.status.restarts == 1
+    finally:
+        await engine.close()
+
+
+@pytest.mark.slow
+async def test_an_engine_without_memory_is_replaced_and_answers_again() -> None:
+    engine = engine_of(Troubles(grow_bytes_per_s=1e8, room_bytes=60_000_000))
+    try:
+        await engine.start()
+        assert await text_of(engine, make_job()) == "yes"
+        await asyncio.sleep(1.2)
+        assert await text_of(engine, make_job("b")) == "yes"
+        assert engine.status.restarts == 1
+    finally:
+        await engine.close()
+
+
+# What is run.
+
+
+def faults(*texts: str) -> Faults:
+    return Faults(parse(texts), CLOCK)
+
+
+def a_plan(**more: Any) -> EnginePlan:
+    limits = Limits(max_batch=8)
+    return EnginePlan(ScriptedTranscriber(), "m", "k", workers=2, limits=limits, **more)
+
+
+def test_without_faults_every_part_is_handed_back_as_it_came() -> None:
+    none, plan, everything = faults(), a_plan(), Settings()
+    llm, tts = ScriptedLanguageModel(), EspeakSynthesizer()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        """Never called."""
+
+    assert none.settings(everything) is everything
+    assert none.plan(plan) is plan
+    assert none.llm(llm) is llm
+    assert none.tts(tts) is tts
+    assert none.vad(ScriptedVad) is ScriptedVad
+    assert none.turn_model(None) is None
+    assert none.app(app) is app
+    assert none.http == "httptools"
+    assert none.notices == []
+
+
+def test_serialised_inference_is_one_job_at_a_time() -> None:
+    plan = faults("serialised-inference").plan(a_plan(wish=wish(2)))
+    assert (plan.workers, plan.limits.max_batch, plan.wish) == (1, 1, None)
+    assert isinstance(plan.transcriber, ScriptedTranscriber)
+
+
+@pytest.mark.slow
+async def test_a_flood_lets_partials_go_before_finals() -> None:
+    plan = faults("partials-flood").plan(a_plan())
+    engine = ProcessEngine(lambda report: plan, clock=CLOCK, model="scripted")
+    try:
+        await engine.start()
+        scheduler = Scheduler(engine._scheduler.limits)
+    finally:
+        await engine.close()
+    assert scheduler.limits.partial_batches == ANY_NUMBER
+    for kind, session_id in [(JobKind.FINAL, "a"), (JobKind.PARTIAL, "b"), (JobKind.PARTIAL, "c")]:
+        scheduler.submit(job(session_id, kind), 0.0)
+    order = [scheduler.next_batch(0.0) for _ in range(2)]
+    assert [batch.tickets[0].job.kind for batch in order if batch] == [
+        JobKind.PARTIAL,
+        JobKind.FINAL,
+    ]
+
+
+def test_policies_are_settings() -> None:
+    before = load_settings({"turn": {"silence_ms": 400}}, environment={})
+    assert faults("endpoint-wait=300").settings(before).turn.silence_ms == 700
+    assert faults("endpoint-wait=300").settings(Settings()).turn.silence_ms == 550
+    both = faults("partials-flood", "model-per-session").settings(before)
+    assert (both.turn.partials, both.stt.sharing) == ("flat-out", "per-session")
+    assert both.turn.silence_ms == 400
+    assert faults("turn-model-slow").settings(before).turn.detection == "semantic_vad"
+    assert faults("slow-llm").settings(before) == before
+
+
+@pytest.mark.parametrize(
+    ("stt", "copies"),
+    [({}, 1), ({"sharing": "pool", "pool_size": 4}, 4), ({"sharing": "per-session"}, 32)],
+)
+def test_all_engines_together_keep_to_the_bound_of_memory(stt: dict[str, Any], copies: int) -> None:
+    exhausting = faults("memory-exhaustion=20")
+    exhausting.settings(load_settings({"stt": stt}, environment={}))
+    transcriber = exhausting.plan(a_plan()).transcriber
+    assert isinstance(transcriber, FaultyTranscriber)
+    assert transcriber._troubles.room_bytes == EXHAUSTED_BYTES // copies
+    assert transcriber._troubles.grow_bytes_per_s == 2e7
+
+
+def test_what_is_wrong_inside_the_process_is_told_to_it() -> None:
+    names = ["inference-slow=2", "throttling=3", "cold-start=4", "engine-crash=5", "engine-hang=6"]
+    names += ["partials-flood=7", "model-per-session=8"]
+    transcriber = faults(*names).plan(a_plan()).transcriber
+    assert isinstance(transcriber, FaultyTranscriber)
+    assert transcriber._troubles == Troubles(
+        load_s=8,
+        slower=2,
+        partial_times=7,
+        throttled=3,
+        cold_s=4,
+        crash_after_s=5,
+        hang_after_s=6,
+    )
+
+
+# Services.
+
+
+def test_hearing_takes_so_long_for_each_second_of_audio() -> None:
+    clock = FakeClock()
+    vad = SlowVad(ScriptedVad(), 0.5, clock.advance)
+    frames = np.zeros((10, FRAME_SAMPLES), np.float32)
+    frames[3] = 0.5
+    assert vad.probabilities(frames) == ScriptedVad().probabilities(frames)
+    assert clock.now() == pytest.approx(0.5 * 0.32)
+    vad.probabilities(frames[:0])
+    assert clock.now() == pytest.approx(0.5 * 0.32)
+
+
+def test_a_turn_model_thinks_longer_and_there_is_a_stand_in() -> None:
+    clock = FakeClock()
+    audio = np.zeros(16_000, np.float32)
+    assert SlowTurnModel(ScriptedTurnModel([0.3]), 0.7, clock.advance).completeness(audio) == 0.3
+    assert clock.now() == 0.7
+    assert SlowTurnModel(None, 0.7, clock.advance).completeness(audio) == 1.0
+
+
+async def test_a_slow_model_writes_and_speaks_the_same_later() -> None:
+    llm, tts = ScriptedLanguageModel(ttft_s=0.0, tokens_per_s=1e6), EspeakSynthesizer()
+    late = faults("slow-llm=0.2", "slow-tts=0.2")
+    try:
+        for part, sound in [
+            (late.llm(llm).stream([], max_tokens=None), llm.stream([], max_tokens=None)),
+            (
+                late.tts(tts).synthesize("Yes.", voice=None, speed=1.0),
+                tts.synthesize("Yes.", voice=None, speed=1.0),
+            ),
+        ]:
+            began_s = CLOCK.now()
+            async with aclosing(part) as pieces, aclosing(sound) as expected:
+                found = [await anext(pieces)]
+                assert CLOCK.now() - began_s >= 0.19
+                found += [piece async for piece in pieces]
+                # espeak-ng never says a thing twice alike: its pieces are only as many.
+                assert len(found) == len([piece async for piece in expected])
+    finally:
+        await late.tts(tts).close()
+        await late.llm(llm).close()
+
+
+# Between the socket and the server.
+
+
+async def test_what_clients_send_is_kept_back_in_order() -> None:
+    got: list[tuple[str, float]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (message := await receive())["type"] != "websocket.disconnect":
+            got.append((message.get("text", message["type"]), CLOCK.now()))
+
+    arriving: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def send(message: Any) -> None:
+        """Nothing is sent."""
+
+    began_s = CLOCK.now()
+    serving = asyncio.create_task(
+        HiddenBacklog(app, 0.3, CLOCK)({"type": "websocket"}, arriving.get, send)
+    )
+    arriving.put_nowait({"type": "websocket.connect"})
+    for number in range(20):
+        arriving.put_nowait({"type": "websocket.receive", "text": str(number)})
+    await until(lambda: len(got) == 21)
+    assert [text for text, _ in got] == ["websocket.connect", *map(str, range(20))]
+    # All of them were held at the same time, not one after the other.
+    assert got[0][1] - began_s < 0.3 <= got[1][1] - began_s + 0.01
+    assert got[-1][1] - got[1][1] < 0.3
+    arriving.put_nowait({"type": "websocket.receive", "text": "never heard"})
+    arriving.put_nowait({"type": "websocket.disconnect", "code": 1001})
+    await asyncio.wait_for(serving, 10)
+    assert len(got) == 21
+
+
+async def test_pages_are_not_kept_back() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(receive)
+
+    async def receive() -> Any:
+        """Never called."""
+
+    async def send(message: Any) -> None:
+        """Never called."""
+
+    await HiddenBacklog(app, 0.3, CLOCK)({"type": "http"}, receive, send)
+    assert seen == [receive]
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what comes, and closes at a full stop."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+        if data.endswith(b"."):
+            self.transport.close()
+
+
+@asynccontextmanager
+async def echoing(
+    delay_s: float,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: SlowLink(Echo(), delay_s, random.Random(1)), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_slow_link_is_late_both_ways_and_keeps_the_order() -> None:
+    async with echoing(0.1) as (reader, writer):
+        for _ in range(3):
+            began_s = CLOCK.now()
+            writer.write(b"?")
+            assert await reader.readexactly(1) == b"?"
+            assert CLOCK.now() - began_s >= 2 * 0.1 * (1 - JITTER) - 0.005
+        numbers = [f"{number:05d}".encode() for number in range(500)]
+        for number in numbers:
+            writer.write(number)
+            await asyncio.sleep(0)
+        assert await reader.readexactly(5 * 500) == b"".join(numbers)
+        writer.write(b"the end.")
+        # What was written before the connection was closed still comes.
+        assert await reader.read() == b"the end."
+
+
+async def test_a_slow_link_holds_no_more_than_a_network_would() -> None:
+    class Deaf(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport: Any = transport
+            self.got = 0
+            transport.pause_reading()  # type: ignore[attr-defined]
+
+        def data_received(self, data: bytes) -> None:
+            self.got += len(data)
+
+    loop = asyncio.get_running_loop()
+    links: list[SlowLink] = []
+
+    def accept() -> SlowLink:
+        links.append(SlowLink(Deaf(), 0.001, random.Random(1)))
+        return links[-1]
+
+    server = await loop.create_server(accept, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    total = 8 * FLIGHT_BYTES
+    writer.write(bytes(total))
+    await until(lambda: bool(links) and links[0].incoming.flight_bytes >= FLIGHT_BYTES)
+    await asyncio.sleep(0.1)
+    assert links[0].incoming.flight_bytes < 2 * FLIGHT_BYTES
+    assert links[0].target.got == 0
+    links[0].target.transport.resume_reading()
+    await until(lambda: links[0].target.got == total)
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+
+
+# A neighbour.
+
+
+@pytest.mark.slow
+def test_a_neighbour_works_and_goes() -> None:
+    neighbour = Neighbour()
+    neighbour.start(Load(1.5))
+    pid = neighbour.pid
+    assert pid is not None
+    process = psutil.Process(pid)
+    for _ in range(500):
+        if process.cpu_times().user > 0.5:
+            break
+        threading.Event().wait(0.02)
+    assert process.cpu_times().user > 0.5
+    neighbour.stop()
+    neighbour.stop()
+    assert neighbour.pid is None
+    assert not process.is_running()
+
+
+# A server.
+
+
+def named_threads() -> set[threading.Thread]:
+    """Without those that the event loop keeps for its next call."""
+    return {t for t in threading.enumerate() if not t.name.startswith("asyncio_")}
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+@asynccontextmanager
+async def suffering(*inject: str) -> AsyncIterator[tuple[str, Services]]:
+    """A server with faults, in this process; nothing of it is left at the end."""
+    threads, processes = named_threads(), children()
+    flags: dict[str, dict[str, Any]] = {
+        "stt": {"model": "scripted"},
+        "serve": {"inject": inject, "admission": "slots", "port": 0},
+    }
+    services = build_services(load_settings(flags, environment={}), CLOCK)
+    listening = bind("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    ready = asyncio.Event()
+    with listening:
+        server = asyncio.create_task(serve(services, listening, tls=None, on_ready=ready.set))
+        try:
+            await asyncio.wait_for(ready.wait(), 60)
+            yield url, services
+        finally:
+            server.cancel()
+            await asyncio.gather(server, return_exceptions=True)
+    await until(lambda: named_threads() <= threads)
+    assert children() <= processes
+    tasks = {task.get_name() for task in asyncio.all_tasks()}
+    assert not tasks & {"blocked-loop", "hidden-backlog"}
+
+
+async def one_turn(peer: Peer) -> dict[str, float]:
+    """Milliseconds of each segment, up to the first audio of the reply; and what was felt."""
+    await peer.speak(utterance("turn on the lights.", trail_s=0.0))
+    spoken_s = CLOCK.now()
+    quiet = asyncio.create_task(peer.speak(np.zeros(24_000 * 8, np.float32)))
+    try:
+        await peer.until("conversation.item.input_audio_transcription.completed")
+        felt_s = CLOCK.now() - spoken_s
+        await peer.until("rtvc.turn", count=2)
+    finally:
+        quiet.cancel()
+        await asyncio.gather(quiet, return_exceptions=True)
+    turn = peer.of("rtvc.turn")[1]
+    assert abs(turn["unaccounted_ms"]) <= 10
+    segments = {s["name"]: s["duration_ms"] for s in turn["segments"]}
+    return {**segments, "said": turn["transcription_delay_ms"], "felt": 1000 * felt_s}
+
+
+async def notice(url: str) -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return str((await client.get(f"{url}/readyz")).json()["notice"])
+
+
+Check = Callable[[dict[str, float], Services], bool]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("inject", "holds"),
+    [
+        ((), lambda turn, services: turn["llm_ttft"] < 500 and turn["endpoint_wait"] < 600),
+        (
+            ("slow-llm=0.6", "slow-tts=0.4"),
+            lambda turn, services: turn["llm_ttft"] >= 590 and turn["tts_ttfb"] >= 390,
+        ),
+        (
+            ("hidden-backlog=1.5",),
+            lambda turn, services: turn["felt"] - turn["said"] >= 1000,
+        ),
+        (
+            ("endpoint-wait=800", "blocked-loop=150"),
+            lambda turn, services: turn["endpoint_wait"] >= 800 and services.loop_lag.max_s > 0.05,
+        ),
+        (("turn-model-slow=0.9",), lambda turn, services: turn["turn_model"] >= 500),
+        (("cold-start=4",), lambda turn, services: turn["said"] >= 1500),
+    ],
+    ids=lambda value: "+".join(value) or "sound" if isinstance(value, tuple) else "",
+)
+async def test_a_turn_shows_what_was_injected(inject: tuple[str, ...], holds: Check) -> None:
+    async with suffering(*inject) as (url, services):
+        if inject:
+            assert await notice(url) == f"faults on purpose: {shown(parse(inject))}"
+        async with session(url) as peer:
+            turn = await one_turn(peer)
+            assert holds(turn, services), turn
+
+
+@pytest.mark.slow
+async def test_slow_hearing_fills_the_inbox() -> None:
+    async with suffering("audio-backlog=2") as (url, services), session(url) as peer:
+        await peer.speak(np.zeros(24_000 * 3, np.float32))
+        (shown_session,) = [s.describe(CLOCK.now()) for s in services.sessions.values()]
+        assert shown_session["audio_backlog_s"] > 0.5
+
+
+@pytest.mark.slow
+async def test_each_session_waits_for_a_model_of_its_own() -> None:
+    async with suffering("model-per-session=0.7") as (url, services):
+        before = children()
+        for number in (1, 2):
+            began_s = CLOCK.now()
+            async with session(url):
+                assert CLOCK.now() - began_s >= 0.7
+                assert services.engine.status.sharing == "per-session"
+                assert len(children() - before) == 1, number
+            await until(lambda: children() <= before)
+
+
+@pytest.mark.slow
+async def test_a_slow_network_delays_pings_and_pages() -> None:
+    async with suffering("slow-network=120") as (url, _):
+        least_s = 2 * 0.12 * (1 - JITTER) - 0.005
+        began_s = CLOCK.now()
+        assert "slow-network = 120 ms" in await notice(url)
+        assert CLOCK.now() - began_s >= least_s
+        async with session(url) as peer:
+            assert await (await peer.socket.ping()) >= least_s
+
+
+@pytest.mark.slow
+async def test_a_neighbour_ends_with_its_server() -> None:
+    async with suffering("device-contention=1", "slow-llm=0.1") as (_, services):
+        pid = services.faults.neighbour.pid
+        assert pid is not None
+        process = psutil.Process(pid)
+        await until(lambda: process.cpu_times().user > 0.2)
+    assert not process.is_running()
