@@ -143,6 +143,12 @@ def test_a_model_of_the_lifespan_is_praised(tmp_path: Path) -> None:
     assert exit_code(findings) == 0
 
 
+def test_a_model_of_another_program_in_the_folder_is_not_praised(tmp_path: Path) -> None:
+    script = "from faster_whisper import WhisperModel\nprint(WhisperModel('base'))\n"
+    findings = examined(tmp_path, {**SHARED, "evaluate.py": script})
+    assert only(findings, "model-shared").evidence == "ears.py:5 WhisperModel(...)"
+
+
 def handled(body: str, before: str = "", *, imports: str = "") -> Files:
     """A server whose handler does `body`."""
     lines = "\n".join(f"    {line}" for line in body.strip().splitlines())
@@ -594,7 +600,8 @@ PAIRS: dict[str, tuple[str, Files, Files]] = {
         "note",
         {"compose.yml": "services:\n  stt:\n    image: whisper\n  db:\n    image: postgres\n"},
         {
-            "compose.yml": "services:\n  stt:\n    image: whisper\n    ulimits:\n      nofile: 65536\n"
+            "compose.yml": "services:\n  stt:\n    image: whisper\n"
+            "    ulimits:\n      nofile: 65536\n"
             "  db:\n    image: postgres\n"
         },
     ),
@@ -881,9 +888,13 @@ def test_who_may_attach(
 
 def test_only_settings_of_thread_pools_are_taken_from_an_environment() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "SECRET": "x"}  # noqa: TID251
-    program = [sys.executable, "-c", "input()"]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, env=environment) as child:
+    program = [sys.executable, "-c", "print(flush=True); input()"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(program, stdin=pipe, stdout=pipe, env=environment) as child:
+        assert child.stdout is not None
         try:
+            # Before its first word it may still be us.
+            child.stdout.readline()
             pools = read_process(child.pid).pools
         finally:
             child.communicate(b"\n")

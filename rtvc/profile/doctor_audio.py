@@ -11,9 +11,8 @@ from rtvc.profile.doctor_project import (
     dotted,
     last_name,
     own_attribute,
-    own_nodes,
 )
-from rtvc.profile.doctor_ways import AUDIO, calls
+from rtvc.profile.doctor_ways import AUDIO
 
 _RESAMPLING = {"resample", "Resample", "Resampler", "ratecv", "ResampleStream"}
 STT_RATE_HZ = 16000
@@ -31,7 +30,7 @@ def discarded(function: Function) -> Iterator[Finding]:
     what = "a transcription is made and its text is not used"
     if _WARM_UP.search(function.name):
         return
-    for node in own_nodes(function.node):
+    for node in function.nodes:
         value = node.value if isinstance(node, ast.Expr | ast.Assign) else None
         if isinstance(value, ast.Await):
             value = value.value
@@ -76,7 +75,7 @@ def _is_read(name: str | None, function: Function) -> bool:
 def _logged(function: Function) -> set[ast.AST]:
     return {
         inner
-        for call, _ in calls(function.node)
+        for call, _ in function.calls
         if last_name(call.func) in _LOGS
         for inner in ast.walk(call)
     }
@@ -88,7 +87,7 @@ def unread_finals(project: Project) -> Iterator[Finding]:
     read: set[str] = set()
     for function in project.functions:
         logged = _logged(function)
-        for node in own_nodes(function.node):
+        for node in function.nodes:
             if not isinstance(node, ast.Attribute) or not _FINAL.search(node.attr):
                 continue
             if isinstance(node.ctx, ast.Store) and own_attribute(node):
@@ -102,7 +101,7 @@ def unread_finals(project: Project) -> Iterator[Finding]:
 
 
 def rates(function: Function, project: Project) -> Iterator[Finding]:
-    for node in own_nodes(function.node):
+    for node in function.nodes:
         found = None
         if isinstance(node, ast.Call):
             found = _fixed_resampling(node, function, project)

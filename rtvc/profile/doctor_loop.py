@@ -4,8 +4,8 @@ import ast
 from collections.abc import Iterator
 
 from rtvc.profile.doctor import Finding, Severity
-from rtvc.profile.doctor_project import Chain, Function, Project, last_name, own_nodes
-from rtvc.profile.doctor_ways import Ways, assignments, calls, target_of, way
+from rtvc.profile.doctor_project import Chain, Function, Project, calls, last_name, own_nodes
+from rtvc.profile.doctor_ways import Ways, assignments, target_of, way
 
 POLL_S = 0.005
 _FOLLOWED = 3
@@ -59,7 +59,7 @@ def _blockers(function: Function, ways: Ways) -> Iterator[tuple[Chain, ast.Call,
     seen = {function}
     while waiting:
         chain = waiting.pop(0)
-        for call, awaited in calls(chain[-1].node):
+        for call, awaited in chain[-1].calls:
             named = _blocks(call, awaited, chain[-1], ways)
             if named is not None:
                 yield (chain, call, *named)
@@ -118,7 +118,7 @@ def _infers(call: ast.Call, owner: str, scope: Function, ways: Ways) -> bool:
 
 def polls(ways: Ways) -> Iterator[Finding]:
     for function in ways.called:
-        for node in own_nodes(function.node):
+        for node in function.nodes:
             if not isinstance(node, ast.While):
                 continue
             for call, _ in calls(node):
@@ -132,7 +132,7 @@ def polls(ways: Ways) -> Iterator[Finding]:
 def threads(ways: Ways) -> Iterator[Finding]:
     joined = _names_of(ways.project, "join")
     for function, chain in ways.each.items():
-        for call, _ in calls(function.node):
+        for call, _ in function.calls:
             full = ways.project.imported_name(call.func, function)
             if full not in ("threading.Thread", "multiprocessing.Process"):
                 continue
@@ -150,7 +150,7 @@ def _leak(call: ast.Call, scope: Function, joined: bool, ways: Ways) -> tuple[Se
     run = ways.project.resolve(target, scope) if target is not None else None
     if not isinstance(run, Function):
         return None if joined else ("warning", "nobody joins it")
-    for node in own_nodes(run.node):
+    for node in run.nodes:
         if not isinstance(node, ast.While):
             continue
         at = run.module.at(node)
@@ -200,7 +200,7 @@ def _is_stopped(stop: str, ways: Ways) -> bool:
 def _sets(function: Function, stop: str) -> bool:
     return _switches(function, stop) or any(
         call.func.attr == "set" and last_name(call.func.value) == stop
-        for call, _ in calls(function.node)
+        for call, _ in function.calls
         if isinstance(call.func, ast.Attribute)
     )
 
@@ -220,6 +220,6 @@ def _names_of(project: Project, method: str) -> set[str | None]:
     return {
         last_name(call.func.value)
         for function in project.functions
-        for call, _ in calls(function.node)
+        for call, _ in function.calls
         if isinstance(call.func, ast.Attribute) and call.func.attr == method
     } - {None}

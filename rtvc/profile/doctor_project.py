@@ -37,6 +37,17 @@ _DEPLOYED = (
     "*.sh",
 )
 _PAGES = ("*.js", "*.mjs", "*.ts", "*.html")
+_WRAPPERS = {
+    "wait_for",
+    "create_task",
+    "gather",
+    "ensure_future",
+    "shield",
+    "wait",
+    "as_completed",
+    "start_soon",
+    "run_coroutine_threadsafe",
+}
 _NUMBERS = {"int", "float", "round", "get", "getenv"}
 _LOCKS = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock"}
 
@@ -61,6 +72,10 @@ class Function:
     """Functions defined in it."""
     bare: set[str] = field(default_factory=set)
     """Parameters without an annotation: they hide what else has their name."""
+    nodes: list[ast.AST] = field(default_factory=list)
+    """What it holds, without the functions and classes defined in it; in source order."""
+    calls: list[tuple[ast.Call, bool]] = field(default_factory=list)
+    """Calls that it makes itself; whether a coroutine is awaited or handed on by each."""
     told: dict[str, ast.expr] = field(default_factory=dict)
     """Name → annotation of a parameter or a local."""
     given: dict[str, ast.expr] = field(default_factory=dict)
@@ -311,12 +326,14 @@ def parameters(node: Definition | ast.Module) -> list[ast.arg]:
 
 def _learn(function: Function) -> None:
     """What the names in a function, and the fields of its `self`, are."""
+    function.nodes = list(own_nodes(function.node))
+    function.calls = list(calls(function.node))
     for argument in parameters(function.node):
         if argument.annotation is not None:
             function.told[argument.arg] = argument.annotation
         else:
             function.bare.add(argument.arg)
-    for node in own_nodes(function.node):
+    for node in function.nodes:
         if isinstance(node, ast.AnnAssign):
             _annotate(function, node)
         for target, value in assigned(node):
@@ -374,6 +391,31 @@ def _within(node: ast.AST) -> Iterator[ast.AST]:
     return (child for child in ast.iter_child_nodes(node) if child not in decorators)
 
 
+def calls(root: ast.AST) -> Iterator[tuple[ast.Call, bool]]:
+    """Calls that a function makes itself, and whether a coroutine is awaited or handed on by it."""
+    waiting: list[tuple[ast.AST, bool]] = [(root, False)]
+    while waiting:
+        node, awaited = waiting.pop()
+        if node is not root and isinstance(node, Definition | ast.Lambda | ast.ClassDef):
+            continue
+        if isinstance(node, ast.Call):
+            yield node, awaited
+        inner = [(child, _awaits(node, child, awaited)) for child in ast.iter_child_nodes(node)]
+        waiting += reversed(inner)
+
+
+def _awaits(node: ast.AST, child: ast.AST, awaited: bool) -> bool:
+    if isinstance(node, ast.Await):
+        return True
+    if isinstance(node, ast.AsyncFor | ast.comprehension):
+        return child is node.iter and (isinstance(node, ast.AsyncFor) or bool(node.is_async))
+    if isinstance(node, ast.AsyncWith):
+        return isinstance(child, ast.withitem)
+    if isinstance(node, ast.Call):
+        return last_name(node.func) in _WRAPPERS
+    return awaited and not isinstance(node, ast.stmt)
+
+
 def dotted(node: ast.AST | None) -> str | None:
     """`a.b.c` as written; None: it is something else."""
     parts: list[str] = []
@@ -419,6 +461,16 @@ class Project:
             parts = module.name.split(".")
             for start in range(len(parts)):
                 self._by_suffix.setdefault(".".join(parts[start:]), module)
+
+    def imported_by(self, modules: Iterable[Module]) -> list[Module]:
+        """These and what they import, and what that imports."""
+        found = list(dict.fromkeys(modules))
+        for module in found:
+            for full in module.imports.values():
+                origin = self._by_suffix.get(full) or self._by_suffix.get(full.rpartition(".")[0])
+                if origin is not None and origin not in found:
+                    found.append(origin)
+        return found
 
     def full_name(self, node: ast.AST | None, scope: Function) -> str | None:
         """What a dotted name stands for, imports put in: `np.zeros` is `numpy.zeros`."""
@@ -554,7 +606,7 @@ class Project:
         if function not in self._edges:
             self._edges[function] = [
                 Edge(function, node, callee)
-                for node in own_nodes(function.node)
+                for node in function.nodes
                 for callee in self._mentioned(node, function)
                 if callee is not function
             ]

@@ -13,13 +13,11 @@ from rtvc.profile.doctor_project import (
     Function,
     Project,
     last_name,
-    own_nodes,
     parameters,
 )
 from rtvc.profile.doctor_ways import (
     AUDIO,
     Ways,
-    calls,
     constructor,
     is_cached,
     kept_once,
@@ -112,7 +110,7 @@ def _made(call: ast.Call, scope: Function, project: Project) -> tuple[str, bool]
 
 def _models(ways: Ways) -> Iterator[Finding]:
     for function in ways.project.functions:
-        for call, _ in calls(function.node):
+        for call, _ in function.calls:
             made = _made(call, function, ways.project)
             if made is not None:
                 yield from _model(call, function, made, ways)
@@ -147,7 +145,7 @@ def _model(
 def _handed_in(function: Function, call: ast.Call) -> bool:
     """It is built only where the caller brought none: `model or WhisperModel()`."""
     own = {argument.arg for argument in parameters(function.node)}
-    for node in own_nodes(function.node):
+    for node in function.nodes:
         if isinstance(node, ast.If | ast.IfExp):
             test: ast.expr = node.test
         elif isinstance(node, ast.BoolOp):
@@ -163,7 +161,7 @@ def _handed_in(function: Function, call: ast.Call) -> bool:
 def _servers(ways: Ways) -> Iterator[Finding]:
     """`uvicorn.run(...)` with several workers or with reload."""
     for function in ways.project.functions:
-        for call, _ in calls(function.node):
+        for call, _ in function.calls:
             full = ways.project.full_name(call.func, function) or ""
             if full not in ("uvicorn.run", "uvicorn.Config"):
                 continue
@@ -182,7 +180,7 @@ def _queues(ways: Ways) -> Iterator[Finding]:
     guards = _guards(ways.project)
     chunk_s = chunk_seconds(ways.project)
     for function in ways.project.functions:
-        for call, _ in calls(function.node):
+        for call, _ in function.calls:
             if constructor(call, function, ways.project) not in _QUEUES:
                 continue
             name = last_name(target_of(function, call)) or function.name
@@ -225,7 +223,7 @@ def _guards(project: Project) -> dict[str, float | None]:
     """Name of a queue → the bound that some code keeps by looking at `qsize()`."""
     guards: dict[str, float | None] = {}
     for function in project.functions:
-        for node in own_nodes(function.node):
+        for node in function.nodes:
             if not isinstance(node, ast.Compare):
                 continue
             sides = [node.left, *node.comparators]
@@ -268,7 +266,7 @@ def _recorder_queue(ways: Ways) -> Iterator[Finding]:
     for site, limit in given:
         yield _recorder_bound(f"{site} allowed_latency_limit", limit, "warning")
     for function in ways.project.functions if not given else ():
-        for call, _ in calls(function.node):
+        for call, _ in function.calls:
             if last_name(call.func) == "AudioToTextRecorder":
                 site = f"{function.module.at(call)} AudioToTextRecorder (default)"
                 yield _recorder_bound(site, RECORDER_LIMIT, "note")
@@ -277,7 +275,7 @@ def _recorder_queue(ways: Ways) -> Iterator[Finding]:
 def _recorder_limits(project: Project) -> Iterator[tuple[str, float]]:
     name = "allowed_latency_limit"
     for function in project.functions:
-        for node in own_nodes(function.node):
+        for node in function.nodes:
             value: ast.expr | None = None
             if isinstance(node, ast.keyword) and node.arg == name:
                 value = node.value

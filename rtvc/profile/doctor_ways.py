@@ -12,14 +12,12 @@ from functools import cached_property
 from rtvc.profile.doctor_project import (
     Chain,
     Class,
-    Definition,
     Edge,
     Function,
     Project,
     assigned,
     dotted,
     last_name,
-    own_nodes,
     parameters,
 )
 
@@ -43,17 +41,6 @@ _ADDERS = {
 }
 _STARTERS = {"lifespan", "startup", "on_startup"}
 _CACHES = {"cache", "lru_cache", "cached", "cache_resource", "singleton"}
-_WRAPPERS = {
-    "wait_for",
-    "create_task",
-    "gather",
-    "ensure_future",
-    "shield",
-    "wait",
-    "as_completed",
-    "start_soon",
-    "run_coroutine_threadsafe",
-}
 
 
 class Ways:
@@ -66,7 +53,8 @@ class Ways:
         self.called = project.reachable(self.handlers, lambda edge: True)
         starters = [function for function in project.functions if _starts(function)]
         self.starting = project.reachable(starters, lambda edge: True)
-        bodies = [module.body for module in project.modules]
+        # What belongs to another program, such as a script beside it, says nothing of this one.
+        bodies = [module.body for module in project.imported_by(f.module for f in self.handlers)]
         self.start = project.reachable([*bodies, *starters], lambda edge: True)
 
     def _once(self, edge: Edge) -> bool:
@@ -78,7 +66,7 @@ class Ways:
         return {
             name
             for function in self.called
-            for call, _ in calls(function.node)
+            for call, _ in function.calls
             if (name := last_name(call.func))
         }
 
@@ -118,7 +106,7 @@ def _serves(function: Function) -> bool:
         bases = {last_name(base) for base in function.owner.node.bases}
         if bases & _ENDPOINTS:
             return True
-    return any(last_name(call.func) == "WebSocketResponse" for call, _ in calls(node))
+    return any(last_name(call.func) == "WebSocketResponse" for call, _ in function.calls)
 
 
 def _is_route(decorator: ast.expr) -> bool:
@@ -140,7 +128,7 @@ def _is_socket(argument: ast.arg) -> bool:
 
 def _handed(function: Function, project: Project) -> Iterator[Function]:
     """Handlers that are handed to `websockets.serve` or to a router."""
-    for call, _ in calls(function.node):
+    for call, _ in function.calls:
         full = project.full_name(call.func, function) or ""
         if last_name(call.func) in _ADDERS:
             yield from _named(call.args[1:2], function, project)
@@ -177,31 +165,6 @@ def _starts(function: Function) -> bool:
     )
 
 
-def calls(root: ast.AST) -> Iterator[tuple[ast.Call, bool]]:
-    """Calls that a function makes itself, and whether a coroutine is awaited or handed on by it."""
-    waiting: list[tuple[ast.AST, bool]] = [(root, False)]
-    while waiting:
-        node, awaited = waiting.pop()
-        if node is not root and isinstance(node, Definition | ast.Lambda | ast.ClassDef):
-            continue
-        if isinstance(node, ast.Call):
-            yield node, awaited
-        inner = [(child, _awaits(node, child, awaited)) for child in ast.iter_child_nodes(node)]
-        waiting += reversed(inner)
-
-
-def _awaits(node: ast.AST, child: ast.AST, awaited: bool) -> bool:
-    if isinstance(node, ast.Await):
-        return True
-    if isinstance(node, ast.AsyncFor | ast.comprehension):
-        return child is node.iter and (isinstance(node, ast.AsyncFor) or bool(node.is_async))
-    if isinstance(node, ast.AsyncWith):
-        return isinstance(child, ast.withitem)
-    if isinstance(node, ast.Call):
-        return last_name(node.func) in _WRAPPERS
-    return awaited and not isinstance(node, ast.stmt)
-
-
 def constructor(call: ast.Call, scope: Function, project: Project) -> str | None:
     """The full name of what is called; `Queue[int]()` is a `Queue`."""
     function = call.func.value if isinstance(call.func, ast.Subscript) else call.func
@@ -210,7 +173,7 @@ def constructor(call: ast.Call, scope: Function, project: Project) -> str | None
 
 def assignments(function: Function) -> Iterator[tuple[ast.expr, ast.expr]]:
     """Target and value of each."""
-    for node in own_nodes(function.node):
+    for node in function.nodes:
         yield from assigned(node)
 
 
@@ -238,7 +201,7 @@ def kept_once(function: Function, node: ast.AST, project: Project) -> bool:
     name = last_name(kept)
     return any(
         last_name(part) == name
-        for check in own_nodes(function.node)
+        for check in function.nodes
         if isinstance(check, ast.If | ast.IfExp)
         for part in ast.walk(check.test)
     )
@@ -250,7 +213,7 @@ def _is_shared(target: ast.expr, function: Function, project: Project) -> bool:
         if isinstance(target, ast.Name):
             return not function.knows(target.id)
     if isinstance(target, ast.Name):
-        outer = (node for node in own_nodes(function.node) if isinstance(node, ast.Global))
+        outer = (node for node in function.nodes if isinstance(node, ast.Global))
         return any(target.id in node.names for node in outer)
     first = (dotted(target) or "self").split(".")[0]
     if first == "cls" or isinstance(project.resolve(ast.Name(first), function), Class):
