@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from rtvc.clock import Clock
 
@@ -9,9 +10,18 @@ from rtvc.clock import Clock
 class LoopLag:
     """Sleeps `interval_s` again and again and keeps by how much it overslept."""
 
-    def __init__(self, clock: Clock, *, interval_s: float = 0.05, keep: int = 1200) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        interval_s: float = 0.05,
+        keep: int = 1200,
+        on_lag: Callable[[float], None] | None = None,
+    ) -> None:
+        """`on_lag` is told every oversleep; None: nobody is."""
         self._clock = clock
         self._interval_s = interval_s
+        self._on_lag = on_lag
         self.lags_s: deque[float] = deque(maxlen=keep)
         """Oversleeps, newest last; the last minute by default."""
 
@@ -20,7 +30,10 @@ class LoopLag:
         while True:
             before = self._clock.now()
             await asyncio.sleep(self._interval_s)
-            self.lags_s.append(max(0.0, self._clock.now() - before - self._interval_s))
+            lag_s = max(0.0, self._clock.now() - before - self._interval_s)
+            self.lags_s.append(lag_s)
+            if self._on_lag is not None:
+                self._on_lag(lag_s)
 
     @property
     def max_s(self) -> float | None:

@@ -19,7 +19,9 @@ from rtvc import __version__
 from rtvc.errors import AdmissionRefused
 from rtvc.server.connection import RealtimeConnection
 from rtvc.server.realtimevoicechat import RealtimeVoiceChatConnection
+from rtvc.server.scrape import CONTENT_TYPE, Scraper
 from rtvc.server.services import Services
+from rtvc.server.socket_counts import CountSockets
 from rtvc.server.transcriptions import add_transcriptions
 from rtvc.stt.transcriber import Trial
 
@@ -103,6 +105,8 @@ def build_app(services: Services) -> FastAPI:
     """The server's routes over its services."""
     app = FastAPI(title="rtvc", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(CountSockets, counts=services.metrics.sockets)
+    scraper = Scraper(services)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
 
     @app.get("/healthz")
@@ -121,6 +125,10 @@ def build_app(services: Services) -> FastAPI:
     @app.get("/v1/sessions")
     async def sessions() -> dict[str, Any]:
         return _sessions(services)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(await scraper.text(), media_type=CONTENT_TYPE)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

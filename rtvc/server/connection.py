@@ -368,7 +368,10 @@ class RealtimeConnection:
 
     def _post_turn(self, turn: TurnClock, stage: Any, response_id: str | None) -> None:
         timings = turn.timings(stage, response_id, self._services.engine.status.model)
-        if timings is not None and self._extras:
+        if timings is None:
+            return
+        self._services.metrics.turn(timings)
+        if self._extras:
             self._post(self._events.rtvc_turn(timings))
 
     @property

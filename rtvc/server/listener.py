@@ -184,7 +184,9 @@ class Listener:
             self._decided_at_s = event.decided_at_s
         elif isinstance(event, SpeechStarted) and event.silence_s is not None:
             soon = event.silence_s <= _SUSPECT_S
-            self.premature_suspects += soon and not self.ear.replied_since(self._decided_at_s)
+            if soon and not self.ear.replied_since(self._decided_at_s):
+                self.premature_suspects += 1
+                self._services.metrics.suspected()
 
     def _start(self, request: Transcribe) -> None:
         asked_at_s = self._asked_at_s(request)
@@ -215,6 +217,8 @@ class Listener:
         except TranscriberError as error:
             self._handle(self.voice.failed(*key, str(error)))
             return
+        if hypothesis is not None:
+            self._services.metrics.answered(request.purpose.value, hypothesis)
         if hypothesis is not None and request.purpose is not Purpose.PARTIAL:
             self._keep_cost(request.item_id, Cost(asked_at_s, self._clock.now(), hypothesis))
         self._handle(self.voice.hypothesis(*key, None if hypothesis is None else hypothesis.text))

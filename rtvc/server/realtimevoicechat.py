@@ -7,7 +7,7 @@ reader ─ packets ─▶ SampleRateFinder ─▶ Listener ─ voice events ─�
 
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from starlette.websockets import WebSocket
 
@@ -31,11 +31,13 @@ from rtvc.protocol.realtimevoicechat import (
 )
 from rtvc.server.conversation import Conversation, Item
 from rtvc.server.ear import Ear
-from rtvc.server.listener import Listener
+from rtvc.server.listener import Cost, Listener
 from rtvc.server.outbox import Outbox
 from rtvc.server.realtimevoicechat_reply import SpokenAnswer
+from rtvc.server.reply import ReplyTimings
 from rtvc.server.services import Services
 from rtvc.server.session_life import SessionLife, new_id, with_engine
+from rtvc.server.turn_timing import TurnClock
 from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.session import (
     FinalTranscript,
@@ -112,6 +114,7 @@ class RealtimeVoiceChatConnection:
         self._life = SessionLife(socket, self.session_id, self._listener)
         self._conversation = Conversation()
         self._answer: SpokenAnswer | None = None
+        self._turn: TurnClock | None = None
         self._client_playing = False
         self._partial = ""  # what the page shows as being said
         self._opened_at_s = self._clock.now()
@@ -240,6 +243,7 @@ class RealtimeVoiceChatConnection:
                 self._show_partial(event.text)
             case SpeechStopped():
                 self._utterances += 1
+                self._turn = TurnClock(event)
                 self._conversation.add(Item(event.item_id, "user", None, spoken=True))
             case FinalTranscript():
                 self._final(event)
@@ -260,7 +264,7 @@ class RealtimeVoiceChatConnection:
             self._post("partial_user_request", "")
 
     def _final(self, event: FinalTranscript) -> None:
-        self._listener.costs.pop(event.item_id, None)
+        cost = self._listener.costs.pop(event.item_id, None)
         if not event.text:
             self._withdraw_partial()
             return
@@ -269,13 +273,41 @@ class RealtimeVoiceChatConnection:
             self._conversation.add(Item(event.item_id, "user", event.text, spoken=True))
         self._partial = ""
         self._post("final_user_request", event.text)
+        turn = self._timed(event.item_id, cost)
         if not self._listener.voice.speaking and (self._answer is None or self._answer.over):
-            self._start_answer()
+            self._start_answer(turn)
+
+    def _timed(self, item_id: str, cost: Cost | None) -> TurnClock | None:
+        """The turn whose transcript was just sent; None: it is not the latest."""
+        turn = self._turn
+        if turn is None or turn.stopped.item_id != item_id:
+            return None
+        turn.cost, turn.final_at_s = cost, self._clock.now()
+        self._measure(turn, "transcript")
+        return turn
+
+    def _measure(self, turn: TurnClock, stage: Literal["transcript", "reply"]) -> None:
+        timings = turn.timings(stage, None, self._services.engine.status.model)
+        if timings is not None:
+            self._services.metrics.turn(timings)
 
     # Answers.
 
-    def _start_answer(self) -> None:
-        answer = SpokenAnswer(self._services, self._outbox, self._ear, item_id=new_id("item"))
+    def _start_answer(self, turn: TurnClock | None) -> None:
+        def first_audio(timings: ReplyTimings) -> None:
+            if turn is not None:
+                turn.reply, turn.reply_at_s = timings, self._clock.now()
+                self._measure(turn, "reply")
+
+        answer = SpokenAnswer(
+            self._services,
+            self._outbox,
+            self._ear,
+            item_id=new_id("item"),
+            on_first_audio=first_audio,
+        )
+        if turn is not None:
+            turn.reply_asked_at_s = self._clock.now()
         messages = self._conversation.messages(self._services.settings.llm.system)
         self._conversation.add(Item(answer.item_id, "assistant", None, True, complete=False))
         self._answer = answer

@@ -1,7 +1,7 @@
 """One answer in RealtimeVoiceChat's protocol: text that grows, audio at 48 kHz, and its end."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -17,7 +17,14 @@ from rtvc.protocol.realtimevoicechat import (
 from rtvc.server.ear import Ear
 from rtvc.server.llm import Message
 from rtvc.server.outbox import Outbox
-from rtvc.server.reply import AudioDelta, ReplyEvent, TextDelta, heard_part, speak_reply
+from rtvc.server.reply import (
+    AudioDelta,
+    ReplyEvent,
+    ReplyTimings,
+    TextDelta,
+    heard_part,
+    speak_reply,
+)
 from rtvc.server.services import Services
 from rtvc.voice.session import SAMPLE_RATE_HZ
 
@@ -30,12 +37,21 @@ _TEXT_INTERVAL_S = 0.05
 class SpokenAnswer:
     """An answer in progress, and what the client may have heard of it."""
 
-    def __init__(self, services: Services, outbox: Outbox, ear: Ear, *, item_id: str) -> None:
+    def __init__(
+        self,
+        services: Services,
+        outbox: Outbox,
+        ear: Ear,
+        *,
+        item_id: str,
+        on_first_audio: Callable[[ReplyTimings], None],
+    ) -> None:
         self._services = services
         self._clock = services.clock
         self._outbox = outbox
         self._ear = ear
         self.item_id = item_id
+        self._on_first_audio = on_first_audio
         self.text = ""
         """All text written so far."""
         self.over = False
@@ -116,6 +132,8 @@ class SpokenAnswer:
         await self._outbox.room()
         pcm = await self._services.hearing.run(partial(self._prepare, piece.pcm16))
         self._outbox.post(encode_server_message(tts_chunk(pcm)))
+        if piece.timings is not None:
+            self._on_first_audio(piece.timings)
         if self._playing_since_s is None:
             self._playing_since_s = self._clock.now()
         self._audio_s += len(piece.pcm16) / 2 / self._services.tts.rate_hz

@@ -9,6 +9,7 @@ from rtvc.config import Settings, TurnSettings
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel
+from rtvc.server.metrics import Metrics
 from rtvc.server.readiness import Readiness
 from rtvc.server.tts import SpeechSynthesizer
 from rtvc.stt import synthetic
@@ -54,6 +55,8 @@ class Services:
     """Where audio is decoded, resampled and judged."""
     loop_lag: LoopLag
     """How late the event loop wakes."""
+    metrics: Metrics = field(default_factory=Metrics)
+    """What /metrics shows."""
     files: FileEngine | None = None
     """Transcribes whole files; None: not offered."""
     turn_model: TurnModel | None = None

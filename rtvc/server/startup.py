@@ -21,6 +21,7 @@ from rtvc.instruments.event_loop import LoopLag
 from rtvc.server.app import build_app
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguageModel
+from rtvc.server.metrics import Metrics
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
 from rtvc.server.tls import CertificateFiles
@@ -112,6 +113,7 @@ def build_services(settings: Settings, clock: Clock) -> Services:
     """
     stt = settings.stt
     _check_model(stt.model)
+    metrics = Metrics()
     engine = build_engine(
         stt.model,
         device=stt.device,
@@ -136,7 +138,8 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         readiness=Readiness(STT, VAD, TTS, LLM),
         admission=Admission(settings.serve.max_sessions),
         hearing=Hearing(clock),
-        loop_lag=LoopLag(clock),
+        loop_lag=LoopLag(clock, on_lag=metrics.lagged),
+        metrics=metrics,
         files=FileEngine(device=stt.device, compute_type=stt.compute_type, clock=clock),
     )
 
