@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from rtvc.clock import SystemClock
 from rtvc.config import Settings, load_settings
+from rtvc.server.inject import parse
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
 from rtvc.server.startup import StopSignals, bind, build_services, check_speech_to_text
@@ -100,6 +101,15 @@ def serve(
         str | None,
         _flag("--tls", _SERVER, "self-signed, or CERT.pem,KEY.pem: browsers want it off localhost"),
     ] = None,
+    inject: Annotated[
+        list[str] | None,
+        _flag(
+            "--inject",
+            _SERVER,
+            "A fault on purpose, NAME or NAME=AMOUNT; may be given again [none]",
+            metavar="NAME[=AMOUNT]",
+        ),
+    ] = None,
     settings: Annotated[
         Path | None, _flag("--settings", _SERVER, "Settings file [rtvc.toml, if there is one]")
     ] = None,
@@ -148,6 +158,7 @@ def serve(
             "max_sessions": max_sessions,
             "admission": admission,
             "tls": tls,
+            "inject": inject or None,
         },
         "stt": {
             "model": model,
@@ -185,6 +196,7 @@ def _run(settings: Settings) -> None:
     clock = SystemClock()
     # The model's files, the address and the certificate are checked before anything is loaded,
     # and the model before the port opens.
+    parse(settings.serve.inject)
     check_speech_to_text(settings.stt)
     listening = bind(settings.serve.host, settings.serve.port)
     with tempfile.TemporaryDirectory(prefix="rtvc-tls-") as folder, listening:
@@ -239,6 +251,8 @@ class _Announcement:
 
     def __enter__(self) -> "_Announcement":
         self._say(f"rtvc is starting on [bold]{self._url}[/] (the page answers already)")
+        for line in self._services.faults.notices:
+            self._say(f"[bold red]{escape(line)}[/]")
         self._services.readiness.listen(self._update)
         self._progress.start()
         return self

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from rtvc.clock import Clock
 from rtvc.config import Settings, TurnSettings
 from rtvc.instruments.event_loop import LoopLag
+from rtvc.server.faults import Faults
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel
 from rtvc.server.metrics import Metrics
@@ -65,6 +66,8 @@ class Services:
     """Why there is none, in one line; None: there is one, or none was looked for."""
     notices: list[str] = field(default_factory=list)
     """What everyone should know about this server, beside what the engine says of itself."""
+    faults: Faults = field(default_factory=Faults)
+    """Brought about on purpose; usually none."""
     sessions: dict[str, OpenSession] = field(default_factory=dict)
     """Open sessions by id."""
 

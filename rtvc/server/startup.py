@@ -19,6 +19,7 @@ from rtvc.config import LlmSettings, Settings, SttSettings, TtsSettings
 from rtvc.errors import ModelError, RtvcError, UsageError
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.server.app import build_app
+from rtvc.server.faults import Faults
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguageModel
 from rtvc.server.metrics import Metrics
@@ -110,7 +111,10 @@ def build_services(settings: Settings, clock: Clock) -> Services:
 
     Raises:
         ModelError: the named model can't be found.
+        UsageError: a fault was asked for that there is none of.
     """
+    faults = Faults.of(settings, clock)
+    settings = faults.settings(settings)
     stt = settings.stt
     _check_model(stt.model)
     metrics = Metrics()
@@ -126,6 +130,7 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         pool_size=stt.pool_size,
         encoder_context=stt.encoder_context,
         delay_target_s=stt.delay_target_ms / 1000,
+        change_plan=faults.plan,
         clock=clock,
     )
     return Services(
@@ -133,13 +138,15 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         clock=clock,
         engine=engine,
         new_vad=_vad_before_it_is_loaded,
-        llm=_language_model(settings.llm, clock),
-        tts=_synthesizer(settings.tts),
+        llm=faults.llm(_language_model(settings.llm, clock)),
+        tts=faults.tts(_synthesizer(settings.tts)),
         readiness=Readiness(STT, VAD, TTS, LLM),
         admission=Admission(settings.serve.max_sessions),
         hearing=Hearing(clock),
         loop_lag=LoopLag(clock, on_lag=metrics.lagged),
         metrics=metrics,
+        faults=faults,
+        notices=faults.notices,
         files=FileEngine(device=stt.device, compute_type=stt.compute_type, clock=clock),
     )
 
@@ -218,9 +225,10 @@ async def _prepare_vad(services: Services) -> None:
     services.readiness.update(VAD, "warming", 0.5, "Silero VAD")
     silence = np.zeros((4, FRAME_SAMPLES), np.float32)
     await asyncio.to_thread(model.session().probabilities, silence)
-    services.new_vad = model.session
+    services.new_vad = services.faults.vad(model.session)
     services.readiness.update(VAD, "warming", 0.7, "Silero VAD; turn model")
     await _prepare_turn_model(services)
+    services.turn_model = services.faults.turn_model(services.turn_model)
     judge = "" if services.turn_model is None else f"; {services.turn_model.name}"
     services.readiness.update(VAD, "ready", 1.0, f"Silero VAD{judge}")
 
@@ -309,6 +317,7 @@ async def serve(
         await asyncio.wait([preparing, serving], return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
             await _finish(preparing)
+            await services.faults.start(services.engine.status.device)
             on_ready()
         await serving
     finally:
@@ -328,6 +337,7 @@ async def _finish(preparing: asyncio.Task[None]) -> None:
 
 async def close(services: Services) -> None:
     """Let go of processes, connections and threads."""
+    await services.faults.close()
     await services.engine.close()
     if services.files is not None:
         await services.files.close()
@@ -346,11 +356,11 @@ def _uvicorn_config(services: Services, tls: CertificateFiles | None) -> uvicorn
     settings = services.settings.serve
     logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
     return uvicorn.Config(
-        build_app(services),
+        services.faults.app(build_app(services)),
         log_level="warning",
         access_log=False,
         lifespan="off",
-        http="httptools",
+        http=services.faults.http,
         ws="websockets-sansio",
         ws_max_size=_WS_MAX_BYTES,
         ws_ping_interval=settings.ping_interval_s,
