@@ -424,6 +424,19 @@ PAIRS: dict[str, tuple[str, Files, Files]] = {
         {"a.py": _TURN},
         {"a.py": _TURN + "    def say(self):\n        return self.final_transcription\n"},
     ),
+    "final-discarded by partials": (
+        "warning",
+        {
+            "a.py": f"{_TURN}        print(self.final_transcription + '')\n"
+            "    def on_partial(self, text):\n        self.final_transcription = ''\n"
+            "    def say(self):\n        return self.final_transcription\n"
+        },
+        {
+            "a.py": f"{_TURN}    def on_partial(self, text):\n        self.partial_text = ''\n"
+            "    def begin(self):\n        self.final_transcription = ''\n"
+            "    def say(self):\n        return self.final_transcription\n"
+        },
+    ),
     "rate-assumed": (
         "warning",
         {

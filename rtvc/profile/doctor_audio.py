@@ -8,6 +8,7 @@ from rtvc.profile.doctor import Finding
 from rtvc.profile.doctor_project import (
     Function,
     Project,
+    assigned,
     dotted,
     last_name,
     own_attribute,
@@ -98,6 +99,19 @@ def unread_finals(project: Project) -> Iterator[Finding]:
     for name, at in written.items():
         if name not in read:
             yield Finding("final-discarded", "warning", what, f"{at} {name}")
+
+
+def cleared_finals(function: Function) -> Iterator[Finding]:
+    """What handles a partial empties the final text: whoever reads it finds the partial's."""
+    if "partial" not in function.name.lower():
+        return
+    for node in function.nodes:
+        for target, value in assigned(node):
+            empty = isinstance(value, ast.Constant) and not value.value
+            if empty and _FINAL.search(own_attribute(target) or ""):
+                evidence = f"{function.module.at(node)} {function.name}: {own_attribute(target)}"
+                what = "each partial empties the final text"
+                yield Finding("final-discarded", "warning", what, evidence)
 
 
 def rates(function: Function, project: Project) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rtvc.profile.doctor import Finding, Severity
-from rtvc.profile.doctor_audio import discarded, page_rate, rates, unread_finals
+from rtvc.profile.doctor_audio import cleared_finals, discarded, page_rate, rates, unread_finals
 from rtvc.profile.doctor_loop import loops, polls, threads
 from rtvc.profile.doctor_project import (
     Checkout,
@@ -86,7 +86,7 @@ def check_source(checkout: Checkout) -> list[Finding]:
     for check in (_models, _servers, _queues, _recorder_queue, loops, polls, threads):
         findings += check(ways)
     for function in ways.project.functions:
-        findings += rates(function, ways.project)
+        findings += [*rates(function, ways.project), *cleared_finals(function)]
         if function in ways.called or function not in ways.starting:
             findings += discarded(function)
     return [*findings, *unread_finals(ways.project)]
