@@ -32,10 +32,12 @@ from rtvc.server.startup import bind, build_services, serve
 from rtvc.server.tts import EspeakSynthesizer
 from rtvc.stt.calibration import wish
 from rtvc.stt.faulty import IDLE_S, RAMP_S, Coldness, FaultyTranscriber, GrowingMemory, Troubles
+from rtvc.stt.models import SELFTEST_PATH
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits, Scheduler
 from rtvc.stt.scripted import ScriptedTranscriber
 from rtvc.stt.transcriber import Hypothesis, Job, JobKind
+from rtvc.stt.whisper import WhisperTranscriber
 from rtvc.voice.turn_model import ScriptedTurnModel
 from rtvc.voice.vad import FRAME_SAMPLES, ScriptedVad
 from tests.realtime_peer import Peer, session
@@ -615,18 +617,27 @@ async def test_a_slow_link_holds_no_more_than_a_network_would() -> None:
 # A neighbour.
 
 
+def a_model() -> WhisperTranscriber:
+    return WhisperTranscriber(
+        SELFTEST_PATH, clock=CLOCK, device="cpu", encoder_context="short", suppress_blank=False
+    )
+
+
 @pytest.mark.slow
-def test_a_neighbour_works_and_goes() -> None:
+@pytest.mark.model
+@pytest.mark.parametrize("load", [Load(1.5), Load(1.5, a_model())], ids=["computes", "infers"])
+def test_a_neighbour_works_and_goes(load: Load) -> None:
     neighbour = Neighbour()
-    neighbour.start(Load(1.5))
+    neighbour.start(load)
     pid = neighbour.pid
     assert pid is not None
     process = psutil.Process(pid)
     for _ in range(500):
-        if process.cpu_times().user > 0.5:
+        if process.cpu_times().user > 4.0:
             break
         threading.Event().wait(0.02)
-    assert process.cpu_times().user > 0.5
+    # More than starting and loading take.
+    assert process.cpu_times().user > 4.0
     neighbour.stop()
     neighbour.stop()
     assert neighbour.pid is None
