@@ -1,6 +1,7 @@
 """`rtvc profile cpu`."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ from rtvc.profile.cpu import (
     headline,
     process_title,
 )
-from rtvc.profile.cpu_rules import Stage
+from rtvc.profile.cpu_rules import Stage, stage_of
 from rtvc.profile.cpu_target import pid_of_container, pid_of_url
 from rtvc.profile.flamegraph import flamegraph, speedscope
 from rtvc.profile.py_spy import Recording, Wish, py_spy_executable, record
@@ -81,7 +82,12 @@ def cpu(
     console = Console(soft_wrap=True, highlight=False)
     if not as_json_:
         console.print(f"sampling process {wish.pid} for {seconds} s …", style="dim")
-    recording = record(wish, executable, clock)
+    try:
+        recording = record(wish, executable, clock)
+    except ProfileError:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
     profile = attribute(
         recording.running, recording.present, recording.used, recording.window_s, gil_only=gil
     )
@@ -120,13 +126,19 @@ def _made(folder: Path) -> Path:
 
 def write(folder: Path, recording: Recording, profile: CpuProfile) -> list[Path]:
     """The recording as flamegraph, for speedscope, and as collapsed stacks."""
-    stacks, names = recording.running.stacks, recording.names
-    title = f"{headline(profile)} ({profile.samples} samples in {profile.duration_s:.0f} s)"
+    names = recording.names
+    stacks = [each for each in recording.running.stacks if stage_of(each.frames) is not Stage.IDLE]
+    title = headline(profile)
+    native_s = sum(time.native_s for time in profile.stages.values())
+    note = (
+        f"Drawn: {profile.samples} samples of running Python threads, {profile.duration_s:.0f} s. "
+        f"Not drawn: {native_s:.1f} of {profile.cpu_s:.1f} s of CPU time, by native threads."
+    )
     scope = speedscope(stacks, names, title, recording.running.rate_hz)
     written = {
-        "profile.svg": flamegraph(stacks, names, title),
+        "profile.svg": flamegraph(stacks, names, title, note),
         "profile.speedscope.json": json.dumps(scope),
-        "profile.raw.txt": collapsed(stacks, names),
+        "profile.raw.txt": collapsed(recording.running.stacks, names),
     }
     try:
         for name, content in written.items():
@@ -206,7 +218,7 @@ def _add(table: Table, title: str, stages: Any, whole_s: float) -> None:
 
 
 def _cells(stage: Stage, time: StageTime, whole_s: float) -> list[str]:
-    threads = "" if time.threads is None else f"{time.threads:.2f}"
+    threads = f"{time.threads:.2f}" if time.threads else ""
     if stage is Stage.IDLE:
         return [f"  {stage}", "", "", "", threads]
     native = f"{time.native_s:.2f}" if time.native_s else ""

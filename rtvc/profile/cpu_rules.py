@@ -63,7 +63,7 @@ RULES: tuple[tuple[Stage, str, str], ...] = (
     (Stage.LLM, r"rtvc/server/llm\.py", ""),
     (Stage.TTS, r"rtvc/(server/tts|speech/synthesis)\.py", ""),
     (Stage.MESSAGES, r"rtvc/protocol/", ""),
-    (Stage.WEBSOCKET, r"rtvc/server/outbox\.py", ""),
+    (Stage.WEBSOCKET, r"rtvc/server/(outbox|socket_counts)\.py", ""),
     (Stage.WEBSOCKET, r"rtvc/server/connection\.py", r"_read|_post|_take"),
     (Stage.OTHER, r"rtvc/(server|stt|voice|speech)/", ""),
     # faster-whisper, CTranslate2, OpenAI's Whisper and its copies
@@ -179,12 +179,16 @@ PARKED: tuple[tuple[str, str], ...] = (
     (r"selectors\.py", "select"),
     (r"queue\.py", "get"),
     (r"subprocess\.py", r"_?wait|_try_wait"),
+    (r"multiprocessing/connection\.py", r"_recv|_poll|wait"),
+    # Their waits are calls in C, which leave no frame.
+    (r"concurrent/futures/thread\.py", "_worker"),
+    (r"rtvc/stt/child\.py", "_take_work"),
+    (r"rtvc/stt/process\.py", "_read|_write"),
 )
 """Innermost calls that wait, even where the sampler thought the thread was running."""
 
 BLOCKING: tuple[tuple[str, str], ...] = (
-    (r"concurrent/futures/thread\.py", "_worker"),
-    (r"rtvc/stt/child\.py", "_take_work|run"),
+    (r"rtvc/stt/child\.py", "run"),
     (r"multiprocessing/(connection|queues|synchronize|popen\w*)\.py", ""),
     (r"(socket|ssl)\.py", ""),
     (r"asyncio/(runners|base_events)\.py", ""),

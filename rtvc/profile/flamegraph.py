@@ -15,8 +15,8 @@ WIDTH = 1200
 ROW = 17
 """User units: height of a call."""
 
-TOP = 74
-"""User units above the stacks: title and legend."""
+TOP = 76
+"""User units above the stacks: title, note and legend."""
 
 NARROWEST = 0.4
 """User units: narrower calls are left out, with what they called."""
@@ -71,13 +71,16 @@ class _Node:
         return max(self.stages, key=lambda stage: self.stages[stage])
 
 
-def flamegraph(stacks: Sequence[Stack], names: Mapping[int, str], title: str) -> str:
+def flamegraph(
+    stacks: Sequence[Stack], names: Mapping[int, str], title: str, note: str = ""
+) -> str:
     """Callers above, callees below; a box is as wide as its samples, coloured by its stage.
 
     Hovering tells the call, its samples and its share; it needs no script.
     """
     root, depth = _tree(stacks, names)
-    parts = [tag("style", _STYLE), text(10, 24, title, "title"), *_legend(root)]
+    parts = [tag("style", _STYLE), text(10, 22, title, "title"), text(10, 40, note)]
+    parts += _legend(root)
     if root.samples:
         parts += _boxes(root)
     height = TOP + (depth + 1) * ROW + 10
@@ -116,8 +119,8 @@ def _legend(root: _Node) -> list[str]:
     x = 10.0
     for stage, count in sorted(root.stages.items(), key=lambda each: -each[1]):
         name = f"{stage} {count / root.samples:.0%}".replace("%", " %")
-        parts.append(tag("rect", x=x, y=42, width=12, height=12, fill=COLOURS[stage]))
-        parts.append(text(x + 17, 52, name))
+        parts.append(tag("rect", x=x, y=50, width=12, height=12, fill=COLOURS[stage]))
+        parts.append(text(x + 17, 60, name))
         x += 17 + len(name) * CHARACTER + 16
     return parts
 

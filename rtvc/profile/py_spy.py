@@ -426,7 +426,7 @@ def advice(place: Place) -> str:
         "add: [SYS_PTRACE]), or run rtvc profile cpu --container NAME on its host"
     )
     if place.container:
-        return in_docker
+        return in_docker if place.root else f"run it as root, and {in_docker}"
     if place.ptrace_scope == 3:
         return "kernel.yama.ptrace_scope is 3, which forbids it to everyone until the next boot"
     if place.root:
