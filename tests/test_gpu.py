@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rtvc.clock import SystemClock
+from rtvc.instruments.gpu import GpuSampler, open_gpus
 from rtvc.stt.engine import build_engine
 from rtvc.stt.files import FileEngine, FileJob
 from rtvc.stt.models import cuda_device_count, resolve_model
@@ -91,3 +92,21 @@ async def test_files_are_transcribed_there_too() -> None:
         assert answer.audio_s == pytest.approx(4.0)
     finally:
         await engine.close()
+
+
+def test_nvml_tells_what_the_engine_uses() -> None:
+    opened = open_gpus(SystemClock())
+    assert isinstance(opened, GpuSampler)
+    with opened:
+        opened.sample()
+        path = resolve_model("synthetic:tiny.en").path
+        assert path is not None
+        transcriber = WhisperTranscriber(path, clock=SystemClock(), device="cuda")
+        transcriber.load()
+        samples = opened.sample()
+    for sample in samples:
+        assert sample.uuid is not None
+        assert sample.memory_total_bytes is not None
+        assert sample.memory_used_bytes is not None
+        assert 0 < sample.memory_used_bytes <= sample.memory_total_bytes
+    assert any((sample.memory_above_baseline_bytes or 0) > 50_000_000 for sample in samples)

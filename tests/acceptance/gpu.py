@@ -3,7 +3,8 @@
     python -m tests.acceptance.gpu [--out reports/gpu] [--again] [--rehearse]
 
 1. The tests marked gpu.
-2. For synthetic small.en and medium.en as float16, alone and beside a busy neighbour: what raw
+2. `rtvc profile gpu` beside a busy synthetic Whisper: what it must be able to read, and its cost.
+3. For synthetic small.en and medium.en as float16, alone and beside a busy neighbour: what raw
    CTranslate2 does at each batch size, what the engine does when saturated with finals, the batches
    it forms, and how many speakers the server holds at a transcription delay p95 below 500 ms.
 
@@ -23,13 +24,15 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rtvc.clock import SystemClock
+from rtvc.instruments.gpu import GpuSampler, NoGpu, open_gpus
+from rtvc.profile.gpu import MODEL_BYTES, DeviceSummary, GpuHistory, readings
 from rtvc.speech.corpus import builtin_clips
 from rtvc.stt.engine import build_engine
 from rtvc.stt.models import cuda_device_count
@@ -74,6 +77,68 @@ def gpu_tests() -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     return {"exit_code": done.returncode, "said": lines[-1] if lines else done.stderr[-300:]}
+
+
+def profile_gpu(bench: Bench) -> dict[str, Any]:
+    """What `rtvc profile gpu` reads while a synthetic Whisper keeps the device busy."""
+    opened = open_gpus(clock)
+    if isinstance(opened, NoGpu):
+        return {"exit_code": int(bench.device == "cuda"), "no_gpu": opened.reason}
+    history = GpuHistory()
+    with opened:
+        history.add(opened.sample())
+        with neighbour(bench), tempfile.TemporaryDirectory() as folder:
+            watched = watch_by_command(bench, Path(folder) / "rows.parquet")
+            seconds = bench.seconds
+            for samples in readings(opened, clock, interval_s=0.5, duration_s=seconds):
+                history.add(samples)
+            costs_ms = sorted(cost_ms(opened) for _ in range(100))
+    # The one that the neighbour is on.
+    busiest = max(
+        (device.summary() for device in history.devices),
+        key=lambda device: device.memory_above_baseline_peak_bytes or 0,
+    )
+    missing = missing_figures(busiest)
+    return {
+        "exit_code": int(bool(missing) or watched["exit_code"] != 0 or not watched["rows"]),
+        "missing": missing,
+        "processes": "listed" if busiest.processes else "hidden; the device's rise is offered",
+        "reading_ms": {"p50": costs_ms[50], "p99": costs_ms[98]},
+        "by_command": watched,
+        "summary": asdict(busiest),
+    }
+
+
+def cost_ms(sampler: GpuSampler) -> float:
+    """Of one reading of all devices."""
+    begun_s = clock.now()
+    sampler.sample()
+    return round(1000 * (clock.now() - begun_s), 3)
+
+
+def watch_by_command(bench: Bench, file: Path) -> dict[str, Any]:
+    """The verb as a person calls it."""
+    import pyarrow.parquet
+
+    command = [sys.executable, "-m", "rtvc", "profile", "gpu", "--json", "--out", str(file)]
+    command += ["--duration", str(bench.seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows = pyarrow.parquet.read_table(file).num_rows if file.exists() else 0
+    return {"exit_code": done.returncode, "rows": rows, "said": done.stderr[-300:]}
+
+
+def missing_figures(device: DeviceSummary) -> list[str]:
+    """What was to be readable of a busy device, and was not."""
+    busy, rise = device.busy_ratio, device.memory_above_baseline_peak_bytes or 0
+    readable = {
+        "busy": busy is not None and busy.most > 0,
+        "memory": rise > MODEL_BYTES,
+        "power": device.power_w is not None and device.power_w.most > 0,
+        "energy": (device.energy_j or 0) > 0,
+        # In a container of its own processes NVML lists none: then it has to be said.
+        "processes": bool(device.processes) or device.trouble is not None,
+    }
+    return [name for name, found in readable.items() if not found]
 
 
 def bench_size(bench: Bench, size: str, *, beside_neighbour: bool) -> dict[str, Any]:
@@ -194,7 +259,10 @@ def neighbour(bench: Bench) -> Iterator[None]:
 
 def steps(bench: Bench) -> dict[str, Callable[[], dict[str, Any]]]:
     """By name, in order."""
-    found: dict[str, Callable[[], dict[str, Any]]] = {"tests": gpu_tests}
+    found: dict[str, Callable[[], dict[str, Any]]] = {
+        "tests": gpu_tests,
+        "profile-gpu": lambda: profile_gpu(bench),
+    }
     for size in bench.sizes:
         for busy in (False, True):
             name = f"{size}-{'beside-a-neighbour' if busy else 'alone'}"
