@@ -1060,14 +1060,33 @@ def test_a_target_that_is_nothing_is_one_line(capsys: pytest.CaptureFixture[str]
     assert "expected a folder, a process id or a URL" in out
 
 
-def test_a_driver_that_tells_nothing_is_no_crash() -> None:
-    class Refused(Exception):
-        value = 3
+class Refused(Exception):
+    """What the fake drivers raise."""
 
-    def refuse(*given: object) -> None:
-        raise Refused
 
-    names = ("LIBRARY_NOT_FOUND", "DRIVER_NOT_LOADED", "LIB_RM_VERSION_MISMATCH", "NO_PERMISSION")
-    codes = {f"NVML_ERROR_{name}": number for number, name in enumerate(names, 10)}
-    nvml = SimpleNamespace(NVMLError=Refused, nvmlInit=refuse, **codes)
-    assert kinds(judge_gpu(read_gpu(nvml))) == {("no-gpu", "note")}
+def refuse(*given: object) -> None:
+    raise Refused("not here")
+
+
+def test_a_driver_that_is_not_there_is_a_note() -> None:
+    nvml = SimpleNamespace(NVMLError=Refused, nvmlInit=refuse)
+    (found,) = judge_gpu(read_gpu(nvml))
+    assert (found.id, found.severity, found.evidence) == ("no-gpu", "note", "NVML says: not here")
+
+
+def test_a_driver_is_asked_and_let_go() -> None:
+    ended: list[bool] = []
+    nvml = SimpleNamespace(
+        NVMLError=Refused,
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: ended.append(True),
+        nvmlSystemGetDriverVersion=lambda: b"470.82",
+        nvmlSystemGetCudaDriverVersion_v2=lambda: 11040,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetName=lambda handle: refuse() if handle else "Tesla T4",
+    )
+    (found,) = judge_gpu(read_gpu(nvml))
+    assert (found.id, found.severity) == ("gpu-driver", "bad")
+    assert found.evidence == "driver 470.82, CUDA 11.4: Tesla T4, unnamed"
+    assert ended == [True]

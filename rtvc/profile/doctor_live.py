@@ -17,9 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from rtvc.clock import Clock, SystemClock
+from rtvc.clock import Clock
 from rtvc.errors import UsageError, why
-from rtvc.instruments.gpu import NoGpu, open_gpus
 from rtvc.profile.doctor import Finding, Severity
 from rtvc.profile.target import http_address
 
@@ -360,21 +359,36 @@ def read_gpu(nvml: Any = None) -> GpuFacts:
         except ImportError:
             return GpuFacts(absent="nvidia-ml-py is not installed")
         nvml = pynvml
-    opened = open_gpus(SystemClock(), nvml)
-    if isinstance(opened, NoGpu):
-        return GpuFacts(absent=opened.reason)
-    with opened:
-        devices = tuple(sample.name or "unnamed" for sample in opened.sample())
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        return GpuFacts(absent=f"NVML says: {why(error)}")
+    try:
         driver = _told(nvml, "nvmlSystemGetDriverVersion")
         number = _told(nvml, "nvmlSystemGetCudaDriverVersion_v2")
-    text = driver.decode("utf-8", "replace") if isinstance(driver, bytes) else driver
+        count = _told(nvml, "nvmlDeviceGetCount") or 0
+        names = [_device_name(nvml, index) for index in range(count)]
+    finally:
+        nvml.nvmlShutdown()
+    if not names:
+        return GpuFacts(absent="the NVIDIA driver is here, but sees no device")
     cuda = (number // 1000, number % 1000 // 10) if isinstance(number, int) else None
-    return GpuFacts(driver=text, cuda=cuda, devices=devices)
+    return GpuFacts(_text(driver), cuda, tuple(_text(name) or "unnamed" for name in names))
 
 
-def _told(nvml: Any, function: str) -> Any:
+def _device_name(nvml: Any, index: int) -> Any:
+    handle = _told(nvml, "nvmlDeviceGetHandleByIndex", index)
+    return None if handle is None else _told(nvml, "nvmlDeviceGetName", handle)
+
+
+def _text(said: str | bytes | None) -> str | None:
+    """Older bindings answer in bytes."""
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else said
+
+
+def _told(nvml: Any, function: str, *given: Any) -> Any:
     try:
-        return getattr(nvml, function)()
+        return getattr(nvml, function)(*given)
     except nvml.NVMLError:
         return None
 
