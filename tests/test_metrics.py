@@ -133,6 +133,12 @@ def test_a_histogram_counts_every_value_once(values: list[float], edges: list[fl
     assert histogram.sum == pytest.approx(sum(values))
 
 
+def test_a_value_on_an_edge_is_within_it() -> None:
+    histogram = Histogram((0.5, 1.0))
+    histogram.observe(0.5)
+    assert histogram.cumulative() == [("0.5", 1), ("1.0", 1), ("+Inf", 1)]
+
+
 # What is observed.
 
 
