@@ -4,6 +4,7 @@ Work that ran while something else was awaited is hidden: it is shown, and count
 The critical path decides: after the endpoint, only what is still unfinished is felt.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -58,3 +59,24 @@ def split_at(segments: Iterable[Segment], instant_s: float) -> tuple[list[Segmen
 def unaccounted_s(segments: Iterable[Segment], felt_s: float) -> float:
     """What the segments leave unexplained of a felt delay; negative if they claim too much."""
     return felt_s - sum(segment.duration_s for segment in segments)
+
+
+def critical_path(segments: Iterable[Segment], slack_s: float = 1e-6) -> list[Segment]:
+    """The chain that decided when everything was over, in order of time.
+
+    Walks back from the last end, each time to the segment that finished latest before the one at
+    hand began; what lies between two of them is unaccounted. Segments that contain others are
+    taken for what they are: one piece. `slack_s` is how far two that follow each other may overlap.
+
+    >>> policy, work = Segment("endpoint_wait", 0.1, 0.4), Segment("decode", 0.2, 0.1)
+    >>> [step.name for step in critical_path([policy, work, Segment("emit", 0.5, 0.01)])]
+    ['endpoint_wait', 'emit']
+    """
+    ordered = sorted(segments, key=lambda segment: (segment.end_s, segment.start_s))
+    ends_s = [segment.end_s for segment in ordered]
+    path, at = [], len(ordered) - 1
+    while at >= 0:
+        path.append(ordered[at])
+        # What has no length ends where it begins: never stay where we are.
+        at = min(bisect_right(ends_s, ordered[at].start_s + slack_s), at) - 1
+    return path[::-1]
