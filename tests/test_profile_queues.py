@@ -212,6 +212,7 @@ def test_a_run_with_samples(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert done.output.startswith("inference grew by 500 ms a second")
     assert "▁" in done.output
+    assert "…" not in done.output
     assert "from samples.csv" in done.output
 
 

@@ -209,10 +209,10 @@ def test_a_waterfall_never_leaves_its_width(delay_s: float, width: int) -> None:
         assert 1 <= bar.count("█") + bar.count("░") <= max(10, width - 27)
 
 
-def printed(found: Breakdown) -> str:
-    console = Console(width=100, soft_wrap=True, highlight=False)
+def printed(found: Breakdown, width: int = 100) -> str:
+    console = Console(width=width, soft_wrap=True, highlight=False)
     with console.capture() as captured:
-        console.print(drawn(found, 100))
+        console.print(drawn(found, width))
     return captured.get()
 
 
@@ -222,6 +222,15 @@ def test_what_is_printed_begins_with_the_sentence(tmp_path: Path) -> None:
     assert "transcription delay: mean 400 ms, p50 400 ms, max 400 ms, n=12" in said
     assert "at most 10 ms or 5 % on 0 % of turns" in said
     assert "slowest turns, to the transcript" in said
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_no_figure_is_cut_off(tmp_path: Path, width: int) -> None:
+    said = printed(breakdown(write_run(tmp_path)), width)
+    assert "…" not in said
+    rows = [line for line in said.splitlines() if line.startswith(("endpoint_wait", "decode"))]
+    assert len(rows) == 5, "of a transcript two and its hidden work, of a reply two"
+    assert max(map(len, rows)) <= width
 
 
 def run_cli(*arguments: str) -> Any:

@@ -36,6 +36,12 @@ from rtvc.stats import Quantile
 HTTP_TIMEOUT_S = 5.0
 """For one answer."""
 
+WIDTH = 120
+"""Characters of a line where there is no terminal."""
+
+FIGURES = 80
+"""Characters of a row without its sparkline."""
+
 INTERRUPTED = 130
 
 _NOTES: dict[Origin, str] = {
@@ -66,6 +72,8 @@ def queues(
     Depth, seconds of audio waiting, age of the oldest, drops, and all of it over time.
     """
     console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
     origin: Origin = "server"
     ended: BaseException | None = None
     if is_url(target):
@@ -76,7 +84,7 @@ def queues(
     if as_json:
         typer.echo(json.dumps(to_json(found, origin), indent=2, allow_nan=False))
     else:
-        console.print(drawn(found, origin))
+        console.print(drawn(found, origin, console.width))
     if ended is not None:
         raise ended if isinstance(ended, RtvcError) else typer.Exit(INTERRUPTED)
 
@@ -130,7 +138,9 @@ def _shown(console: Console | None, readings: list[Reading]) -> Iterator[Callabl
         yield lambda: None
         return
     with Live(console=console, transient=True, auto_refresh=False) as screen:
-        yield lambda: screen.update(drawn(histories(readings), "server"), refresh=True)
+        yield lambda: screen.update(
+            drawn(histories(readings), "server", console.width), refresh=True
+        )
 
 
 def _ask(client: httpx.Client, url: str) -> Any:
@@ -144,15 +154,15 @@ def _ask(client: httpx.Client, url: str) -> Any:
         return None
 
 
-def drawn(queues: Sequence[QueueHistory], origin: Origin) -> RenderableType:
-    """The sentence, then a line a queue."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+def drawn(queues: Sequence[QueueHistory], origin: Origin, width: int) -> RenderableType:
+    """The sentence, then a line a queue, `width` characters wide."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column("queue", no_wrap=True)
     for name in ("n", "items max", "audio p50", "audio max", "oldest max", "dropped"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(_span(queues), no_wrap=True)
     for queue in queues:
-        table.add_row(*_cells(queue))
+        table.add_row(*_cells(queue, max(8, width - FIGURES)))
     said = Text(sentence(queues), "bold")
     return Group(said, Text(""), table, Text(_NOTES[origin], "dim"))
 
@@ -162,7 +172,7 @@ def _span(queues: Sequence[QueueHistory]) -> str:
     return f"over {shown(max(ends_s) - min(ends_s), 's')}" if ends_s else ""
 
 
-def _cells(queue: QueueHistory) -> list[Text]:
+def _cells(queue: QueueHistory, columns: int) -> list[Text]:
     backlog = queue.told("backlog_s")
     middle = Quantile.of(backlog, 0.5).value
     depth, dropped = max(queue.told("depth"), default=None), queue.dropped
@@ -174,7 +184,7 @@ def _cells(queue: QueueHistory) -> list[Text]:
         Text(_seconds(max(backlog, default=None))),
         Text(_seconds(max(queue.told("oldest_age_s"), default=None))),
         Text("–" if dropped is None else f"{dropped:g}", "red" if dropped else ""),
-        Text(sparkline(queue.line), "red" if queue.growth is not None else "cyan"),
+        Text(sparkline(queue.line, columns), "red" if queue.growth is not None else "cyan"),
     ]
 
 

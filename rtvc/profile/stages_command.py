@@ -54,7 +54,9 @@ def stages(
         typer.echo(json.dumps(to_json(found), indent=2, allow_nan=False))
         return
     console = Console(soft_wrap=True, highlight=False)
-    console.print(drawn(found, console.width if console.is_terminal else WIDTH))
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(drawn(found, console.width))
     if trace_file is not None:
         console.print(f"trace: {trace_file} (open it in ui.perfetto.dev)", markup=False)
 

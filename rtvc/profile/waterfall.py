@@ -19,7 +19,10 @@ from rtvc.profile.stages import (
 from rtvc.slo import shown
 
 BAR = 20
-"""Characters of a bar that is a whole delay."""
+"""Characters of a bar that is a whole delay, where there is room."""
+
+FIGURES = 76
+"""Characters of a row of the table without its bar."""
 
 NAME = 15
 """Characters of a segment's name, at most."""
@@ -40,7 +43,7 @@ def drawn(found: Breakdown, width: int) -> RenderableType:
     """The sentence, a table for each delay, and the slowest turns, `width` characters wide."""
     parts: list[RenderableType] = [Text(found.sentence, "bold")]
     for delay in found.delays:
-        parts += [Text(""), Text(_heading(delay), "bold"), table(delay), *_remarks(delay)]
+        parts += [Text(""), Text(_heading(delay), "bold"), table(delay, width), *_remarks(delay)]
     parts += [Text(note, "dim") for note in found.notes]
     longest = found.delays[-1]
     if longest.slowest:
@@ -56,41 +59,42 @@ def _heading(delay: DelayBreakdown) -> str:
     return f"{delay.delay_name}: mean {shown(delay.mean_s, 's')}, {', '.join(told)}, n={delay.n}"
 
 
-def table(delay: DelayBreakdown) -> Table:
+def table(delay: DelayBreakdown, width: int) -> Table:
     """A row a segment; the shares add up to the delay, hidden work stands apart."""
-    drawing = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    bar = max(0, min(BAR, width - FIGURES))
+    drawing = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     drawing.add_column("segment", no_wrap=True)
     drawing.add_column("spent on", no_wrap=True)
     for name in ("n", "p50", "p95", "max", "mean", "share"):
         drawing.add_column(name, justify="right", no_wrap=True)
     drawing.add_column("", no_wrap=True)
     for row in delay.rows:
-        drawing.add_row(*_cells(row))
+        drawing.add_row(*_cells(row, bar))
     return drawing
 
 
-def _cells(row: SegmentTimes) -> list[Text]:
+def _cells(row: SegmentTimes, bar: int) -> list[Text]:
     style = "dim" if row.hidden else ""
     times = [row.p50_s, row.p95_s, row.max_s, row.mean_s]
     share = row.share
     return [
         Text(row.name, style),
-        Text("hidden in a wait" if row.hidden else _spent_on(row), "dim"),
+        Text("hidden" if row.hidden else _spent_on(row), "dim"),
         Text(f"{row.n}", "dim"),
         *(Text("–" if s is None else shown(s, "s"), style) for s in times),
         Text("" if share is None else f"{100 * share:.0f} %".replace("-", "−"), style),
-        Text("█" * round(BAR * max(0.0, min(share or 0.0, 1.0))), _STYLES[row.kind]),
+        Text("█" * round(bar * max(0.0, min(share or 0.0, 1.0))), _STYLES[row.kind]),
     ]
 
 
 def _spent_on(row: SegmentTimes) -> str:
-    return "not timed by the server" if row.name == UNACCOUNTED else row.kind
+    return "not timed" if row.name == UNACCOUNTED else row.kind
 
 
 def _remarks(delay: DelayBreakdown) -> Iterator[Text]:
     left = next(row for row in delay.felt_rows if row.name == UNACCOUNTED)
     if delay.outside_s is not None and delay.explained is not None:
-        gaps_s = left.mean_s - delay.outside_s
+        gaps_s = round(left.mean_s - delay.outside_s, 5) or 0.0
         yield Text(
             f"unaccounted: {shown(delay.outside_s, 's')} before and after the server's own times "
             "(true end of speech → the sample VAD took for the last, network, client), "
