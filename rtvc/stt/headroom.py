@@ -133,7 +133,7 @@ def partial_interval_s(load: Load, targets: Targets) -> float:
     0.4
     >>> busy = Load(2, 4, sessions=30, urgent_per_s=4, talking=8, urgent=cost, partial=cost)
     >>> round(partial_interval_s(busy, Targets()), 2)
-    0.94
+    1.34
     """
     urgent = load.urgent_per_s * load.urgent.job_s(load.urgent_batch)
     # The longer an answer takes by itself, the less of the delay may be spent behind partials.
