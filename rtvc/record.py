@@ -162,9 +162,9 @@ class ServerTurnRow:
     segment: str
     """vad_delay, endpoint_wait, queue_wait, features, encode, decode, emit, llm_ttft, …"""
     start_s: float
-    """Since the last speech sample arrived."""
+    """Since the last speech sample arrived; negative for what came before."""
     duration_s: float
-    """Length of the segment."""
+    """Length of the segment; negative for a vad_offset where speech was heard to end early."""
     hidden: bool
     """Work hidden by speculation: shown, not counted in the sum."""
 

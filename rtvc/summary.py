@@ -64,7 +64,12 @@ REASONS = 8
 TALKING_S = 1.0
 """Seconds of speech after the first word in which some text must have become visible."""
 
-WAITS = frozenset({"vad_delay", "endpoint_wait", "queue_wait", "transport", "send", "unaccounted"})
+WAITS = frozenset(
+    {
+        *("vad_offset", "framing", "vad_delay", "endpoint_wait", "queue_wait"),
+        *("transport", "send", "unaccounted"),
+    }
+)
 """Segments in which nothing is computed for the turn."""
 
 

@@ -20,22 +20,11 @@ from hypothesis import strategies as st
 from rtvc.cli import main
 from rtvc.clock import SystemClock
 from rtvc.errors import ProfileError, UsageError
-from rtvc.profile import cpu_target, py_spy
-from rtvc.profile.cpu import (
-    CpuProfile,
-    CpuUse,
-    Sampling,
-    Stack,
-    as_json,
-    attribute,
-    collapsed,
-    headline,
-    parse_collapsed,
-)
-from rtvc.profile.cpu_command import doubts
-from rtvc.profile.cpu_rules import FALLBACKS, RULES, Frame, Stage, stage_of
-from rtvc.profile.flamegraph import COLOURS, flamegraph, speedscope
-from rtvc.profile.py_spy import (
+from rtvc.profile.cpu import py_spy
+from rtvc.profile.cpu import target as cpu_target
+from rtvc.profile.cpu.command import doubts
+from rtvc.profile.cpu.flamegraph import COLOURS, flamegraph, speedscope
+from rtvc.profile.cpu.py_spy import (
     Place,
     Recording,
     Wish,
@@ -45,6 +34,18 @@ from rtvc.profile.py_spy import (
     explained,
     py_spy_executable,
     record,
+)
+from rtvc.profile.cpu.rules import FALLBACKS, RULES, Frame, Stage, stage_of
+from rtvc.profile.cpu.sampling import (
+    CpuProfile,
+    CpuUse,
+    Sampling,
+    Stack,
+    as_json,
+    attribute,
+    collapsed,
+    headline,
+    parse_collapsed,
 )
 
 BOOT = "Thread._bootstrap (threading.py:1002);Thread.run (threading.py:982)"

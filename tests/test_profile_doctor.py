@@ -19,7 +19,9 @@ import rtvc
 from rtvc.cli import main
 from rtvc.clock import FakeClock, SystemClock
 from rtvc.errors import UsageError
-from rtvc.profile.doctor import (
+from rtvc.profile.doctor.command import check_folder
+from rtvc.profile.doctor.deployment import Pin, instructions, services
+from rtvc.profile.doctor.findings import (
     CHECKS,
     MOST_OF_A_KIND,
     SICK,
@@ -28,9 +30,7 @@ from rtvc.profile.doctor import (
     ordered,
     spared,
 )
-from rtvc.profile.doctor_command import check_folder
-from rtvc.profile.doctor_deployment import Pin, instructions, services
-from rtvc.profile.doctor_live import (
+from rtvc.profile.doctor.live import (
     Answer,
     GpuFacts,
     ProcessFacts,
@@ -43,7 +43,7 @@ from rtvc.profile.doctor_live import (
     read_process,
     read_server,
 )
-from rtvc.profile.doctor_project import MAX_FILE_BYTES
+from rtvc.profile.doctor.project import MAX_FILE_BYTES
 from tests.servers import free_port
 
 Files = Mapping[str, str]

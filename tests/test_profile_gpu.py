@@ -28,7 +28,7 @@ from rtvc.instruments.gpu import (
     open_gpus,
     process_name,
 )
-from rtvc.profile.gpu import (
+from rtvc.profile.gpu.history import (
     COLUMNS,
     GpuHistory,
     RowFile,
@@ -37,7 +37,7 @@ from rtvc.profile.gpu import (
     readings,
     row_of,
 )
-from rtvc.profile.gpu_view import describe, reading_line, sparkline
+from rtvc.profile.gpu.view import describe, reading_line, sparkline
 from rtvc.stt.models import cuda_device_count
 from tests.nvml_fake import (
     DRIVER_NOT_LOADED,

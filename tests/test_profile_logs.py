@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from rtvc.cli import main
 from rtvc.errors import UsageError
-from rtvc.profile.log_alerts import Alert, Watch, parse_alert
-from rtvc.profile.log_lines import Kind, Server, parse_line
-from rtvc.profile.log_summary import LoggedTurn, LogSummary, Observation, Samples
-from rtvc.profile.logs import CHUNK_S, HIDDEN_CHUNK_S, LogReader
-from rtvc.profile.logs_command import followed_lines, stream_lines
+from rtvc.profile.logs.alerts import Alert, Watch, parse_alert
+from rtvc.profile.logs.command import followed_lines, stream_lines
+from rtvc.profile.logs.lines import Kind, Server, parse_line
+from rtvc.profile.logs.reader import CHUNK_S, HIDDEN_CHUNK_S, LogReader
+from rtvc.profile.logs.summary import LoggedTurn, LogSummary, Observation, Samples
 from rtvc.stats import Quantile
 from tests.acceptance import log_speed
 from tests.voice_log_writer import (
@@ -570,7 +570,7 @@ def test_a_file_that_is_not_there_and_one_that_is_no_log(
 def test_live_turns_and_alerts_are_told_as_they_happen(
     log_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("rtvc.profile.logs_command._pause", interrupt)
+    monkeypatch.setattr("rtvc.profile.logs.command._pause", interrupt)
     assert run(str(log_file), "--follow") == 0
     out = capsys.readouterr().out
     assert out.count("  turn ") == 60
@@ -668,7 +668,7 @@ def test_fault_messages_are_kept_in_part_only() -> None:
 
 
 def test_turns_are_kept_in_part_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rtvc.profile.logs.TURNS_KEPT", 5)
+    monkeypatch.setattr("rtvc.profile.logs.reader.TURNS_KEPT", 5)
     summary = read(one_speaker(seed=1, turns=9).realtimevoicechat())
     assert [turn.number for turn in summary.last_turns] == [5, 6, 7, 8, 9]
     assert summary.turns == 9

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from rtvc.cli import build_app
 from rtvc.clock import FakeClock
 from rtvc.errors import RecordError, RtvcError, UsageError
-from rtvc.profile.queues import (
+from rtvc.profile.queues.backlog import (
     WAITS,
     QueueHistory,
     Reading,

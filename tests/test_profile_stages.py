@@ -16,7 +16,7 @@ from rtvc.cli import build_app
 from rtvc.clock import FakeClock
 from rtvc.errors import RecordError, RtvcError, UsageError
 from rtvc.instruments.stages import Segment
-from rtvc.profile.stages import (
+from rtvc.profile.stages.breakdown import (
     UNACCOUNTED,
     Breakdown,
     SegmentTimes,
@@ -24,8 +24,8 @@ from rtvc.profile.stages import (
     breakdown,
     to_json,
 )
-from rtvc.profile.stages_live import DELAY, STAGE, live_breakdown
-from rtvc.profile.waterfall import drawn, waterfall
+from rtvc.profile.stages.live import DELAY, STAGE, live_breakdown
+from rtvc.profile.stages.waterfall import drawn, waterfall
 from rtvc.record import Run, RunWriter, ServerTurnRow, TurnRow, load_run
 from tests.synthetic_run import a_manifest, a_turn, server_turn, write_run
 

@@ -35,18 +35,18 @@ from websockets.uri import parse_uri
 from rtvc.audio import FloatArray, float_to_pcm16, resample
 from rtvc.clock import SystemClock
 from rtvc.errors import ProtocolError, RecordError, UsageError
-from rtvc.profile.tap import Tap, Target, parse_listen, parse_target
-from rtvc.profile.tap_protocols import (
+from rtvc.profile.tap.protocols import (
     ProtocolReader,
     RealtimeReader,
     RealtimeVoiceChatReader,
     WhisperLiveReader,
 )
-from rtvc.profile.tap_speech import FRAME_S, SpeechLevel
-from rtvc.profile.tap_summary import Tally, TurnsFile, connection_line, turn_line
-from rtvc.profile.tap_turns import Turn
-from rtvc.profile.tap_watch import Connection, Watch
-from rtvc.profile.tap_wire import FrameReader, Message, Wire
+from rtvc.profile.tap.proxy import Tap, Target, parse_listen, parse_target
+from rtvc.profile.tap.speech import FRAME_S, SpeechLevel
+from rtvc.profile.tap.summary import Tally, TurnsFile, connection_line, turn_line
+from rtvc.profile.tap.turns import Turn
+from rtvc.profile.tap.watch import Connection, Watch
+from rtvc.profile.tap.wire import FrameReader, Message, Wire
 from rtvc.server.tls import certificate_files
 from rtvc.speech.corpus import builtin_clips
 from tests.realtime_peer import session, silence, speech

@@ -14,7 +14,7 @@ import pytest
 from rtvc.clock import SystemClock
 from rtvc.config import child_environment
 from rtvc.errors import RtvcError, UsageError
-from rtvc.profile.torch_trace import operators, program_arguments, trace
+from rtvc.profile.torch.trace import operators, program_arguments, trace
 
 FAKE_TORCH = '''
 """A fake of PyTorch for tests: operators are recorded, nothing is computed."""

@@ -171,7 +171,19 @@ def test_rtvc_events_carry_their_version_and_all_their_fields() -> None:
     events = server_events()
     segment = TurnSegment("decode", 10.0, 20.0)
     turn = TurnTimings(
-        "item_1", None, "transcript", 30.0, None, 900.0, [segment], [], 0.0, 1, "selftest"
+        "item_1",
+        None,
+        "transcript",
+        30.0,
+        None,
+        900.0,
+        [segment],
+        [],
+        0.0,
+        1,
+        "selftest",
+        860.0,
+        870.0,
     )
     status = ServerStatus("ready", 1.0, "", "selftest", "self-test model", "l", "t", None, 1, 4)
     sent = [

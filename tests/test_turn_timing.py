@@ -42,7 +42,7 @@ def a_turn(
     asked_at_s = last_speech_at_s + asked_after_s
     received_at_s = asked_at_s + queue_s + work_s
     stopped = SpeechStopped(
-        "item", 9.0, 1.0, last_speech_at_s, last_speech_at_s + vad_s, decided_at_s
+        "item", 9.0, 1.0, 8.5, 8.52, last_speech_at_s, last_speech_at_s + vad_s, decided_at_s
     )
     cost = Cost(asked_at_s, received_at_s, a_hypothesis(queue_s, work_s))
     return TurnClock(stopped, cost, final_at_s=max(decided_at_s, received_at_s) + 0.01)
@@ -66,6 +66,7 @@ def test_work_done_while_waiting_is_hidden() -> None:
     assert timings.transcription_delay_ms == pytest.approx(260)
     assert timings.unaccounted_ms == pytest.approx(0, abs=0.1)
     assert (timings.model, timings.batch_size, timings.audio_ms) == ("selftest", 2, 1000)
+    assert (timings.last_speech_ms, timings.received_ms) == (8500, 8520)
 
 
 def a_judged_turn(asked_after_s: float, took_s: float, held_after_s: float | None) -> TurnClock:

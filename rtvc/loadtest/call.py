@@ -19,6 +19,7 @@ from rtvc.loadtest.observations import (
     SpeechStarted,
     TurnTimed,
 )
+from rtvc.loadtest.surroundings import SendTimes, with_surroundings
 
 SILENT_REPLY_S = 10.0
 """A reply that neither ends nor sounds for this long is taken to be over."""
@@ -82,6 +83,7 @@ class Call:
         self.usable_at_s: float | None = None
         """When the server said that the caller may speak."""
         self._timed: list[TurnTimed] = []
+        self._send_times = SendTimes()
 
     def begin(self, stream_start_s: float) -> None:
         """The first sample of frame 0 is spoken now."""
@@ -93,6 +95,10 @@ class Call:
         pcm16 = self._microphone.frame(self._frame)
         self._frame += 1
         return pcm16
+
+    def sent(self, audio_s: float, at_s: float) -> None:
+        """Everything up to `audio_s`, an offset in the stream, has been sent."""
+        self._send_times.sent(audio_s, at_s)
 
     def next_frame(self) -> str:
         """The message that carries it."""
@@ -116,7 +122,10 @@ class Call:
             case ReplyDone(response_id=response_id, status=status):
                 self._done(response_id, status, at_s)
             case TurnTimed():
-                self._timed.append(seen)
+                times = self._send_times
+                self._timed.append(
+                    with_surroundings(seen, self._stream_start_s, times, self.measurement)
+                )
             case _:
                 pass
         return []

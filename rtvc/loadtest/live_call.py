@@ -140,6 +140,7 @@ class LiveCall:
                 return
             frame = board.frames.ready(self.call.next_pcm16())
             sent_s = clock.now()
+            self.call.sent((index + 1) * frame_s, sent_s)
             connection.send_frame(frame)
             lag_s, blocked_s = frame_lag_s(due_s, sent_s, before_s, after_s, frame_s)
             board.meter.frame(lag_s)

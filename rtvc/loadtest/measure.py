@@ -304,6 +304,21 @@ class Measurement:
             return False
         return at_s > self._end_at_s(self._utterances[index]) + self._grace_s
 
+    def speech_end_s(self, item_id: str) -> float | None:
+        """Offset in the stream of the true end of an item's speech; None: nothing was said."""
+        item = self._items.get(item_id)
+        if item is None or item.utterance is None:
+            return None
+        return self._utterances[item.utterance].speech_end_s
+
+    def answered_at_s(self, item_id: str, response_id: str | None) -> float | None:
+        """When the reply was first heard, or without one the item's final came; None: not yet."""
+        if response_id is not None:
+            reply = self._replies.get(response_id)
+            return reply.first_audio_at_s if reply else None
+        item = self._items.get(item_id)
+        return item.final_at_s if item else None
+
     def settled(self, now_s: float) -> list[Turn]:
         """Turns about which nothing more is to be learnt; each is told once."""
         return [self._tell(u) for u in self._waiting(now_s) if self._is_settled(u, now_s)]

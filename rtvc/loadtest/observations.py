@@ -150,6 +150,10 @@ class TurnTimed:
     """"transcript" or "reply"."""
     segments: tuple[Segment, ...]
     """Contiguous ones first, then the hidden ones."""
+    last_speech_s: float | None = None
+    """Position in the audio sent of what the server took for the last sample of speech."""
+    received_s: float | None = None
+    """Audio that the server had received with it."""
 
 
 @dataclass(frozen=True, slots=True)

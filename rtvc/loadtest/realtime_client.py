@@ -212,4 +212,6 @@ def _turn(event: Message, at_s: float) -> Observation:
         response_id if isinstance(response_id, str) else None,
         _text(event, "stage"),
         (*shown, *hidden),
+        _seconds(event, "last_speech_ms") if "last_speech_ms" in event else None,
+        _seconds(event, "received_ms") if "received_ms" in event else None,
     )

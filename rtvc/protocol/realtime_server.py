@@ -102,6 +102,10 @@ class TurnTimings:
     """Jobs that shared the inference."""
     model: str
     """Speech-to-text model."""
+    last_speech_ms: float
+    """Milliseconds of the session's audio up to the last speech sample, as VAD heard it."""
+    received_ms: float
+    """Milliseconds of the session's audio that had arrived with that sample."""
 
 
 def response(

@@ -75,7 +75,8 @@ DEFINITIONS = (
     ),
     Definition(
         "segments",
-        "Contiguous stretches of one turn on the server's clock, from the last speech sample; "
+        "Contiguous stretches of one turn: the load generator's up to the last speech sample, as "
+        "the server heard it, the server's from there, and the way between them; "
         "waits, queue and work are never mixed. What is left over is unaccounted.",
     ),
     Definition(

@@ -1,7 +1,7 @@
 """The figures of a report: pure functions from a run and its summary to SVG."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -278,7 +278,7 @@ def _turn_marks(turn: TurnRow, x: Scale, y: float) -> list[str]:
     return marks
 
 
-# Where the server's time went.
+# Where the time of a turn went.
 
 
 def stack(stacks: Sequence[Stack]) -> Figure | None:
@@ -293,9 +293,9 @@ def stack(stacks: Sequence[Stack]) -> Figure | None:
     axis = bottom_axis(x, y + 2, 4, "ms", 1000)
     return Figure(
         "server-stages",
-        "Where the server’s time went",
+        "Where the time of a turn went",
         "Typical turns (p50 and p95 of their length; of fewer than 100, the median one and the "
-        "longest), taken apart on the server's clock; the parts add up. Amber is waiting, blue and "
+        "longest), taken apart; the parts add up. Amber is waiting, blue and "
         "violet are work. Outlined below, at least a sliver each: work hidden in a wait, not "
         "counted in the sum.",
         picture(y + 28, [*axis, *parts], "Server time of typical turns by segment"),
@@ -308,7 +308,7 @@ def _stack_bars(each: Stack, x: Scale, y: float) -> list[str]:
         text(LEFT + 46, y + 29, f"{_turn_name(each)}, n={each.n}", "tick", "end"),
     ]
     at = 0.0
-    for name, length in each.segments.items():
+    for name, length in _drawable(each.segments):
         width = x(length) - x(0)
         hint = f"{spoken(name)}: {shown(length, 's')}"
         parts.append(bar(x(at), y, width, 30, segment_class(name), hint))
@@ -319,6 +319,20 @@ def _stack_bars(each: Stack, x: Scale, y: float) -> list[str]:
         at += length
     parts.append(text(x(at) + 8, y + 20, shown(each.total_s, "s"), "total"))
     return parts + _hidden_bars(each, x, y + 34)
+
+
+def _drawable(segments: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+    """What has less than no length, speech that was heard to end early, shortens what follows.
+
+    >>> list(_drawable({"vad_offset": -0.5, "framing": 0.25, "vad_delay": 1.0}))
+    [('vad_delay', 0.75)]
+    """
+    less = 0.0
+    for name, length in segments.items():
+        less += length
+        if less > 0:
+            yield name, less
+            less = 0.0
 
 
 def _turn_name(each: Stack) -> str:

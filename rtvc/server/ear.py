@@ -6,6 +6,7 @@ One `Ear` per session; its calls come one at a time, on a thread of the server's
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,17 @@ class Chunk:
     """When its message was read."""
 
 
+class _Piece(NamedTuple):
+    """What came out of the resampler when a chunk went in."""
+
+    audio: NDArray[np.float32]
+    """16 kHz mono, shape (samples,)."""
+    arrived_at_s: float
+    """When the chunk's message was read."""
+    received_s: float
+    """Seconds of the session's audio that had arrived with it."""
+
+
 class Ear:
     """One session's hearing: decoding, resampling, VAD and the echo test."""
 
@@ -55,6 +67,7 @@ class Ear:
         """Set by the listener: whether an utterance is going on."""
         self._replied = False
         self._reply_at_s = float("-inf")
+        self._received_s = 0.0
 
     def change_input(self, decode: Callable[[bytes], NDArray[np.float32]], rate_hz: int) -> None:
         """From now on audio comes in another format; what was heard stays heard."""
@@ -98,24 +111,24 @@ class Ear:
         Raises:
             AudioError: a chunk that its format can't be read as.
         """
-        return self._judge(
-            [
-                (self._resampler.feed(self._decode(chunk.data)), chunk.arrived_at_s)
-                for chunk in chunks
-            ]
-        )
+        return self._judge([self._receive(chunk) for chunk in chunks])
+
+    def _receive(self, chunk: Chunk) -> _Piece:
+        self._received_s += chunk.seconds
+        audio = self._resampler.feed(self._decode(chunk.data))
+        return _Piece(audio, chunk.arrived_at_s, self._received_s)
 
     def flush(self, now_s: float) -> list[Frame]:
         """Everything still held back, for a commit: the last frame may be short."""
-        frames = self._judge([(self._resampler.flush(), now_s)])
+        frames = self._judge([_Piece(self._resampler.flush(), now_s, self._received_s)])
         if len(self._pending):
-            frames.append(Frame(self._pending, 0.0, now_s))
+            frames.append(Frame(self._pending, 0.0, now_s, self._received_s))
             self._pending = np.zeros(0, np.float32)
         return frames
 
-    def _judge(self, heard: Sequence[tuple[NDArray[np.float32], float]]) -> list[Frame]:
+    def _judge(self, heard: Sequence[_Piece]) -> list[Frame]:
         """Frames of what waited and what was heard, each arrived when its last sample did."""
-        pieces = [self._pending, *(audio for audio, _ in heard)]
+        pieces = [self._pending, *(piece.audio for piece in heard)]
         audio = np.concatenate(pieces)
         count = len(audio) // FRAME_SAMPLES
         # A copy, or a few samples would keep all that was heard with them in memory.
@@ -126,14 +139,14 @@ class Ear:
         # What waited did not fill a frame, unless a change of format added to it.
         last_heard = np.maximum(np.searchsorted(piece_ends, frame_ends) - 1, 0)
         judged = zip(windows, self._vad.probabilities(windows), last_heard, strict=True)
-        return [self._frame(window, speech, heard[last][1]) for window, speech, last in judged]
+        return [self._frame(window, speech, heard[last]) for window, speech, last in judged]
 
-    def _frame(self, audio: NDArray[np.float32], speech: float, arrived_at_s: float) -> Frame:
+    def _frame(self, audio: NDArray[np.float32], speech: float, last: _Piece) -> Frame:
         self._recent = np.concatenate([self._recent, audio])[-_ECHO_WINDOW_SAMPLES:]
-        if self._replied and speech >= _ECHO_PROBABILITY and self._is_echo(arrived_at_s):
+        if self._replied and speech >= _ECHO_PROBABILITY and self._is_echo(last.arrived_at_s):
             self.echo_frames += 1
             speech = 0.0
-        return Frame(audio, speech, arrived_at_s)
+        return Frame(audio, speech, last.arrived_at_s, last.received_s)
 
     def _is_echo(self, ends_at_s: float) -> bool:
         """An echo outlasts the reply by the delay of its way; the guard remembers for so long.

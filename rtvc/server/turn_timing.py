@@ -51,6 +51,8 @@ class TurnClock:
             unaccounted_ms=_ms(unaccounted_s(felt, end_s - start_s)),
             batch_size=self.cost.hypothesis.batch_size,
             model=model,
+            last_speech_ms=_ms(self.stopped.last_speech_s),
+            received_ms=_ms(self.stopped.received_s),
         )
 
     def _segments(self) -> tuple[list[Segment], list[Segment]]:

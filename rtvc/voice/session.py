@@ -42,6 +42,8 @@ class Frame:
     """VAD's judgement; 0 where the audio is only the echo of the reply."""
     arrived_at_s: float
     """When its last sample arrived."""
+    received_s: float = 0.0
+    """Seconds of the session's audio that had arrived by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,10 @@ class SpeechStopped:
     """Offset in the session's audio, silence included."""
     audio_s: float
     """Length of what was committed."""
+    last_speech_s: float
+    """Offset in the session's audio of the last speech sample, as VAD heard it."""
+    received_s: float
+    """Seconds of the session's audio that had arrived with it."""
     last_speech_at_s: float
     """When the last speech sample arrived."""
     silence_seen_at_s: float
@@ -222,7 +228,7 @@ class VoiceSession:
         self._endpointer = Endpointer(settings.endpointing or EndpointingSettings())
         self._current: _Utterance | None = None
         self._finishing: dict[str, _Utterance] = {}
-        self._last_speech_at_s = 0.0
+        self._last_speech_at_s = self._last_speech_s = self._received_s = 0.0
         self._silence_seen_at_s: float | None = None
         self._floor_sample = 0
         self._ended_sample: int | None = None
@@ -284,6 +290,7 @@ class VoiceSession:
         if self._current is None:
             self._current = _Utterance(self._new_item_id(), start)
         self._last_speech_at_s = self._silence_seen_at_s = now_s
+        self._last_speech_s = self.audio_s
         self._endpointer.reset()
         self._ended_sample = None
         events = self._end(now_s, self._end_sample)
@@ -352,7 +359,8 @@ class VoiceSession:
 
     def _note_instants(self, frame: Frame, now_s: float) -> None:
         if self._endpointer.silence_start_sample is None:
-            self._last_speech_at_s = frame.arrived_at_s
+            self._last_speech_at_s, self._last_speech_s = frame.arrived_at_s, self.audio_s
+            self._received_s = frame.received_s
             self._silence_seen_at_s = None
         elif self._silence_seen_at_s is None:
             self._silence_seen_at_s = now_s
@@ -439,6 +447,8 @@ class VoiceSession:
             utterance.item_id,
             end_sample / SAMPLE_RATE_HZ,
             utterance.audio_s,
+            self._last_speech_s,
+            max(self._received_s, self._last_speech_s),
             self._last_speech_at_s,
             now_s if self._silence_seen_at_s is None else self._silence_seen_at_s,
             now_s,

@@ -32,7 +32,7 @@ import numpy as np
 
 from rtvc.clock import SystemClock
 from rtvc.instruments.gpu import GpuSampler, NoGpu, open_gpus
-from rtvc.profile.gpu import MODEL_BYTES, DeviceSummary, GpuHistory, readings
+from rtvc.profile.gpu.history import MODEL_BYTES, DeviceSummary, GpuHistory, readings
 from rtvc.speech.corpus import builtin_clips
 from rtvc.stt.engine import build_engine
 from rtvc.stt.models import cuda_device_count

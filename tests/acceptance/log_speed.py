@@ -13,8 +13,8 @@ import tracemalloc
 from pathlib import Path
 
 from rtvc.clock import SystemClock
-from rtvc.profile.logs import LogReader
-from rtvc.profile.logs_command import stream_lines
+from rtvc.profile.logs.command import stream_lines
+from rtvc.profile.logs.reader import LogReader
 from tests.voice_log_writer import one_speaker
 
 MEGABYTE = 1_000_000

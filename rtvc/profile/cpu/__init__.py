@@ -1,0 +1,1 @@
+"""CPU time by stage of the pipeline: `rtvc profile cpu`."""

@@ -1,0 +1,1 @@
+"""Known causes of delay in a deployment: `rtvc profile doctor`."""

@@ -1,0 +1,147 @@
+"""`rtvc profile doctor`."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from rtvc.clock import SystemClock
+from rtvc.errors import UsageError
+from rtvc.profile.doctor.deployment import check_deployment
+from rtvc.profile.doctor.findings import (
+    SEVERITIES,
+    Finding,
+    Severity,
+    counted,
+    exit_code,
+    ordered,
+    spared,
+)
+from rtvc.profile.doctor.live import check_process, check_server
+from rtvc.profile.doctor.project import read_checkout
+from rtvc.profile.doctor.source import check_source
+from rtvc.profile.target import is_url
+
+SCHEMA_VERSION = 1
+
+_MARKS: dict[Severity, tuple[str, str]] = {
+    "bad": ("✗", "bold red"),
+    "warning": ("!", "yellow"),
+    "note": ("·", "dim"),
+    "good": ("✓", "green"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One target and what was found there."""
+
+    target: str
+    """As given."""
+    kind: str
+    """folder, process or server."""
+    findings: list[Finding]
+    """The worst first."""
+
+    def to_wire(self) -> dict[str, Any]:
+        found = [finding.to_wire() for finding in self.findings]
+        return {"target": self.target, "kind": self.kind, "findings": found}
+
+
+def doctor(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH|PID|URL",
+            help=r"Folders with source and deployment files, processes, servers \[.]",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Check a voice chat for known causes of delay: its source, its process, its server.
+
+    Nothing of it is run, imported or changed. Exit code: 0, or 99 if something bad was found.
+    """
+    examined = [examine(target) for target in targets or ["."]]
+    everything = [finding for one in examined for finding in one.findings]
+    code = exit_code(everything)
+    if as_json:
+        typer.echo(json.dumps(_wire(examined, everything, code), indent=2))
+    else:
+        console = Console(soft_wrap=True, highlight=False)
+        for one in examined:
+            for line in drawn(one):
+                console.print(line)
+        console.print(summed_up(everything))
+    raise typer.Exit(code)
+
+
+def examine(target: str) -> Examined:
+    """Look at a folder, a process or a server, whichever it is."""
+    if is_url(target):
+        return Examined(target, "server", ordered(check_server(target, SystemClock())))
+    path = Path(target)
+    if target.isdecimal() and not path.exists():
+        return Examined(target, "process", ordered(check_process(int(target[:19]))))
+    if not path.exists():
+        raise UsageError(f"expected a folder, a process id or a URL, got {target!r}")
+    return Examined(target, "folder", ordered(check_folder(path)))
+
+
+def check_folder(path: Path) -> list[Finding]:
+    """All that files tell."""
+    checkout = read_checkout(path)
+    return [*check_source(checkout), *check_deployment(checkout), *checkout.unread]
+
+
+def _wire(examined: list[Examined], everything: list[Finding], code: int) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "exit_code": code,
+        "counts": counted(everything),
+        "targets": [one.to_wire() for one in examined],
+    }
+
+
+def drawn(examined: Examined) -> Iterator[Text]:
+    """One block for each kind of finding: what and where, then once why and the fix."""
+    yield Text(f"{examined.kind} {examined.target}", "bold")
+    if not examined.findings:
+        yield Text("  nothing to say")
+    shown = ordered(spared(examined.findings))
+    for _, alike in groupby(shown, key=lambda one: (one.id, one.severity)):
+        group = list(alike)
+        for finding in group:
+            mark, style = _MARKS[finding.severity]
+            yield Text.assemble((f"{mark} {finding.what}", style), (f"  {finding.evidence}", "dim"))
+        if group[0].severity != "good":
+            yield from _advice(group[0])
+    yield Text("")
+
+
+def _advice(finding: Finding) -> Iterator[Text]:
+    check = finding.check
+    source = f" ({check.source})" if check.source else ""
+    yield Text(f"    costs: {check.why}{source}")
+    if check.fix:
+        yield Text(f"    fix:   {check.fix}")
+
+
+def summed_up(findings: Sequence[Finding]) -> Text:
+    """How many of each, in the colour of the worst."""
+    counts = counted(findings)
+    found = [severity for severity in SEVERITIES if counts[severity]]
+    worst: Severity = found[0] if found else "good"
+    plural = {"warning": "warnings", "note": "notes"}
+    parts = [
+        f"{n} {severity if n == 1 else plural.get(severity, severity)}"
+        for severity, n in counts.items()
+    ]
+    return Text(", ".join(parts), _MARKS[worst][1])

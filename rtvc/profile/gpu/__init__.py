@@ -1,0 +1,1 @@
+"""What a GPU does, over time: `rtvc profile gpu`."""

@@ -1,0 +1,1 @@
+"""What a server's own log says: `rtvc profile logs`."""

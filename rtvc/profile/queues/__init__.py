@@ -1,0 +1,1 @@
+"""What waited, and how long: `rtvc profile queues`."""

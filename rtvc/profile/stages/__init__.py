@@ -1,0 +1,1 @@
+"""Where a turn's delay went: `rtvc profile stages`."""

@@ -1,0 +1,1 @@
+"""Every turn, timed between the clients and any server: `rtvc profile tap`."""

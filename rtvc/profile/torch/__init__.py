@@ -1,0 +1,1 @@
+"""The operators of a PyTorch program: `rtvc profile torch`."""
