@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt clean
+.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -54,6 +54,12 @@ bench-stt: setup ## speakers held, strategy by strategy; resumes; under reports/
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.acceptance.engine --out reports/stt/engine.json
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.acceptance.raw_model --out reports/stt/raw_model.json
 	@$(BIN)/python -m tests.acceptance.allocator --out reports/stt/allocator.json
+
+bench-diagnosis: setup ## right causes named, for simulated servers and for faults on demand; resumes
+	@$(BIN)/python -m tests.acceptance.diagnosis --simulated --live --out reports/diagnosis
+
+bench-overhead: setup ## what the instruments cost, on and off in turn; resumes
+	@$(BIN)/python -m tests.acceptance.overhead --out reports/overhead
 
 fmt: setup ## format
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -60,6 +60,7 @@ def test_batches_grow_while_they_pay_and_stay_short() -> None:
     found = tried(lambda w, t, b: 0.02 + 0.006 * b, on(2))
     # 16 would reach 138 a second, 8 reach 118: that is enough, and half the wait.
     assert found.max_batch == 8
+    assert found.deep_batch == 16
     assert all(t.batch_s <= LONGEST_BATCH_S for t in found.trials)
 
 
@@ -67,7 +68,7 @@ def test_what_the_user_set_is_kept() -> None:
     assert wish(4, workers=2, threads_per_worker=2, max_batch=8) is None
     found = tried(lambda w, t, b: 0.01 * b, on(4, workers=3, max_batch=8))
     assert found.workers == 3
-    assert found.max_batch == 8
+    assert (found.max_batch, found.deep_batch) == (8, 8)
     found = tried(lambda w, t, b: 0.01 * b, on(4, threads_per_worker=4))
     assert (found.workers, found.threads_per_worker) == (1, 4)
 

@@ -126,6 +126,22 @@ def test_batches_of_partials_may_be_kept_smaller() -> None:
     assert len(taken(scheduler).tickets) == 2
 
 
+def test_batches_of_finals_are_larger_while_many_wait() -> None:
+    scheduler = Scheduler(Limits(max_batch=1, deep_batch=2))
+    for session in "abcde":
+        scheduler.submit(make_job(session, FINAL), 0.0)
+    sizes = [len(taken(scheduler).tickets) for _ in range(4)]
+    assert sizes == [2, 1, 1, 1]
+
+
+def test_a_deep_row_of_speculations_or_partials_changes_nothing() -> None:
+    scheduler = Scheduler(Limits(max_batch=1, deep_batch=2))
+    for kind in (SPECULATIVE, PARTIAL):
+        for session in "abcde":
+            scheduler.submit(make_job(f"{session}{kind}", kind), 0.0)
+    assert {len(taken(scheduler).tickets) for _ in range(10)} == {1}
+
+
 def test_only_a_full_batch_of_finals_is_settled_ahead() -> None:
     scheduler = Scheduler(Limits(max_batch=2))
     scheduler.submit(make_job("p"), 0.0)
@@ -438,7 +454,7 @@ class Driver:
         batch = self.scheduler.next_full_batch(self.now_s)
         if batch is None:
             return
-        assert len(batch.tickets) == self.limits.max_batch
+        assert len(batch.tickets) == self.most(waiting)
         assert all(t.job.kind is FINAL for t in batch.tickets)
         self.check_batch(batch, waiting)
         self.check_starvation(batch, starved)
@@ -500,10 +516,12 @@ class Driver:
         ]
 
     def check_batch(self, batch: Batch, waiting: Sequence[Ticket]) -> None:
-        assert 1 <= len(batch.tickets) <= self.limits.max_batch
+        assert 1 <= len(batch.tickets) <= self.most(waiting)
         assert len({(t.job.language, t.job.prompt, t.audio_s > 2) for t in batch.tickets}) == 1
         assert len(batch.tickets) == 1 or not any(t.attempt for t in batch.tickets)
         lead = batch.tickets[0]
+        if lead.job.kind is not FINAL:
+            assert len(batch.tickets) <= self.limits.max_batch
         if lead.job.kind is PARTIAL and self.limits.max_partial_batch is not None:
             assert len(batch.tickets) <= self.limits.max_partial_batch
         if lead.job.kind is PARTIAL and any(t.job.kind is not PARTIAL for t in waiting):
@@ -511,6 +529,12 @@ class Driver:
             assert self.now_s - self.partials_taken_at_s >= self.limits.starvation_s
         if lead.job.kind is SPECULATIVE:
             assert all(t.job.kind is not FINAL for t in waiting)
+
+    def most(self, waiting: Sequence[Ticket]) -> int:
+        """Jobs in a batch that a final leads; what leads otherwise is checked apart."""
+        deep = self.limits.deep_batch or self.limits.max_batch
+        finals = sum(t.job.kind is FINAL for t in waiting)
+        return deep if finals >= 2 * deep else self.limits.max_batch
 
     def check_starvation(self, batch: Batch, starved: Sequence[int]) -> None:
         """Where a partial has starved and none was taken of late, one is taken now."""
@@ -545,6 +569,7 @@ class Driver:
     mixed=st.booleans(),
     partial_batches=st.sampled_from([None, 1, 2]),
     max_partial_batch=st.sampled_from([None, 1, 2]),
+    deeper=st.sampled_from([None, 0, 1]),
     max_held=st.sampled_from([3, 1024]),
 )
 @settings(deadline=None, max_examples=150)
@@ -554,10 +579,12 @@ def test_whatever_happens_the_promises_hold(
     mixed: bool,
     partial_batches: int | None,
     max_partial_batch: int | None,
+    deeper: int | None,
     max_held: int,
 ) -> None:
     limits = Limits(
         max_batch=max_batch,
+        deep_batch=None if deeper is None else max_batch + deeper,
         max_partial_batch=max_partial_batch,
         mix_kinds=mixed,
         partial_batches=partial_batches,

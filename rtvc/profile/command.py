@@ -1,6 +1,8 @@
 """`rtvc profile`: its verbs, each imported only when called."""
 
 profile = {
+    "diagnose": ("rtvc.profile.diagnose.command", "Name the cause of delay, with figures."),
+    "live": ("rtvc.profile.live.command", "Watch a server: sessions, stages, queues, GPU."),
     "gpu": ("rtvc.profile.gpu.command", "Watch the GPU: use, memory by process, power, clocks."),
     "cpu": ("rtvc.profile.cpu.command", "Sample a process: time by pipeline stage, flamegraph."),
     "torch": ("rtvc.profile.torch.command", "Trace a program with torch's profiler."),

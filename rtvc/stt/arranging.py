@@ -34,7 +34,7 @@ class Arranger:
         self._most = max((1, wish.max_batch or 1, *wish.batches))
         found = calibrate(self.measure, wish, self._clock)
         self._load(found.workers, found.threads_per_worker)
-        self.loaded.max_batch = found.max_batch
+        self.loaded.max_batch = found.deep_batch
         return found
 
     def measure(self, workers: int, threads_per_worker: int, batch: int) -> float:

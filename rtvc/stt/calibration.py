@@ -42,6 +42,8 @@ class Calibration:
     """Chosen."""
     max_batch: int
     """Chosen."""
+    deep_batch: int
+    """The one with the best throughput: for when many wait."""
     trials: tuple[Trial, ...]
     """In the order they were made."""
     seconds: float
@@ -131,12 +133,14 @@ def calibrate(measure: Measure, wish: Wish, clock: Clock) -> Calibration:
         if trial is None or trial.batch_s > LONGEST_BATCH_S:
             break
         tried.append(trial)
-    rate = max(trial.jobs_per_s for trial in tried)
-    batch = min(trial.batch for trial in tried if trial.jobs_per_s >= ENOUGH * rate)
+    fastest = max(tried, key=lambda trial: trial.jobs_per_s)
+    enough = ENOUGH * fastest.jobs_per_s
+    batch = min(trial.batch for trial in tried if trial.jobs_per_s >= enough)
     return Calibration(
         best.workers,
         best.threads_per_worker,
         wish.max_batch or batch,
+        wish.max_batch or max(fastest.batch, batch),
         tuple(search.trials),
         search.elapsed_s,
     )

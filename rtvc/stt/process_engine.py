@@ -260,11 +260,13 @@ class ProcessEngine:
         self._plan = replace(
             self._plan,
             transcriber=model.tuned(
-                workers=workers, threads_per_worker=threads, max_batch=found.max_batch
+                workers=workers, threads_per_worker=threads, max_batch=found.deep_batch
             ),
             workers=workers,
             threads_per_worker=threads,
-            limits=replace(self._plan.limits, max_batch=found.max_batch),
+            limits=replace(
+                self._plan.limits, max_batch=found.max_batch, deep_batch=found.deep_batch
+            ),
             wish=None,
         )
         self._prior = found.cost

@@ -23,6 +23,9 @@ class Limits:
 
     max_batch: int = 4
     """Jobs in one inference at most."""
+    deep_batch: int | None = None
+    """The same of finals while two such batches of them wait: then all go sooner the more are done
+    a second, whatever a batch takes; None: as ever."""
     max_partial_batch: int | None = None
     """The same of partials, for which a final may have to wait; None: as any other."""
     mix_kinds: bool = False
@@ -176,7 +179,7 @@ class Scheduler:
         if lead is None or lead.job.kind is not JobKind.FINAL or lead.attempt:
             return None
         company = self._company(lead)
-        full = len(company) + 1 == self.limits.max_batch
+        full = len(company) + 1 == self._most_like(lead)
         if not full or any(ticket.job.kind is not JobKind.FINAL for ticket in company):
             return None
         return self.next_batch(now_s)
@@ -381,10 +384,11 @@ class Scheduler:
 
     def _most_like(self, lead: Ticket) -> int:
         """Jobs in a batch that this one leads."""
-        limits = self.limits
-        if lead.job.kind is not JobKind.PARTIAL or limits.max_partial_batch is None:
-            return limits.max_batch
-        return min(limits.max_partial_batch, limits.max_batch)
+        limits, most = self.limits, self.limits.max_batch
+        if lead.job.kind is JobKind.PARTIAL:
+            return min(limits.max_partial_batch or most, most)
+        deep = limits.deep_batch or most
+        return deep if len(self._finals) >= 2 * deep else most
 
     def _candidates(self, lead: Ticket) -> Iterator[Ticket]:
         if self.limits.mix_kinds or lead.job.kind is not JobKind.PARTIAL:

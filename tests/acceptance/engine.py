@@ -3,8 +3,8 @@
     OPENBLAS_NUM_THREADS=1 python -m tests.acceptance.engine [--model selftest] [--out FILE]
 
 1. Share of raw throughput: the same utterances, all as finals, as fast as they go: through
-   CTranslate2 by hand (features included, the same workers, threads and batch size) and through the
-   engine with its scheduler and process, taken in turn. (Without the variable, the threads of the
+   CTranslate2 by hand (features included, the same workers and threads, the best of several batch
+   sizes) and through the engine with its scheduler and process, taken in turn. (Without the variable, the threads of the
    linear algebra library spin beside the model in this process, and the share flatters the engine.)
 2. Partials against finals: finals arrive at a quarter of what the engine can do, partials at the
    same rate and at three times that, in turn: p95 of a final from asked to answered.
@@ -175,13 +175,13 @@ async def measure(model: str, seconds: float, rounds: int, **settings: Any) -> d
     resolved = resolve_model(model)
     assert resolved.path is not None
     raw = ByHand(resolved.path, status, resolved.encoder_context)
+    sizes = sorted({1, 2, 4, 8, batch})
     raw_rate(raw, clips, 1.0, status.workers, batch)
-    pairs = []
+    pairs, raw_by_batch = [], []
     for _ in range(rounds):
-        alone = max(
-            [raw_rate(raw, clips, seconds, status.workers, size) for size in sorted({1, batch})]
-        )
-        pairs.append((await engine_rate(engine, clips, seconds), alone))
+        by_hand = [raw_rate(raw, clips, seconds, status.workers, size) for size in sizes]
+        pairs.append((await engine_rate(engine, clips, seconds), max(by_hand)))
+        raw_by_batch.append([round(rate, 1) for rate in by_hand])
     rate = statistics.median(engine_side for engine_side, _ in pairs)
     loads = []
     for _ in range(rounds):
@@ -197,6 +197,8 @@ async def measure(model: str, seconds: float, rounds: int, **settings: Any) -> d
         "max_batch": batch,
         "engine_per_s": [round(pair[0], 1) for pair in pairs],
         "raw_per_s": [round(pair[1], 1) for pair in pairs],
+        "raw_batches": sizes,
+        "raw_per_s_by_batch": raw_by_batch,
         "share_of_raw_median": round(statistics.median(a / b for a, b in pairs), 3),
         "finals_p95_ms_partials_x1": [round(once[0] * 1000, 1) for once, _ in loads],
         "finals_p95_ms_partials_x3": [round(thrice[0] * 1000, 1) for _, thrice in loads],

@@ -4,7 +4,9 @@
 
 1. The tests marked gpu.
 2. `rtvc profile gpu` beside a busy synthetic Whisper: what it must be able to read, and its cost.
-3. For synthetic small.en and medium.en as float16, alone and beside a busy neighbour: what raw
+3. `rtvc profile diagnose` of a server by itself, and of one whose device a neighbour keeps busy: the
+   first must not be told of contention, the second must.
+4. For synthetic small.en and medium.en as float16, alone and beside a busy neighbour: what raw
    CTranslate2 does at each batch size, what the engine does when saturated with finals, the batches
    it forms, and how many speakers the server holds at a transcription delay p95 below 500 ms.
 
@@ -43,6 +45,7 @@ from tests.servers import running_server
 CLIP_S = 3.0
 """Length of an utterance of the raw figures: that of the corpus, about."""
 IN_FLIGHT = 96
+CONTENTION = "device-contention"
 clock = SystemClock()
 
 
@@ -58,9 +61,10 @@ class Bench:
     neighbour_size: str = "large-v3-turbo"
     most_speakers: int = 400
     step_s: int = 30
+    diagnosed_speakers: int = 16
 
 
-REHEARSAL = Bench("cpu", "int8", ("tiny.en",), (1, 2), 2.0, "tiny.en", 2, 10)
+REHEARSAL = Bench("cpu", "int8", ("tiny.en",), (1, 2), 2.0, "tiny.en", 2, 10, 2)
 
 
 def say(text: str) -> None:
@@ -139,6 +143,35 @@ def missing_figures(device: DeviceSummary) -> list[str]:
         "processes": bool(device.processes) or device.trouble is not None,
     }
     return [name for name, found in readable.items() if not found]
+
+
+def diagnoses(bench: Bench) -> dict[str, Any]:
+    """What is said of a server by itself, and of one that shares its device."""
+    model = f"synthetic:{bench.sizes[0]}"
+    flags = ("--device", bench.device, "--compute-type", bench.compute_type)
+    alone = diagnosed(bench, model, *flags)
+    with neighbour(bench):
+        beside = diagnosed(bench, model, *flags)
+    wrong = (CONTENTION in alone["causes"]) + (beside["causes"][:1] != [CONTENTION])
+    return {"exit_code": int(wrong > 0), "alone": alone, "beside_a_neighbour": beside}
+
+
+def diagnosed(bench: Bench, model: str, *flags: str) -> dict[str, Any]:
+    """The causes that are named, the first first, and the sentence."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_server(*flags, "--admission", "slots", model=model) as url,
+    ):
+        command = [sys.executable, "-m", "rtvc", "profile", "diagnose", url, "--json"]
+        command += ["--speakers", str(bench.diagnosed_speakers), "--out", f"{folder}/diagnosis"]
+        command += ["--duration", f"{bench.step_s}s"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        told = json.loads(done.stdout)
+    except ValueError:
+        return {"exit_code": done.returncode, "causes": [], "said": done.stderr[-300:]}
+    causes = [finding["cause"] for finding in told["findings"]]
+    return {"exit_code": done.returncode, "causes": causes, "sentence": told["sentence"]}
 
 
 def bench_size(bench: Bench, size: str, *, beside_neighbour: bool) -> dict[str, Any]:
@@ -262,6 +295,7 @@ def steps(bench: Bench) -> dict[str, Callable[[], dict[str, Any]]]:
     found: dict[str, Callable[[], dict[str, Any]]] = {
         "tests": gpu_tests,
         "profile-gpu": lambda: profile_gpu(bench),
+        "diagnose": lambda: diagnoses(bench),
     }
     for size in bench.sizes:
         for busy in (False, True):
