@@ -1,0 +1,1 @@
+"""Why a voice server is slow: from measurements to a ranked verdict."""

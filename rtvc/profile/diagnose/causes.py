@@ -1,0 +1,135 @@
+"""All rules, and which of what they find is worth naming."""
+
+from collections.abc import Callable, Sequence
+
+from rtvc.profile.diagnose.engine_rules import (
+    device_contention,
+    device_throttling,
+    inference_saturated,
+    partials_starving_finals,
+    serialised_inference,
+)
+from rtvc.profile.diagnose.evidence import Evidence
+from rtvc.profile.diagnose.finding import Cause, Finding
+from rtvc.profile.diagnose.life_rules import (
+    cold_start,
+    copies_cost_s,
+    engine_failing,
+    lost_to_failures_s,
+    memory_exhaustion,
+    model_per_session,
+)
+from rtvc.profile.diagnose.path_rules import (
+    audio_backlog,
+    blocked_event_loop,
+    generator_saturated,
+    hidden_backlog,
+    network,
+)
+from rtvc.profile.diagnose.policy_rules import endpoint_wait, slow_llm, slow_tts, turn_detector
+
+Rule = Callable[[Evidence], Finding | None]
+
+RULES: tuple[Rule, ...] = (
+    generator_saturated,
+    network,
+    blocked_event_loop,
+    audio_backlog,
+    hidden_backlog,
+    endpoint_wait,
+    turn_detector,
+    slow_llm,
+    slow_tts,
+    model_per_session,
+    cold_start,
+    memory_exhaustion,
+    engine_failing,
+    device_contention,
+    device_throttling,
+    partials_starving_finals,
+    serialised_inference,
+)
+"""Each by itself; a saturated engine is what remains of the queue when they are done."""
+
+IN_THE_ENGINE = frozenset(
+    {
+        Cause.DEVICE_CONTENTION,
+        Cause.DEVICE_THROTTLING,
+        Cause.PARTIALS_STARVING_FINALS,
+        Cause.SERIALISED_INFERENCE,
+    }
+)
+"""Causes that lengthen queue and compute."""
+
+LOAD = frozenset(
+    {
+        Cause.INFERENCE_SATURATED,
+        Cause.SERIALISED_INFERENCE,
+        Cause.PARTIALS_STARVING_FINALS,
+    }
+)
+"""A server that is asked much of, and answers in time, is healthy."""
+
+LEAST_S = 0.05
+"""Less is noise of a turn."""
+
+LEAST_SHARE = 0.1
+"""Less is no cause, where the target is missed."""
+
+WITHIN_TARGET_S = 0.1
+"""A cause within the target is worth a word from here on."""
+
+WITHIN_TARGET_SHARE = 0.2
+"""As above, of the delay."""
+
+BESIDE_THE_FIRST = 0.12
+"""A second cause is named if it costs this share of the first one."""
+
+
+def find(evidence: Evidence) -> list[Finding]:
+    """What is worth naming, the most expensive first."""
+    found = [finding for rule in RULES if (finding := rule(evidence)) is not None]
+    full = inference_saturated(evidence, explained_s(evidence, found))
+    if full is not None:
+        found.append(full)
+    worth = [finding for finding in found if is_worth_naming(finding, evidence)]
+    return _ranked(worth)
+
+
+def explained_s(evidence: Evidence, found: Sequence[Finding]) -> float:
+    """Seconds of queue and compute that others than the load account for."""
+    total_s = sum(finding.share_s for finding in found if finding.cause in IN_THE_ENGINE)
+    causes = {finding.cause for finding in found}
+    if Cause.MODEL_PER_SESSION in causes:
+        total_s += copies_cost_s(evidence)
+    if causes & {Cause.ENGINE_FAILING, Cause.MEMORY_EXHAUSTION}:
+        total_s += lost_to_failures_s(evidence.worst)
+    return total_s
+
+
+def is_worth_naming(finding: Finding, evidence: Evidence) -> bool:
+    if finding.certain:
+        return True
+    missed = _missed(finding, evidence)
+    if missed:
+        return finding.share_s >= max(LEAST_S, LEAST_SHARE * finding.of_s)
+    if finding.cause in LOAD:
+        return False
+    return finding.share_s >= max(WITHIN_TARGET_S, WITHIN_TARGET_SHARE * finding.of_s)
+
+
+def _missed(finding: Finding, evidence: Evidence) -> bool:
+    if finding.delay == "connection":
+        return evidence.connection_missed
+    return finding.delay == "transcription delay" and evidence.delay_missed
+
+
+def _ranked(found: Sequence[Finding]) -> list[Finding]:
+    """A run that proves nothing comes first: what else was found is only a guess then."""
+    ordered = sorted(
+        found,
+        key=lambda one: (one.cause is Cause.GENERATOR_SATURATED, one.rank_s),
+        reverse=True,
+    )
+    most_s = max((one.rank_s for one in ordered), default=0.0)
+    return [one for one in ordered if one.certain or one.rank_s >= BESIDE_THE_FIRST * most_s]

@@ -1,0 +1,293 @@
+"""Causes in and around the engine: who else uses the device, how jobs wait, how fast it works."""
+
+from math import prod
+
+from rtvc.profile.diagnose.evidence import COMPUTE_SEGMENTS, Evidence, Phase
+from rtvc.profile.diagnose.finding import Cause, Finding, ProofOf
+from rtvc.profile.diagnose.path_rules import input_excess_s
+
+FELT_S = 0.05
+"""Queue and compute that are felt; below it they hide in the endpoint's wait."""
+
+OTHERS = 0.2
+"""Share of all CPUs in other hands from which on the server's own work is slowed noticeably."""
+
+CROWDED = 0.75
+"""Share of CPUs busy from which on those who want one more begin to wait."""
+
+OTHER_MEMORY_BYTES = 200e6
+"""Device memory of a process that computes: a CUDA context alone is 100 to 300 MB."""
+
+ROOM = 0.8
+"""Share of the device in use below which a job that waits is not waiting for the device."""
+
+BATCHED = 1.3
+"""Jobs an inference from which on sessions do share inferences."""
+
+AS_QUICK = 1.4
+"""Times the inference time alone: below it the device itself did not become slower."""
+
+PARTIALS = 0.6
+"""Share of the engine's time: what remains could not fill the engine with finals alone."""
+
+BACK_TO_BACK = 1.3
+"""Times a partial's own time between partials: nobody waits between them. An adaptive server keeps
+to two thirds of the engine's time at most, so to 1.5."""
+
+USELESS_S = 0.25
+"""Partials more often than four a second: nobody reads that."""
+
+SLOWER = 1.25
+"""Last third of a phase against its first: longer texts do not explain it in the mean."""
+
+SLOWER_ONCE = 1.5
+"""The same where only one phase shows it."""
+
+THROTTLED = 0.3
+"""Share of samples with a throttle reason that costs speed."""
+
+BUSY = 0.75
+"""Share of the device in use from which on it is full in the moments that matter."""
+
+
+def engine_excess_s(evidence: Evidence) -> float | None:
+    """Queue and compute felt where it was worst; without segments what came with more speakers."""
+    phase = evidence.worst
+    if phase.timed:
+        return phase.engine_felt_s
+    one = evidence.one
+    if one is None or one is phase or one.delay_s is None or phase.delay_s is None:
+        return None
+    return max(0.0, phase.delay_s - one.delay_s)
+
+
+def device_busy(phase: Phase) -> float | None:
+    """Of the device that computes: a GPU where one does anything, else the CPUs."""
+    gpu = phase.gpu("utilisation_ratio").mean
+    return gpu if gpu is not None and gpu >= 0.05 else phase.cpu_ratio
+
+
+def others_share(evidence: Evidence) -> float | None:
+    """Share of the device that others took while it was crowded; None: they did not."""
+    phase = evidence.worst
+    if phase.gpu("utilisation_ratio"):
+        return _others_on_gpu(evidence.fewest)
+    others = phase.others_ratio
+    if others is None or others < OTHERS or (phase.cpu_ratio or 0.0) < CROWDED:
+        return None
+    return min(1.0, others)
+
+
+def _others_on_gpu(phase: Phase) -> float | None:
+    """What keeps the device busy while the fewest speak, beyond the inferences under way."""
+    held = phase.gpu("other_memory_bytes").maximum or 0.0
+    busy = phase.gpu("utilisation_ratio").mean or 0.0
+    others = busy - min(1.0, phase.engine_busy or 0.0)
+    if held < OTHER_MEMORY_BYTES or busy < BUSY or others < OTHERS:
+        return None
+    return others
+
+
+def device_contention(evidence: Evidence) -> Finding | None:
+    """Others use the CPU or the GPU, already while one speaker is alone."""
+    phase = evidence.worst
+    taken = others_share(evidence)
+    if taken is None:
+        return None
+    felt_s = phase.delay_s or 0.0
+    hit_s = engine_excess_s(evidence)
+    if hit_s is None:
+        hit_s = max(0.0, felt_s - 0.3)
+    hit_s += input_excess_s(phase) or 0.0
+    # Waiting grows faster than use: of half a device, three quarters of the excess.
+    share_s = min(felt_s, hit_s * (1 - (1 - taken) ** 2))
+    if share_s < FELT_S:
+        return None
+    proof = ProofOf(evidence)
+    for each in evidence.phases:
+        proof.add(each, "CPUs used by others", each.others_ratio, OTHERS, "")
+    proof.add(phase, "CPUs busy", phase.cpu_ratio, CROWDED, "")
+    proof.add(phase, "GPU memory of others", phase.gpu("other_memory_bytes").maximum, None, "bytes")
+    proof.add(phase, "GPU busy", phase.gpu("utilisation_ratio").mean, BUSY, "")
+    proof.add(phase, "one inference", phase.service_s)
+    return Finding(
+        Cause.DEVICE_CONTENTION, "transcription delay", share_s, felt_s, phase.name, proof.all
+    )
+
+
+def partial_pace(phase: Phase) -> tuple[float, float] | None:
+    """Seconds of speech a partial, and that against the time one takes; None: not told."""
+    partial = phase.all_jobs.get("partial")
+    if partial is None or partial.service_s <= 0:
+        return None
+    spoken_s = sum(turn.spoke_s for turn in phase.turns)
+    every_s = spoken_s / partial.count
+    return every_s, every_s / (partial.service_s + partial.wait_s)
+
+
+def partials_starving_finals(evidence: Evidence) -> Finding | None:
+    """The engine is full of partials, asked for as fast as they are answered."""
+    phase = evidence.worst
+    share, felt_s = phase.partial_share, engine_excess_s(evidence)
+    pace = partial_pace(evidence.one or phase)
+    if share is None or share < PARTIALS or felt_s is None or felt_s < FELT_S or pace is None:
+        return None
+    every_s, ratio = pace
+    if every_s > USELESS_S and (ratio > BACK_TO_BACK or every_s > 1.2):
+        return None
+    of_s = phase.delay_s or 0.0
+    proof = ProofOf(evidence)
+    proof.add(phase, "share of the engine's time for partials", share, PARTIALS, "")
+    proof.add(evidence.one or phase, "speech a partial", every_s, USELESS_S)
+    proof.add(evidence.one or phase, "that, against a partial's own time", ratio, BACK_TO_BACK, "")
+    proof.add(phase, "finals waited for a worker", phase.final_wait_s, FELT_S)
+    proof.add(phase, "queue_wait, felt", phase.felt("queue_wait"))
+    return Finding(
+        Cause.PARTIALS_STARVING_FINALS,
+        "transcription delay",
+        min(of_s, felt_s * share),
+        of_s,
+        phase.name,
+        proof.all,
+    )
+
+
+def serialised_inference(evidence: Evidence) -> Finding | None:
+    """Jobs wait for one another although the device has room and each is as quick as alone."""
+    phase, one = evidence.many, evidence.one
+    wait_s, felt_s = phase.final_wait_s, engine_excess_s(evidence)
+    if wait_s is None or felt_s is None or felt_s < FELT_S or phase.speakers < 2:
+        return None
+    if not _waits_grow(phase, one) or not _has_room(phase) or not _one_by_one(phase, one):
+        return None
+    if partials_starving_finals(evidence) is not None:
+        return None
+    queued_s = phase.felt("queue_wait")
+    of_s = phase.delay_s or 0.0
+    proof = ProofOf(evidence)
+    proof.add(one or phase, "finals waited for a worker", (one or phase).final_wait_s)
+    proof.add(phase, "finals waited for a worker", wait_s, FELT_S)
+    proof.add(phase, "jobs an inference", phase.batch, BATCHED, "")
+    proof.add(phase, "device busy", device_busy(phase), ROOM, "")
+    proof.add(phase, "one inference", phase.service_s)
+    share_s = felt_s if queued_s is None else queued_s
+    return Finding(
+        Cause.SERIALISED_INFERENCE,
+        "transcription delay",
+        min(of_s, share_s),
+        of_s,
+        phase.name,
+        proof.all,
+    )
+
+
+def _waits_grow(phase: Phase, one: Phase | None) -> bool:
+    wait_s, service_s = phase.final_wait_s or 0.0, phase.service_s or 0.0
+    alone_s = one.final_wait_s or 0.0 if one is not None else 0.0
+    return wait_s >= max(FELT_S, 0.3 * service_s) and wait_s >= 1.5 * alone_s + 0.02
+
+
+def _has_room(phase: Phase) -> bool:
+    busy = device_busy(phase)
+    return busy is not None and busy <= ROOM
+
+
+def _one_by_one(phase: Phase, one: Phase | None) -> bool:
+    if (phase.batch or 1.0) > BATCHED or (phase.engine_busy or 0.0) > 1.2:
+        return False
+    alone_s = one.service_s if one is not None else None
+    return alone_s is None or (phase.service_s or 0.0) <= AS_QUICK * alone_s
+
+
+def slowed_by(evidence: Evidence) -> float | None:
+    """How many times slower an inference became over the run at the same load; None: it did not."""
+    told = [(phase, phase.service_over_time.thirds()) for phase in evidence.phases]
+    ratios = [(phase, parts[2] / parts[0]) for phase, parts in told if parts and parts[0] > 0]
+    if not ratios:
+        return None
+    mean_ratio = prod(ratio for _, ratio in ratios) ** (1 / len(ratios))
+    rising = [ratio for _, ratio in ratios if ratio >= SLOWER]
+    steadily = mean_ratio >= SLOWER and len(rising) >= 2 and min(r for _, r in ratios) >= 0.8
+    first = ratios[0][1] if ratios[0][0].speakers <= 1 else 0.0
+    stays = _stays_slow(evidence)
+    if not steadily and not (first >= SLOWER_ONCE and stays):
+        return None
+    return float(prod(max(1.0, ratio) for _, ratio in ratios))
+
+
+def _stays_slow(evidence: Evidence) -> bool:
+    """Whether what the first phase ended with was not over with it."""
+    services = [phase.service_s for phase in evidence.phases if phase.service_s is not None]
+    return len(services) >= 2 and min(services[1:]) >= 1.15 * services[0]
+
+
+def device_throttling(evidence: Evidence) -> Finding | None:
+    """The same work takes longer the longer it runs."""
+    phase = evidence.worst
+    flagged = max(evidence.seen(lambda one: one.gpu("throttled").mean), default=0.0)
+    times = slowed_by(evidence)
+    if others_share(evidence) is not None or (times is None and flagged < THROTTLED):
+        return None
+    clock_ratio = _clock_ratio(phase)
+    if times is None:
+        times = 1.0 / clock_ratio if clock_ratio else 1.5
+    felt_s, of_s = engine_excess_s(evidence) or 0.0, phase.delay_s or 0.0
+    share_s = min(of_s, felt_s * max(0.5, 1 - 1 / max(times, 1.0)))
+    proof = ProofOf(evidence)
+    for each in evidence.phases:
+        parts = each.service_over_time.thirds()
+        ratio = parts[2] / parts[0] if parts and parts[0] > 0 else None
+        proof.add(each, "an inference at the end against the begin", ratio, SLOWER, "")
+    proof.add(phase, "clock against its maximum", clock_ratio, None, "")
+    proof.add(phase, "samples with a throttle reason", flagged or None, THROTTLED, "")
+    return Finding(
+        Cause.DEVICE_THROTTLING, "transcription delay", share_s, of_s, phase.name, proof.all
+    )
+
+
+def _clock_ratio(phase: Phase) -> float | None:
+    clock, most = phase.gpu("sm_clock_hz").mean, phase.gpu("max_sm_clock_hz").maximum
+    return clock / most if clock and most else None
+
+
+def inference_saturated(evidence: Evidence, explained_s: float) -> Finding | None:
+    """More is asked for than the device answers, and nothing else explains it.
+
+    `explained_s`: seconds of queue and compute that other causes account for.
+    """
+    phase = evidence.worst
+    felt_s, of_s = engine_excess_s(evidence), phase.delay_s or 0.0
+    if felt_s is None or felt_s < FELT_S:
+        return None
+    share_s = min(of_s, felt_s - explained_s)
+    if share_s < max(FELT_S, 0.25 * felt_s) or not _is_full(phase, evidence.one):
+        return None
+    proof = ProofOf(evidence)
+    for each in evidence.phases:
+        proof.add(each, "finals waited for a worker", each.final_wait_s, FELT_S)
+        proof.add(each, "one inference", each.service_s)
+    proof.add(phase, "device busy", device_busy(phase), BUSY, "")
+    proof.add(phase, "CPUs used by the server", phase.server_ratio, 0.6, "")
+    proof.add(phase, "inferences under way", phase.engine_busy, None, "")
+    alone_s = evidence.one.felt(*COMPUTE_SEGMENTS) if evidence.one is not None else None
+    slow_alone = alone_s is not None and alone_s > 0.5 * share_s
+    notes = ("one speaker alone already waits: the model is too slow for this device",)
+    return Finding(
+        Cause.INFERENCE_SATURATED,
+        "transcription delay",
+        share_s,
+        of_s,
+        phase.name,
+        proof.all,
+        notes=notes if slow_alone else (),
+    )
+
+
+def _is_full(phase: Phase, one: Phase | None) -> bool:
+    busy, own = device_busy(phase), phase.server_ratio
+    if busy is not None and (busy >= BUSY or (own is not None and own >= 0.6)):
+        return True
+    slow_alone = one is not None and (one.felt(*COMPUTE_SEGMENTS) or 0.0) >= 0.15
+    # Where the device cannot be seen, inferences that never pause say it.
+    unseen = busy is None and (phase.engine_busy or 0.0) >= BUSY
+    return slow_alone or unseen
