@@ -1,0 +1,1 @@
+"""What a running server does, as it does it: `rtvc profile live`."""
