@@ -1,6 +1,7 @@
 """What three protocols' messages mean for a turn: a reader each, and which one it is. Pure."""
 
 import binascii
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ TRY_AGAIN_LATER = 1013
 Handler = Callable[[float, dict[str, Any]], None]
 
 
-class ProtocolReader:
+class ProtocolReader(ABC):
     """One connection's messages, as they pass; `turns` is what comes of them."""
 
     protocol = ""
@@ -67,11 +68,13 @@ class ProtocolReader:
         self._hear_server(at_s, message)
         return self.turns.settled(at_s)
 
+    @abstractmethod
     def _hear_client(self, at_s: float, message: Message) -> None:
-        raise NotImplementedError
+        """What the client says is taken in."""
 
+    @abstractmethod
     def _hear_server(self, at_s: float, message: Message) -> None:
-        raise NotImplementedError
+        """What the server says is taken in."""
 
 
 def _found(value: object, *path: str) -> Any:
