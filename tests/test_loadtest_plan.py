@@ -20,7 +20,7 @@ from rtvc.loadtest.clips import (
     recorded_corpus,
     save_clips,
 )
-from rtvc.loadtest.plan import Wish, default_folder, make_spec, parse_duration
+from rtvc.loadtest.plan import Wish, default_folder, make_spec
 from rtvc.loadtest.preflight import ServerFacts, ask_server
 from rtvc.loadtest.runner import claim_folder, keep_last_rows, longest_s
 from rtvc.loadtest.spec import load_spec
@@ -77,12 +77,6 @@ def test_a_storm_is_judged_by_its_connections_only(tmp_path: Path) -> None:
 def test_what_cannot_be_run_is_said_at_once(wish: Wish, expected: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=expected):
         make_spec(wish, tmp_path, tmp_path)
-
-
-@pytest.mark.parametrize("text", ["", "x", "-5", "5x", "1e3", "s"])
-def test_a_duration_that_is_none(text: str) -> None:
-    with pytest.raises(UsageError, match="expected a duration"):
-        parse_duration(text)
 
 
 def test_a_run_needs_an_empty_folder(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_a_program_is_ended_when_its_time_is_up(tmp_path: Path, fake_torch: Path
         "import time, torch\ntorch.mm()\ntry:\n    time.sleep(60)\nfinally:\n    print('left')\n",
     )
     begun_s = SystemClock().now()
-    code, out, _ = rtvc(tmp_path, "--seconds", "0.3", "--out", "t", "--", path, torch=fake_torch)
+    code, out, _ = rtvc(tmp_path, "--duration", "0.3s", "--out", "t", "--", path, torch=fake_torch)
     assert SystemClock().now() - begun_s < 50
     assert code == 0
     for said in ("left", "aten::mm", "ended when its time was up"):

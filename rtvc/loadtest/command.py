@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.status import Status
 
 from rtvc.clock import Clock, SystemClock
+from rtvc.duration import parse_duration
 from rtvc.errors import RtvcError
 from rtvc.loadtest.clips import Corpus, builtin_corpus, recorded_corpus, save_clips
 from rtvc.loadtest.plan import (
@@ -23,7 +24,6 @@ from rtvc.loadtest.plan import (
     Wish,
     default_folder,
     make_spec,
-    parse_duration,
 )
 from rtvc.loadtest.preflight import ServerFacts, ask_server
 from rtvc.loadtest.progress import Tally

@@ -1,6 +1,5 @@
 """What the user asked for → what the generator is to do."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -183,20 +182,3 @@ def default_folder(name: str, now: datetime) -> Path:
     'reports/runs/20260102T030405Z-conversation-10'
     """
     return Path("reports/runs") / f"{now:%Y%m%dT%H%M%SZ}-{name}"
-
-
-def parse_duration(text: str) -> float:
-    """Seconds from "90", "90s", "2m", "1h30m".
-
-    >>> [parse_duration(text) for text in ("90", "1.5s", "2m", "1h30m")]
-    [90.0, 1.5, 120.0, 5400.0]
-    """
-    found = _DURATION.fullmatch(text.strip())
-    if found is None or not any(found.groups()):
-        raise UsageError(f"expected a duration such as 90, 90s, 2m or 1h30m, got {text!r}")
-    hours, minutes, seconds = (float(part or 0) for part in found.groups())
-    return hours * 3600 + minutes * 60 + seconds
-
-
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s?)?")

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rtvc.clock import Clock, SystemClock
+from rtvc.duration import parse_duration
 from rtvc.errors import ProfileError, UsageError, why
 from rtvc.profile.cpu.flamegraph import flamegraph, speedscope
 from rtvc.profile.cpu.py_spy import Recording, Wish, py_spy_executable, record
@@ -30,6 +31,9 @@ from rtvc.profile.cpu.target import pid_of_container, pid_of_url
 SMALL = 0.005
 """Share of the CPU time below which a process without samples is not shown."""
 
+LONGEST_S = 3600
+"""Of a recording."""
+
 
 def cpu(
     pid: Annotated[
@@ -42,7 +46,9 @@ def cpu(
     container: Annotated[
         str | None, typer.Option("--container", metavar="NAME", help="A container of this machine.")
     ] = None,
-    seconds: Annotated[int, typer.Option("--seconds", min=1, max=3600, help="Length.")] = 10,
+    duration: Annotated[
+        str, typer.Option("--duration", metavar="TIME", help="Length: 10, 90s, 2m; at most 1h.")
+    ] = "10",
     rate: Annotated[int, typer.Option("--rate", min=1, max=1000, help="Samples a second.")] = 50,
     subprocesses: Annotated[
         bool, typer.Option("--subprocesses/--alone", help="With its children, or alone.")
@@ -75,13 +81,18 @@ def cpu(
     """
     clock = SystemClock()
     wish = Wish(
-        chosen_pid(pid, url, container), seconds, rate, subprocesses, native=native, gil_only=gil
+        chosen_pid(pid, url, container),
+        whole_seconds(duration),
+        rate,
+        subprocesses,
+        native=native,
+        gil_only=gil,
     )
     executable = py_spy_executable()
     folder = _made(out or _default_folder(clock))
     console = Console(soft_wrap=True, highlight=False)
     if not as_json_:
-        console.print(f"sampling process {wish.pid} for {seconds} s …", style="dim")
+        console.print(f"sampling process {wish.pid} for {wish.seconds} s …", style="dim")
     try:
         recording = record(wish, executable, clock)
     except ProfileError:
@@ -99,6 +110,18 @@ def cpu(
     show(console, profile, notes)
     console.print(f"flamegraph: {files[0]}", markup=False)
     console.print(f"speedscope: {files[1]} (open it at speedscope.app)", markup=False)
+
+
+def whole_seconds(duration: str) -> int:
+    """As py-spy counts its time.
+
+    >>> whole_seconds("2m")
+    120
+    """
+    seconds = parse_duration(duration, "--duration")
+    if seconds % 1 or not 1 <= seconds <= LONGEST_S:
+        raise UsageError(f"expected --duration of 1s to 1h in whole seconds, got {duration!r}")
+    return int(seconds)
 
 
 def chosen_pid(pid: int | None, url: str | None, container: str | None) -> int:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from rtvc.clock import Clock, SystemClock
+from rtvc.duration import parse_positive_duration
 from rtvc.errors import RtvcError, UsageError
 from rtvc.instruments.gpu import BUSY, GpuSample, NoGpu, open_gpus
 from rtvc.profile.gpu.history import (
@@ -45,8 +46,8 @@ def gpu(
         float, _option("--interval", "Between two readings [0.5]", metavar="SECONDS")
     ] = 0.5,
     duration: Annotated[
-        float | None,
-        _option("--duration", "End by itself after so long [at Ctrl-C]", metavar="SECONDS"),
+        str | None,
+        _option("--duration", "End by itself after 90, 90s, 2m [at Ctrl-C]", metavar="TIME"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -64,24 +65,27 @@ def gpu(
 
     Exit code: 0, 1 without a GPU, 130 if interrupted before --duration; rows are kept.
     """
-    _check(interval, duration, once=once)
+    duration_s = _duration_s(interval, duration, once=once)
     opened = open_gpus(SystemClock())
     if isinstance(opened, NoGpu):
         raise RtvcError(f"no GPU to watch: {opened.reason}")
     with opened, terminable():
         watch = _Watch(opened, SystemClock(), out, as_json=as_json)
-        raise typer.Exit(watch.run(interval, 0.0 if once else duration, once=once))
+        raise typer.Exit(watch.run(interval, duration_s, once=once))
 
 
-def _check(interval_s: float, duration_s: float | None, *, once: bool) -> None:
+def _duration_s(interval_s: float, duration: str | None, *, once: bool) -> float | None:
+    """Checked; one reading takes no time, and None is until Ctrl-C."""
     if interval_s < LEAST_INTERVAL_S:
         raise UsageError(
             f"expected --interval of {LEAST_INTERVAL_S} s or more (NVML itself averages over "
             f"1/6 to 1 s), got {interval_s}"
         )
-    if duration_s is not None and (duration_s <= 0 or once):
-        said = "no --duration with --once" if once else "a positive --duration"
-        raise UsageError(f"expected {said}, got {duration_s}")
+    if duration is None:
+        return 0.0 if once else None
+    if once:
+        raise UsageError(f"expected no --duration with --once, got {duration}")
+    return parse_positive_duration(duration, "--duration")
 
 
 class _Watch:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from rtvc.clock import SystemClock
+from rtvc.duration import parse_duration
 from rtvc.errors import UsageError
 from rtvc.profile.tap.protocols import PROTOCOLS
 from rtvc.profile.tap.proxy import Tap, Target, parse_listen, parse_target
@@ -84,7 +85,8 @@ def tap(
         typer.Option("--out", help="Folder for tap_turns.csv, a row a turn as it ends"),
     ] = None,
     duration: Annotated[
-        float | None, typer.Option("--duration", min=0.0, help="Seconds, then it ends by itself")
+        str | None,
+        typer.Option("--duration", metavar="TIME", help="90, 90s, 2m: then it ends by itself"),
     ] = None,
     keep_text: Annotated[
         bool, typer.Option("--keep-text", help="Show and record what was heard")
@@ -105,6 +107,7 @@ def tap(
         known = ", ".join((AUTO, *PROTOCOLS))
         raise UsageError(f"expected a protocol of {known}, got {protocol!r}")
     address, server = parse_listen(listen), parse_target(target)
+    duration_s = None if duration is None else parse_duration(duration, "--duration")
     with ExitStack() as open_files:
         file = open_files.enter_context(TurnsFile(out)) if out is not None else None
         teller = Teller(file, as_json=as_json)
@@ -117,14 +120,14 @@ def tap(
             insecure=insecure,
         )
         try:
-            asyncio.run(_run(relay, address, server, duration))
+            asyncio.run(_run(relay, address, server, duration_s))
         finally:
             teller.close()
         _summarise(teller.tally, file, as_json=as_json)
 
 
 async def _run(
-    relay: Tap, address: tuple[str, int], target: Target, duration: float | None
+    relay: Tap, address: tuple[str, int], target: Target, duration_s: float | None
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -139,7 +142,7 @@ async def _run(
             err=True,
         )
         with suppress(TimeoutError):
-            async with asyncio.timeout(duration):
+            async with asyncio.timeout(duration_s):
                 await stop.wait()
 
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from rtvc.clock import SystemClock
 from rtvc.config import child_environment
+from rtvc.duration import parse_positive_duration
 from rtvc.errors import RecordError, RtvcError, UsageError, why
 from rtvc.profile.interrupts import terminable
 from rtvc.profile.torch.trace import (
@@ -51,12 +52,12 @@ def torch(
             show_default=False,
         ),
     ] = None,
-    seconds: Annotated[
-        float | None,
+    duration: Annotated[
+        str | None,
         typer.Option(
-            "--seconds",
-            help=r"End the program after so long \[when it ends]",
-            metavar="SECONDS",
+            "--duration",
+            help=r"End the program after 90, 90s, 2m \[when it ends]",
+            metavar="TIME",
             show_default=False,
         ),
     ] = None,
@@ -67,17 +68,16 @@ def torch(
     """Run a Python program under torch.profiler: a Chrome trace, and a table of its operators.
 
     CTranslate2, which faster-whisper runs on, is no part of PyTorch: none of its operators show.
-    Recording costs time, and memory with every call: choose --seconds for a server.
+    Recording costs time, and memory with every call: choose --duration for a server.
 
     Exit code: the program's; 1 without PyTorch.
     """
-    if seconds is not None and seconds <= 0:
-        raise UsageError(f"expected positive --seconds, got {seconds}")
+    duration_s = None if duration is None else parse_positive_duration(duration, "--duration")
     arguments = program_arguments(command)
     if not has_torch():
         raise RtvcError(f"PyTorch is not installed here: {HOW_TO_GET_IT}. {NOT_SHOWN}")
     folder = _new_folder(out)
-    outcome = _run(arguments, folder, seconds)
+    outcome = _run(arguments, folder, duration_s)
     _tell(outcome, folder, as_json=as_json)
     raise typer.Exit(outcome.exit_code)
 
@@ -93,11 +93,11 @@ def _new_folder(out: Path | None) -> Path:
     return folder
 
 
-def _run(arguments: Sequence[str], folder: Path, seconds: float | None) -> Outcome:
+def _run(arguments: Sequence[str], folder: Path, duration_s: float | None) -> Outcome:
     """In a process of its own, which the program may end as it likes."""
     child = [sys.executable, "-m", "rtvc.profile.torch.trace"]
-    child += [str(folder.absolute()), "-" if seconds is None else str(seconds), *arguments]
-    patience_s = None if seconds is None else seconds + PATIENCE_S
+    child += [str(folder.absolute()), "-" if duration_s is None else str(duration_s), *arguments]
+    patience_s = None if duration_s is None else duration_s + PATIENCE_S
     # In a session of its own: Ctrl-C reaches it once, and from us.
     with (
         terminable(),

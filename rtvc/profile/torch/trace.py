@@ -162,7 +162,7 @@ class Outcome:
     exit_code: int
     """The program's."""
     time_was_up: bool
-    """Whether it was ended after --seconds."""
+    """Whether it was ended after --duration."""
     ctranslate2: bool
     """Whether the program loaded CTranslate2, which does not show."""
     on_device: bool
