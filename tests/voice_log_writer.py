@@ -1,6 +1,7 @@
 """Logs of RealtimeVoiceChat and WhisperLive, written from their documented lines at known times.
 
-Every instant is drawn at random and kept, so that a reader of the log can be held to it.
+Every instant is drawn at random and kept, so that a reader of the log can be held to it. Names of
+figures recur here on purpose: nothing is imported from rtvc, so that no mistake there is repeated.
 """
 
 import random

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rtvc.profile.logs.lines import Event, Kind, LogTime, Server, parse_line
+from rtvc.profile.logs.loads import Loads
 from rtvc.profile.logs.summary import (
     COUNTS,
     FIGURES,
@@ -18,7 +19,6 @@ from rtvc.profile.logs.summary import (
     ClientsAt,
     LoggedTurn,
     LogSummary,
-    ModelLoad,
     News,
     Observation,
     Samples,
@@ -35,7 +35,6 @@ DISORDER_S = 0.05
 
 TURNS_KEPT = 10_000
 MOMENTS_KEPT = 10_000
-LOADS_KEPT = 1_000
 FAULTS_KEPT = 20
 
 
@@ -81,7 +80,7 @@ class LogReader:
         self._backlog_s: float | None = None
         self._boot_latency_s: float | None = None
         self._start_sessions()
-        self._start_loads()
+        self._loads = Loads()
         self._start_turns()
         self._on: dict[Kind, Callable[[Event, float | None], None]] = {
             Kind.SERVER_STARTED: self._server_started,
@@ -122,16 +121,6 @@ class LogReader:
         self._knocks = 0
         self._knocked_at_s: float | None = None
         self._inferred_at_s: float | None = None
-
-    def _start_loads(self) -> None:
-        self._loads: deque[ModelLoad] = deque(maxlen=LOADS_KEPT)
-        self._loading: list[ModelLoad] = []
-        self._loads_overlap = False
-        self._overlapped_loads = 0
-        self._process = 0
-        self._loads_in_process = 0
-        self._served_in_process = False
-        self._loaded_per_session = False
 
     def _start_turns(self) -> None:
         self._speaking: _Talk | None = None
@@ -195,37 +184,21 @@ class LogReader:
     def _server_started(self, _: Event, at_s: float | None) -> None:
         self._close_turn()
         self._start_turns()
-        self._process += 1
-        self._loads_in_process = 0
-        self._served_in_process = False
-        self._loading, self._loads_overlap = [], False
+        self._loads.process_started()
         if self._clients:
             self._set_clients(0, at_s)
 
     def _load_began(self, _: Event, at_s: float | None) -> None:
-        load = ModelLoad(at_s, self._process, self._clients)
-        self._loads.append(load)
-        self._loading.append(load)
-        if len(self._loading) > 1:
-            self._loads_overlap = True
-        self._loads_in_process += 1
-        # WhisperLive loads its one model for the first client.
-        too_late = self._served_in_process and self.server is Server.REALTIMEVOICECHAT
-        if self._loads_in_process > 1 or too_late:
-            self._loaded_per_session = True
-        self._counts["model_loads"] = max(self._counts["model_loads"], self._loads_in_process)
-        self._observe("model_loads", self._loads_in_process, at_s)
+        on_demand = self.server is not Server.REALTIMEVOICECHAT
+        self._loads.began(at_s, self._clients, for_first_client=on_demand)
+        self._counts["model_loads"] = self._loads.most_in_process
+        self._observe("model_loads", self._loads.in_process, at_s)
 
     def _load_ended(self, _: Event, at_s: float | None) -> None:
-        if not self._loading:
-            return
-        load = self._loading.pop(0)
-        if self._loads_overlap:
-            self._overlapped_loads += 1
-        else:
+        load = self._loads.ended()
+        if load is not None:
             load.took_s = _since(load.at_s, at_s)
             self._record("model_load", load.took_s, at_s)
-        self._loads_overlap = bool(self._loading) and self._loads_overlap
 
     def _boot_latency(self, event: Event, _: float | None) -> None:
         self._boot_latency_s = None if event.value is None else event.value / 1000
@@ -241,7 +214,7 @@ class LogReader:
             if self._knocks == 1:
                 self._record("ready", _since(self._knocked_at_s, at_s), at_s)
             self._knocks = 0
-        self._served_in_process = True
+        self._loads.served()
         self._set_clients(self._clients + 1, at_s)
         if self._clients > 1:
             self._close_turn()
@@ -250,7 +223,7 @@ class LogReader:
     def _left(self, _: Event, at_s: float | None) -> None:
         self._close_turn()
         self._speaking = None
-        self._served_in_process = True
+        self._loads.served()
         if self._clients:
             self._set_clients(self._clients - 1, at_s)
         else:
@@ -425,9 +398,9 @@ class LogReader:
             backlog_s=self._backlog_s,
             dropped_s=self._counts["drops"] * CHUNK_S if talks else None,
             boot_latency_s=self._boot_latency_s,
-            loaded_per_session=self._loaded_per_session if self._loads else None,
+            loaded_per_session=self._loads.per_session,
             last_turns=tuple(self._turns),
-            loads=tuple(self._loads),
+            loads=tuple(self._loads.kept),
             clients=tuple(self._client_moments),
             faults=dict(self._faults),
             unknown=tuple(self._unknown()),
@@ -452,9 +425,9 @@ class LogReader:
                 f"{self._unseen_sessions} sessions were open before the log begins: turns before "
                 "they ended may be of several clients"
             )
-        if self._overlapped_loads:
+        if self._loads.overlapped:
             notes.append(
-                f"{self._overlapped_loads} model loads overlapped: how long each took is not known"
+                f"{self._loads.overlapped} model loads overlapped: how long each took is not known"
             )
         return notes + self._unknown_of_server()
 
