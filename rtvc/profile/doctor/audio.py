@@ -5,14 +5,8 @@ import re
 from collections.abc import Iterator
 
 from rtvc.profile.doctor.findings import Finding
-from rtvc.profile.doctor.project import (
-    Function,
-    Project,
-    assigned,
-    dotted,
-    last_name,
-    own_attribute,
-)
+from rtvc.profile.doctor.module import Function, assigned, dotted, last_name, own_attribute
+from rtvc.profile.doctor.project import Project
 from rtvc.profile.doctor.ways import AUDIO
 
 _RESAMPLING = {"resample", "Resample", "Resampler", "ratecv", "ResampleStream"}

@@ -13,7 +13,9 @@ from rich.text import Text
 
 from rtvc.clock import SystemClock
 from rtvc.errors import UsageError
+from rtvc.profile.doctor.checkout import read_checkout
 from rtvc.profile.doctor.deployment import check_deployment
+from rtvc.profile.doctor.driver import judge_gpu, read_gpu
 from rtvc.profile.doctor.findings import (
     SEVERITIES,
     Finding,
@@ -23,8 +25,8 @@ from rtvc.profile.doctor.findings import (
     ordered,
     spared,
 )
-from rtvc.profile.doctor.live import check_process, check_server
-from rtvc.profile.doctor.project import read_checkout
+from rtvc.profile.doctor.process import judge_process, read_process
+from rtvc.profile.doctor.server import judge_server, read_server
 from rtvc.profile.doctor.source import check_source
 from rtvc.profile.target import is_url
 
@@ -86,10 +88,12 @@ def doctor(
 def examine(target: str) -> Examined:
     """Look at a folder, a process or a server, whichever it is."""
     if is_url(target):
-        return Examined(target, "server", ordered(check_server(target, SystemClock())))
+        found = judge_server(read_server(target, SystemClock()))
+        return Examined(target, "server", ordered(found))
     path = Path(target)
     if target.isdecimal() and not path.exists():
-        return Examined(target, "process", ordered(check_process(int(target[:19]))))
+        found = [*judge_process(read_process(int(target[:19]))), *judge_gpu(read_gpu())]
+        return Examined(target, "process", ordered(found))
     if not path.exists():
         raise UsageError(f"expected a folder, a process id or a URL, got {target!r}")
     return Examined(target, "folder", ordered(check_folder(path)))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rtvc.profile.doctor.checkout import Checkout
 from rtvc.profile.doctor.findings import Finding
-from rtvc.profile.doctor.project import Checkout
 
 Version = tuple[int, ...]
 

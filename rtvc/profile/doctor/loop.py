@@ -4,7 +4,8 @@ import ast
 from collections.abc import Iterator
 
 from rtvc.profile.doctor.findings import Finding, Severity
-from rtvc.profile.doctor.project import Chain, Function, Project, calls, last_name, own_nodes
+from rtvc.profile.doctor.module import Function, calls, last_name, own_nodes
+from rtvc.profile.doctor.project import Chain, Project
 from rtvc.profile.doctor.ways import Ways, assignments, target_of, way
 
 POLL_S = 0.005

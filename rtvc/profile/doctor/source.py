@@ -6,15 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rtvc.profile.doctor.audio import cleared_finals, discarded, page_rate, rates, unread_finals
+from rtvc.profile.doctor.checkout import Checkout
 from rtvc.profile.doctor.findings import Finding, Severity
 from rtvc.profile.doctor.loop import loops, polls, threads
-from rtvc.profile.doctor.project import (
-    Checkout,
-    Function,
-    Project,
-    last_name,
-    parameters,
-)
+from rtvc.profile.doctor.module import Function, last_name, parameters
+from rtvc.profile.doctor.project import Project
 from rtvc.profile.doctor.ways import (
     AUDIO,
     Ways,

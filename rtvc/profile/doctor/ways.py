@@ -9,17 +9,15 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from rtvc.profile.doctor.project import (
-    Chain,
+from rtvc.profile.doctor.module import (
     Class,
-    Edge,
     Function,
-    Project,
     assigned,
     dotted,
     last_name,
     parameters,
 )
+from rtvc.profile.doctor.project import Chain, Edge, Project
 
 AUDIO = re.compile(r"audio|pcm|chunk|frame|wav|mic|sample|speech", re.IGNORECASE)
 """Names of what holds audio."""

@@ -1,26 +1,19 @@
-"""What a running voice chat tells: its process, the GPU's driver, and its HTTP answers.
+"""What a running process tells: its descriptors, threads, memory, and limits.
 
-Reading and judging are apart: `read_…` asks the machine or the server, `judge_…` is pure.
+Reading and judging are apart: `read_process` asks the machine, `judge_process` is pure.
 """
 
-import ipaddress
-import json
 import os
-import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TypeVar
 
-import httpx
 import psutil
 
-from rtvc.clock import Clock
 from rtvc.errors import UsageError, why
 from rtvc.profile.doctor.findings import Finding, Severity
-from rtvc.profile.target import http_address
 
 T = TypeVar("T")
 
@@ -32,14 +25,7 @@ LARGE_CHILD_BYTES = 300_000_000
 """A child that holds more holds a model, most likely."""
 MANY_THREADS = 100
 THREADS_PER_CPU = 16
-SLOW_ANSWER_S = 0.5
-ASKED_TIMES = 5
-HTTP_TIMEOUT_S = 3.0
-CUDA_NEEDED = (12, 0)
 
-HEALTH_PATHS = ("/healthz", "/health")
-READY_PATH = "/readyz"
-MODELS_PATH = "/v1/models"
 _SYS_PTRACE = 19
 """Bit of CAP_SYS_PTRACE."""
 _POOLS = (
@@ -84,51 +70,6 @@ class ProcessFacts:
     """Its settings of OpenMP and BLAS; None: its environment may not be read."""
     libraries: tuple[str, ...] = ()
     """Libraries with threads of their own that it has loaded."""
-
-
-@dataclass(frozen=True, slots=True)
-class GpuFacts:
-    """What the NVIDIA driver is."""
-
-    driver: str | None = None
-    """Version; None: not told."""
-    cuda: tuple[int, int] | None = None
-    """Newest CUDA it runs; None: not told."""
-    devices: tuple[str, ...] = ()
-    """Products."""
-    absent: str | None = None
-    """Why there is none; None: there is one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer."""
-
-    status: int
-    """HTTP."""
-    body: Any = None
-    """Its JSON; None: it was none."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What a server answered."""
-
-    url: str
-    """Scheme, host and port."""
-    answers: Mapping[str, Answer]
-    """Path → answer."""
-    median_s: float | None = None
-    """Time of one answer, the middle of several; None: it never answered."""
-    trouble: str | None = None
-    """Why it did not; None: it did."""
-    untrusted: bool = False
-    """Its certificate is of nobody that this machine trusts."""
-
-
-def check_process(pid: int) -> list[Finding]:
-    """Read a process and the GPU's driver, and judge both."""
-    return [*judge_process(read_process(pid)), *judge_gpu(read_gpu())]
 
 
 def read_process(pid: int, root: Path = Path("/")) -> ProcessFacts:
@@ -349,190 +290,3 @@ def _spinning(facts: ProcessFacts) -> Iterator[Finding]:
     if loose:
         evidence = ", ".join(loose)
         yield Finding("spinning-threads", "note", "idle threads may spin", evidence)
-
-
-def read_gpu(nvml: Any = None) -> GpuFacts:
-    """Ask NVML; `nvml` is pynvml, or what stands in for it."""
-    if nvml is None:
-        try:
-            import pynvml
-        except ImportError:
-            return GpuFacts(absent="nvidia-ml-py is not installed")
-        nvml = pynvml
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError as error:
-        return GpuFacts(absent=f"NVML says: {why(error)}")
-    try:
-        driver = _told(nvml, "nvmlSystemGetDriverVersion")
-        number = _told(nvml, "nvmlSystemGetCudaDriverVersion_v2")
-        count = _told(nvml, "nvmlDeviceGetCount") or 0
-        names = [_device_name(nvml, index) for index in range(count)]
-    finally:
-        nvml.nvmlShutdown()
-    if not names:
-        return GpuFacts(absent="the NVIDIA driver is here, but sees no device")
-    cuda = (number // 1000, number % 1000 // 10) if isinstance(number, int) else None
-    return GpuFacts(_text(driver), cuda, tuple(_text(name) or "unnamed" for name in names))
-
-
-def _device_name(nvml: Any, index: int) -> Any:
-    handle = _told(nvml, "nvmlDeviceGetHandleByIndex", index)
-    return None if handle is None else _told(nvml, "nvmlDeviceGetName", handle)
-
-
-def _text(said: str | bytes | None) -> str | None:
-    """Older bindings answer in bytes."""
-    return said.decode("utf-8", "replace") if isinstance(said, bytes) else said
-
-
-def _told(nvml: Any, function: str, *given: Any) -> Any:
-    try:
-        return getattr(nvml, function)(*given)
-    except nvml.NVMLError:
-        return None
-
-
-def judge_gpu(facts: GpuFacts) -> list[Finding]:
-    """What the driver means."""
-    if facts.absent is not None:
-        return [Finding("no-gpu", "note", "no GPU was found", facts.absent)]
-    cuda = "CUDA unknown" if facts.cuda is None else f"CUDA {facts.cuda[0]}.{facts.cuda[1]}"
-    devices = ", ".join(facts.devices)
-    evidence = f"driver {facts.driver or 'unknown'}, {cuda}: {devices}"
-    if facts.cuda is not None and facts.cuda < CUDA_NEEDED:
-        return [Finding("gpu-driver", "bad", "the GPU's driver is too old", evidence)]
-    return [Finding("gpu-driver", "good", "the GPU's driver is new enough", evidence)]
-
-
-def check_server(target: str, clock: Clock) -> list[Finding]:
-    """Ask a server, and judge what it says."""
-    return judge_server(read_server(target, clock))
-
-
-def read_server(target: str, clock: Clock) -> ServerFacts:
-    """Ask for its health and its models; a certificate that nobody vouches for is noted."""
-    url = http_address(target, "")
-    try:
-        return _read_server(url, clock, trust=True)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-            return ServerFacts(url, {}, trouble=why(error))
-    try:
-        return _read_server(url, clock, trust=False)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return ServerFacts(url, {}, trouble=why(error), untrusted=True)
-
-
-def _read_server(url: str, clock: Clock, *, trust: bool) -> ServerFacts:
-    with httpx.Client(base_url=url, timeout=HTTP_TIMEOUT_S, verify=trust) as client:
-        answers = {
-            path: _answer(client.get(path)) for path in (*HEALTH_PATHS, READY_PATH, MODELS_PATH)
-        }
-        # The cheapest thing that it has; a path that is not there costs it as little.
-        path = next((p for p in HEALTH_PATHS if answers[p].status == 200), HEALTH_PATHS[0])
-        times = []
-        for _ in range(ASKED_TIMES):
-            asked_s = clock.now()
-            client.get(path)
-            times.append(clock.now() - asked_s)
-    return ServerFacts(url, answers, median_s=statistics.median(times), untrusted=not trust)
-
-
-def _answer(response: httpx.Response) -> Answer:
-    body = None
-    with suppress(ValueError, RecursionError):
-        body = json.loads(response.content)
-    return Answer(response.status_code, body)
-
-
-def judge_server(facts: ServerFacts) -> list[Finding]:
-    """What its answers mean."""
-    if facts.trouble is not None:
-        evidence = f"{facts.url}: {facts.trouble}"
-        return [Finding("no-answer", "bad", "the server does not answer", evidence)]
-    return [*_health(facts), *_speed(facts), *_its_models(facts), *_door(facts)]
-
-
-def _health(facts: ServerFacts) -> Iterator[Finding]:
-    statuses = {
-        path: answer.status
-        for path, answer in facts.answers.items()
-        if path in (*HEALTH_PATHS, READY_PATH)
-    }
-    evidence = ", ".join(f"{path} {status}" for path, status in statuses.items())
-    alive = any(statuses.get(path) == 200 for path in HEALTH_PATHS)
-    tells = statuses.get(READY_PATH) in (200, 503)
-    if not alive and not tells:
-        yield Finding("no-health", "warning", "no health endpoint answers", evidence)
-    elif not tells:
-        what = "it tells that it lives, and not whether it is ready"
-        yield Finding("no-health", "note", what, evidence)
-    else:
-        yield Finding("health", "good", "it tells whether it is ready", evidence)
-    yield from _readiness(facts.answers.get(READY_PATH))
-
-
-def _readiness(answer: Answer | None) -> Iterator[Finding]:
-    body = answer.body if answer is not None and isinstance(answer.body, dict) else {}
-    if answer is not None and answer.status == 503:
-        said = str(body.get("detail") or body.get("state") or "503")
-        yield Finding("not-ready", "note", "it is not ready", f"{READY_PATH}: {said}")
-    notice = body.get("notice")
-    if isinstance(notice, str) and notice:
-        yield Finding("notice", "note", "it has something to say of itself", notice)
-
-
-def _speed(facts: ServerFacts) -> Iterator[Finding]:
-    if facts.median_s is None:
-        return
-    evidence = f"{facts.median_s * 1000:.0f} ms, the middle of {ASKED_TIMES}"
-    if facts.median_s > SLOW_ANSWER_S:
-        yield Finding("slow-answer", "warning", "its simplest answer takes long", evidence)
-    else:
-        yield Finding("slow-answer", "good", "it answers at once", evidence)
-
-
-def _its_models(facts: ServerFacts) -> Iterator[Finding]:
-    answer = facts.answers.get(MODELS_PATH)
-    body = answer.body if answer is not None and isinstance(answer.body, dict) else {}
-    listed = body.get("data")
-    for model in listed if isinstance(listed, list) else ():
-        if isinstance(model, dict) and "sharing" in model:
-            yield from _engine(model)
-
-
-def _engine(model: Mapping[str, Any]) -> Iterator[Finding]:
-    sharing = model["sharing"]
-    evidence = f"{MODELS_PATH}: {model.get('id')}, sharing {sharing}"
-    if sharing == "per-session":
-        yield Finding("per-session-models", "bad", "each session has a model of its own", evidence)
-    else:
-        yield Finding("models-shared", "good", "sessions share the model", evidence)
-    if model.get("calibration_s") is None:
-        evidence = f"{MODELS_PATH}: {model.get('id')}, calibration_s absent"
-        yield Finding("uncalibrated", "note", "the engine is not calibrated", evidence)
-
-
-def _door(facts: ServerFacts) -> Iterator[Finding]:
-    parts = urlsplit(facts.url)
-    if facts.untrusted:
-        what = "its certificate is of nobody that this machine trusts"
-        yield Finding("tls-untrusted", "note", what, facts.url)
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        what = "a page from it gets no microphone"
-        yield Finding("no-microphone", "warning", what, f"{facts.url}: no TLS")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether browsers take a page from there for a local one.
-
-    >>> is_loopback("localhost"), is_loopback("127.0.0.9"), is_loopback("::1"), is_loopback("box")
-    (True, True, True, False)
-    """
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
