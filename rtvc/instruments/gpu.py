@@ -10,15 +10,14 @@ has risen since the sampler's first reading.
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import psutil
 
 from rtvc.clock import Clock
 from rtvc.config import interface
+from rtvc.instruments.cuda_order import cuda_order
+from rtvc.instruments.gpu_processes import GpuProcess, NameOf, process_name
 
 BUSY = "share of NVML's sample period (1/6 to 1 s) in which any kernel ran; not how full the GPU is"
 """What "GPU busy" means."""
@@ -49,18 +48,6 @@ _UNLISTED_BYTES = 200_000_000
 
 _RESERVED_BYTES = 800_000_000
 """What older drivers count as used though it is their own."""
-
-
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
-    """A process with memory on a device."""
-
-    pid: int
-    """Its number, as NVML lists it."""
-    name: str | None
-    """Program; None: no such process here, so the number is the host's (or it just ended)."""
-    memory_bytes: int | None
-    """Device memory it holds; None if NVML does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,66 +128,6 @@ class _Device:
     mig: bool | None
     sm_clock_max_mhz: int | None
     trouble: str | None
-
-
-NameOf = Callable[[int], str | None]
-"""The program of a process; None if there is no such process here."""
-
-
-def process_name(pid: int) -> str | None:
-    """Such as "python -m rtvc"; None if no process of that number here uses a GPU.
-
-    Arguments are left out: they may hold secrets.
-    """
-    name = None
-    try:
-        process = psutil.Process(pid)
-        name = process.name()
-        if not _maps_nvidia(pid):
-            return None
-        return short_command(process.cmdline()) or name
-    except psutil.NoSuchProcess:
-        return None
-    except psutil.Error:
-        return name
-
-
-def _maps_nvidia(pid: int) -> bool:
-    """False if it surely does not: the number is then another process's, on the host."""
-    try:
-        text = Path(f"/proc/{pid}/maps").read_text("utf-8", errors="replace")
-    except OSError:
-        return True
-    return not text or "nvidia" in text or "libcuda.so" in text
-
-
-def short_command(command: Sequence[str]) -> str:
-    """What tells one program from another, without its arguments.
-
-    >>> short_command(["/usr/bin/python3", "-m", "rtvc", "serve"])
-    'python3 -m rtvc'
-    >>> short_command(["python", "-u", "/srv/app/server.py", "--key", "k"])
-    'python server.py'
-    >>> short_command(["python", "-c", "from multiprocessing.spawn import spawn_main; …"])
-    'python (child process)'
-    """
-    if not command:
-        return ""
-    program = Path(command[0]).name
-    if not program.startswith("python"):
-        return program
-    rest = list(command[1:])
-    while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
-        rest.pop(0)
-    return f"{program} {_what_python_runs(rest)}".strip()
-
-
-def _what_python_runs(rest: Sequence[str]) -> str:
-    if not rest:
-        return ""
-    if rest[0] == "-c":
-        return "(child process)" if "multiprocessing" in " ".join(rest[1:]) else "-c …"
-    return " ".join(rest[:2]) if rest[0] == "-m" else Path(rest[0]).name
 
 
 def open_gpus(
@@ -462,42 +389,3 @@ def _merged(listed: Iterable[Any]) -> dict[int, int | None]:
         before = held.get(process.pid)
         held[process.pid] = memory if before is None else max(before, memory or 0)
     return held
-
-
-def cuda_order(
-    devices: Sequence[tuple[str, str]], visible: str | None, order: str | None
-) -> tuple[str, ...] | None:
-    """UUIDs of the devices that CUDA sees, in its numbering; None if that cannot be known.
-
-    `devices`: (UUID, product) in NVML's order. CUDA puts the fastest first unless
-    CUDA_DEVICE_ORDER says PCI_BUS_ID, so numbers say nothing where products differ.
-
-    >>> cuda_order([("GPU-a", "T4"), ("GPU-b", "T4")], "1,0", None)
-    ('GPU-b', 'GPU-a')
-    >>> cuda_order([("GPU-a", "T4"), ("GPU-b", "L4")], "1", None) is None
-    True
-    >>> cuda_order([("GPU-a", "T4"), ("GPU-b", "L4")], "GPU-b", None)
-    ('GPU-b',)
-    """
-    numbered = order == "PCI_BUS_ID" or len({name for _, name in devices}) == 1
-    uuids = [uuid for uuid, _ in devices]
-    if visible is None:
-        return tuple(uuids) if numbered else None
-    found: list[str] = []
-    for entry in (part.strip() for part in visible.split(",")):
-        if entry.startswith("MIG-") or (entry.isdigit() and not numbered):
-            return None
-        uuid = _named(entry, uuids)
-        # CUDA too takes none from the first that it does not know.
-        if uuid is None or uuid in found:
-            break
-        found.append(uuid)
-    return tuple(found)
-
-
-def _named(entry: str, uuids: Sequence[str]) -> str | None:
-    """The device of a number, or of the beginning of a UUID if that fits only one."""
-    if entry.isdigit():
-        return uuids[int(entry)] if int(entry) < len(uuids) else None
-    fitting = [uuid for uuid in uuids if entry.startswith("GPU-") and uuid.startswith(entry)]
-    return fitting[0] if len(fitting) == 1 else None

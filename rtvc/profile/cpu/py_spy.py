@@ -21,6 +21,7 @@ import psutil
 
 from rtvc.clock import Clock
 from rtvc.errors import ProfileError
+from rtvc.instruments.program import program
 from rtvc.profile.cpu.sampling import CpuUse, Sampling, Stack, parse_collapsed
 
 PRESENT_HZ = 5
@@ -305,50 +306,6 @@ def _thread_ids(pid: int, thread: int) -> list[str]:
         spaces = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
         names += spaces[1].split()[-1:] if spaces else []
     return list(dict.fromkeys(names))
-
-
-def program(process: psutil.Process) -> str:
-    """What runs, without its arguments, which may hold secrets."""
-    try:
-        return program_of(process.cmdline()) or process.name()
-    except psutil.Error:
-        return ""
-
-
-def program_of(command: Sequence[str]) -> str:
-    """
-    >>> program_of(["/usr/bin/python3", "-X", "dev", "-m", "uvicorn", "--key", "secret"])
-    'uvicorn'
-    >>> program_of(["python", "/srv/server.py"]), program_of(["python3", "-c", "import x; x.run()"])
-    ('server.py', 'python3 -c')
-    >>> program_of(["/venv/bin/python", "/venv/bin/rtvc", "serve", "--port", "1"]), program_of([])
-    ('rtvc serve', '')
-    """
-    words = [word for word in command if word]
-    if not words:
-        return ""
-    first = _file_name(words[0])
-    rest = iter(words[1:])
-    for word in rest:
-        if word == "-c":
-            return f"{first} -c"
-        if word == "-m":
-            return _with_verb(next(rest, "-m"), rest)
-        if word in ("-X", "-W"):
-            next(rest, None)
-        elif not word.startswith("-"):
-            return _with_verb(_file_name(word), rest) if "python" in first else first
-    return first
-
-
-def _with_verb(name: str, rest: Iterator[str]) -> str:
-    verb = next(rest, "") if name in ("rtvc", "rtvc.__main__") else ""
-    return f"{name} {verb}".strip() if verb.isalpha() else name
-
-
-def _file_name(path: str) -> str:
-    name = re.split(r"[/\\]", path)[-1]
-    return "".join(character for character in name if character.isprintable()).partition(" ")[0]
 
 
 def _used(before: Mapping[int, CpuUse], after: Mapping[int, CpuUse]) -> dict[int, CpuUse]:

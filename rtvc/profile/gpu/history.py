@@ -11,7 +11,8 @@ from typing import Any, Protocol, TextIO
 
 from rtvc.clock import Clock
 from rtvc.errors import RecordError, UsageError, why
-from rtvc.instruments.gpu import GpuProcess, GpuSample
+from rtvc.instruments.gpu import GpuSample
+from rtvc.instruments.gpu_processes import GpuProcess
 
 LEAST_INTERVAL_S = 0.1
 """NVML itself averages over 1/6 to 1 s: asked more often it repeats itself."""
