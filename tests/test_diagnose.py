@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 from rtvc.cli import build_app
 from rtvc.clock import SystemClock
 from rtvc.errors import RecordError, RtvcError, UsageError
-from rtvc.instruments.gpu import GpuProcess, GpuSample
+from rtvc.instruments.gpu import GpuSample
+from rtvc.instruments.gpu_processes import GpuProcess
 from rtvc.profile.diagnose.command import diagnose as diagnose_command
 from rtvc.profile.diagnose.comparison import compare
 from rtvc.profile.diagnose.finding import Cause
@@ -40,6 +41,10 @@ from tests.servers import free_port, running_server
 from tests.synthetic_run import a_connection, a_manifest, a_turn
 
 SEGMENTS = {"vad_offset": 0.03, "vad_delay": 0.05, "endpoint_wait": 0.25, "transport": 0.005}
+
+
+def unheard(line: str) -> None:
+    """Progress that nobody listens to."""
 
 
 def invoke(*arguments: str) -> Result:
@@ -225,7 +230,7 @@ def test_no_server_is_said_as_the_load_test_says_it(tmp_path: Path) -> None:
 def test_a_folder_of_another_server_is_not_mixed_with_this_one(tmp_path: Path) -> None:
     folder = write_diagnosis(tmp_path)
     with pytest.raises(UsageError, match="folder of its own"):
-        Procedure(Order("ws://127.0.0.1:9999", folder), SystemClock(), str).run()
+        Procedure(Order("ws://127.0.0.1:9999", folder), SystemClock(), unheard).run()
 
 
 def test_phases_that_are_there_are_not_run_again(tmp_path: Path) -> None:
@@ -254,7 +259,7 @@ def test_a_command_that_starts_nothing_is_said(tmp_path: Path, command: str) -> 
     url = f"http://127.0.0.1:{free_port()}"
     with (
         pytest.raises(UsageError),
-        started(command, url, tmp_path / "server.log", SystemClock(), str),
+        started(command, url, tmp_path / "server.log", SystemClock(), unheard),
     ):
         pass
 
@@ -264,7 +269,7 @@ def test_a_server_that_ends_at_once_is_told_in_its_own_words(tmp_path: Path) -> 
     command = f"{sys.executable} -c 'raise SystemExit(\"no model\")'"
     with (
         pytest.raises(RtvcError, match="no model"),
-        started(command, url, tmp_path / "server.log", SystemClock(), str),
+        started(command, url, tmp_path / "server.log", SystemClock(), unheard),
     ):
         pass
 
@@ -274,12 +279,12 @@ def test_a_started_server_is_ready_inside_and_gone_afterwards(tmp_path: Path) ->
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = f"{sys.executable} -m http.server {port} --bind 127.0.0.1"
-    with started(command, url, tmp_path / "server.log", SystemClock(), str) as pid:
+    with started(command, url, tmp_path / "server.log", SystemClock(), unheard) as pid:
         assert httpx.get(url, trust_env=False).status_code == 200
         assert local_pid(url) == pid
         with (
             pytest.raises(UsageError, match="stop the one"),
-            started(command, url, tmp_path / "server.log", SystemClock(), str),
+            started(command, url, tmp_path / "server.log", SystemClock(), unheard),
         ):
             pass
     assert not psutil.pid_exists(pid)

@@ -102,6 +102,7 @@ def explained_s(evidence: Evidence, found: Sequence[Finding]) -> float:
     causes = {finding.cause for finding in found}
     if Cause.MODEL_PER_SESSION in causes:
         total_s += copies_cost_s(evidence)
+    total_s += sum(one.rank_s for one in found if one.cause is Cause.COLD_START)
     if causes & {Cause.ENGINE_FAILING, Cause.MEMORY_EXHAUSTION}:
         total_s += lost_to_failures_s(evidence.worst)
     return total_s

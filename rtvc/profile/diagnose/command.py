@@ -137,7 +137,7 @@ class _Wish:
 
 
 def _url_of(folder: Path) -> str:
-    name, first = phase_folders(folder)[0]
+    first = phase_folders(folder)[0][1]
     url = load_manifest(first).url
     if url is None:
         raise UsageError(f"expected {first} to say which server it measured, but it does not")

@@ -161,7 +161,7 @@ REMEDIES: Mapping[Cause, Remedy] = {
         "finals alone would keep the engine far from full",
     ),
     Cause.TURN_DETECTOR: Remedy(
-        "let clients ask for server_vad (turn_detection), or fewer judgements, or a faster device for the turn model",
+        "turn_detection of type server_vad, or a faster device for the turn model",
         "ask the turn model once a pause, off the audio thread, and put a limit on its answer",
         "the turn waited for nothing but the judgement",
     ),

@@ -1,6 +1,7 @@
 """Causes over a server's life: what sessions load, what is cold, what fills up, what fails."""
 
 import math
+from itertools import pairwise
 from statistics import fmean
 
 from rtvc.profile.diagnose.evidence import (
@@ -75,9 +76,10 @@ def model_per_session(evidence: Evidence) -> Finding | None:
     phase = max(evidence.phases, key=lambda one: middle(one.connections_s) or 0.0)
     typical_s = middle(phase.connections_s) or 0.0
     unseen = engines is None and memory is None and processes is None and device is None
-    if not (grows and (engines is not None or typical_s >= SLOW_CONNECTION_S)):
-        if not (unseen and typical_s >= 1.0 and _always_slow(evidence)):
-            return None
+    seen = grows and (engines is not None or typical_s >= SLOW_CONNECTION_S)
+    guessed = unseen and typical_s >= 1.0 and _always_slow(evidence)
+    if not seen and not guessed:
+        return None
     return _per_session(evidence, phase, typical_s, unseen=unseen)
 
 
@@ -300,7 +302,7 @@ def climb(phase: Phase) -> float | None:
 def _steadiness(points: list[tuple[float, float]], from_s: float, until_s: float) -> float:
     """1 for a growth in many steps, near 0 for one in a single step."""
     values = [value for at, value in points if from_s <= at <= until_s]
-    ups = [max(0.0, now - was) for was, now in zip(values, values[1:], strict=False)]
+    ups = [max(0.0, now - was) for was, now in pairwise(values)]
     total = sum(ups)
     return 1 - max(ups) / total if total > 0 else 0.0
 
