@@ -25,6 +25,8 @@ from pydantic import (
 from rtvc.errors import UsageError
 
 _PREFIX = "RTVC_"
+_SECRETS = ("api_key", "otel_endpoint")
+"""Settings whose value is never shown."""
 DEFAULT_FILE = Path("rtvc.toml")
 """Read where no other file is named."""
 
@@ -40,7 +42,14 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _secret_http_url(value: SecretStr) -> SecretStr:
+    _http_url(value.get_secret_value())
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+SecretUrl = Annotated[SecretStr, AfterValidator(_secret_http_url)]
+"""May hold a user and a password."""
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -87,6 +96,10 @@ class ServeSettings(_Section):
     """How long a stopping server waits for its sessions."""
     inject: Texts = ()
     """Faults brought about on purpose, each NAME or NAME=AMOUNT; see docs/profile/faults.md."""
+    otel_endpoint: SecretUrl | None = None
+    """Collector that gets each turn as an OpenTelemetry trace, by OTLP over HTTP; None: none."""
+    instruments: bool = True
+    """Metrics, the probe of the event loop, timings of turns; off only to measure their cost."""
 
 
 class SttSettings(_Section):
@@ -304,7 +317,7 @@ def _explain(error: ValidationError, written: Callable[[str, str], str]) -> str:
             said = f"unknown setting{_suggestion(section, key)}"
         else:
             expected = problem["msg"].removeprefix("Value error, ")
-            got = "" if "api_key" in key else f", got {problem['input']!r}"
+            got = "" if key in _SECRETS else f", got {problem['input']!r}"
             said = f"{expected.replace('Input should be', 'expected')}{got}"
         lines.append(f"{written(section, key)}: {said}")
     return "; ".join(lines)

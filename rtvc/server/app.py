@@ -105,8 +105,9 @@ def build_app(services: Services) -> FastAPI:
     """The server's routes over its services."""
     app = FastAPI(title="rtvc", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(CountSockets, counts=services.metrics.sockets)
-    scraper = Scraper(services)
+    if services.instruments:
+        app.add_middleware(CountSockets, counts=services.metrics.sockets)
+        _add_metrics(app, Scraper(services))
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
 
     @app.get("/healthz")
@@ -126,10 +127,6 @@ def build_app(services: Services) -> FastAPI:
     async def sessions() -> dict[str, Any]:
         return _sessions(services)
 
-    @app.get("/metrics", include_in_schema=False)
-    async def metrics() -> Response:
-        return Response(await scraper.text(), media_type=CONTENT_TYPE)
-
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(_STATIC / "index.html")
@@ -141,6 +138,12 @@ def build_app(services: Services) -> FastAPI:
     add_transcriptions(app, services)
     _add_doors(app, services)
     return app
+
+
+def _add_metrics(app: FastAPI, scraper: Scraper) -> None:
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(await scraper.text(), media_type=CONTENT_TYPE)
 
 
 def _add_doors(app: FastAPI, services: Services) -> None:

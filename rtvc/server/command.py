@@ -110,6 +110,24 @@ def serve(
             metavar="NAME[=AMOUNT]",
         ),
     ] = None,
+    otel_endpoint: Annotated[
+        str | None,
+        _flag(
+            "--otel-endpoint",
+            _SERVER,
+            "OpenTelemetry collector for a trace of each turn, such as http://localhost:4318 "
+            "[none]",
+            metavar="URL",
+        ),
+    ] = None,
+    no_instruments: Annotated[
+        bool,
+        _flag(
+            "--no-instruments",
+            _SERVER,
+            "No metrics, timings of turns or traces: for measuring what they cost",
+        ),
+    ] = False,
     settings: Annotated[
         Path | None, _flag("--settings", _SERVER, "Settings file [rtvc.toml, if there is one]")
     ] = None,
@@ -159,6 +177,8 @@ def serve(
             "admission": admission,
             "tls": tls,
             "inject": inject or None,
+            "otel_endpoint": otel_endpoint,
+            "instruments": False if no_instruments else None,
         },
         "stt": {
             "model": model,

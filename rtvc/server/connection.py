@@ -338,7 +338,7 @@ class RealtimeConnection:
         cost = self._listener.costs.pop(event.item_id, None)
         if turn is not None:
             turn.cost, turn.final_at_s = cost, self._clock.now()
-            self._post_turn(turn, "transcript", None)
+            self._post_turn(turn, "transcript", None, replying=self._will_reply(event))
         self._item_done(event.item_id, event.text)
         self._reply_to(event, turn)
 
@@ -359,18 +359,25 @@ class RealtimeConnection:
             self._post(self._events.item_done(item.to_wire(), previous_item_id=previous))
 
     def _reply_to(self, event: FinalTranscript, turn: TurnClock | None) -> None:
-        """Unless nothing was said, or the person goes on: then their next words are waited for."""
-        if not event.text or not self._config.replies or self._listener.voice.speaking:
-            return
-        if not self._replies.active:
+        if self._will_reply(event):
             self._silence.stop()
             self._replies.start(turn)
 
-    def _post_turn(self, turn: TurnClock, stage: Any, response_id: str | None) -> None:
+    def _will_reply(self, event: FinalTranscript) -> bool:
+        """Unless nothing was said, or the person goes on: then their next words are waited for."""
+        if not event.text or not self._config.replies or self._listener.voice.speaking:
+            return False
+        return not self._replies.active
+
+    def _post_turn(
+        self, turn: TurnClock, stage: Any, response_id: str | None, *, replying: bool = False
+    ) -> None:
+        if not self._services.instruments:
+            return
         timings = turn.timings(stage, response_id, self._services.engine.status.model)
         if timings is None:
             return
-        self._services.metrics.turn(timings)
+        self._services.turn_timed(self.session_id, timings, replying=replying)
         if self._extras:
             self._post(self._events.rtvc_turn(timings))
 

@@ -96,6 +96,13 @@ _TABLE = (
         "suspects",
         "Turns after whose end speech came back within a second, before a reply was heard",
     ),
+    Metric(
+        "rtvc_traces_total",
+        "counter",
+        "traces",
+        "Turns for the OpenTelemetry collector by outcome: sent, failed, dropped",
+        ("outcome",),
+    ),
     # The engine.
     Metric("rtvc_engine_state", "gauge", None, "1 for the state that the engine is in", ("state",)),
     Metric(
@@ -334,6 +341,22 @@ class Metrics:
     def lagged(self, lag_s: float) -> None:
         """The event loop woke so late."""
         self._lag.observe(lag_s)
+
+
+class NoMetrics(Metrics):
+    """Of a server without instruments: observes nothing."""
+
+    def turn(self, timings: TurnTimings) -> None:
+        """Nothing."""
+
+    def answered(self, kind: str, hypothesis: Hypothesis) -> None:
+        """Nothing."""
+
+    def suspected(self) -> None:
+        """Nothing."""
+
+    def lagged(self, lag_s: float) -> None:
+        """Nothing."""
 
 
 def markdown_table() -> str:

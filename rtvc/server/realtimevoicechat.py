@@ -273,23 +273,28 @@ class RealtimeVoiceChatConnection:
             self._conversation.add(Item(event.item_id, "user", event.text, spoken=True))
         self._partial = ""
         self._post("final_user_request", event.text)
-        turn = self._timed(event.item_id, cost)
-        if not self._listener.voice.speaking and (self._answer is None or self._answer.over):
+        answers = not self._listener.voice.speaking and (self._answer is None or self._answer.over)
+        turn = self._timed(event.item_id, cost, answers=answers)
+        if answers:
             self._start_answer(turn)
 
-    def _timed(self, item_id: str, cost: Cost | None) -> TurnClock | None:
+    def _timed(self, item_id: str, cost: Cost | None, *, answers: bool) -> TurnClock | None:
         """The turn whose transcript was just sent; None: it is not the latest."""
         turn = self._turn
         if turn is None or turn.stopped.item_id != item_id:
             return None
         turn.cost, turn.final_at_s = cost, self._clock.now()
-        self._measure(turn, "transcript")
+        self._measure(turn, "transcript", replying=answers)
         return turn
 
-    def _measure(self, turn: TurnClock, stage: Literal["transcript", "reply"]) -> None:
+    def _measure(
+        self, turn: TurnClock, stage: Literal["transcript", "reply"], *, replying: bool = False
+    ) -> None:
+        if not self._services.instruments:
+            return
         timings = turn.timings(stage, None, self._services.engine.status.model)
         if timings is not None:
-            self._services.metrics.turn(timings)
+            self._services.turn_timed(self.session_id, timings, replying=replying)
 
     # Answers.
 

@@ -90,6 +90,8 @@ class Scraper:
             for labels, histogram in histograms.items():
                 sheet.put_histogram(name, histogram, *labels)
         sheet.put("rtvc_premature_suspects_total", metrics.premature_suspects)
+        if self._services.traces is not None:
+            sheet.put_all("rtvc_traces_total", self._services.traces.outcomes.items())
 
     def _put_server(self, sheet: Sheet) -> None:
         admission = self._services.admission

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 from rtvc.clock import Clock
 from rtvc.config import Settings, TurnSettings
 from rtvc.instruments.event_loop import LoopLag
+from rtvc.instruments.otel import TurnTraces
+from rtvc.protocol.realtime import TurnTimings
 from rtvc.server.faults import Faults
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel
@@ -58,6 +60,8 @@ class Services:
     """How late the event loop wakes."""
     metrics: Metrics = field(default_factory=Metrics)
     """What /metrics shows."""
+    traces: TurnTraces | None = None
+    """Turns for an OpenTelemetry collector; None: nobody asked for them."""
     files: FileEngine | None = None
     """Transcribes whole files; None: not offered."""
     turn_model: TurnModel | None = None
@@ -70,6 +74,17 @@ class Services:
     """Brought about on purpose; usually none."""
     sessions: dict[str, OpenSession] = field(default_factory=dict)
     """Open sessions by id."""
+
+    @property
+    def instruments(self) -> bool:
+        """Whether the server measures itself."""
+        return self.settings.serve.instruments
+
+    def turn_timed(self, session_id: str, timings: TurnTimings, *, replying: bool) -> None:
+        """A turn has its transcript, or its reply's first audio; `replying`: the latter follows."""
+        self.metrics.turn(timings)
+        if self.traces is not None:
+            self.traces.turn(session_id, timings, replying=replying)
 
     @property
     def turn(self) -> TurnSettings:

@@ -15,14 +15,15 @@ import numpy as np
 import uvicorn
 
 from rtvc.clock import Clock
-from rtvc.config import LlmSettings, Settings, SttSettings, TtsSettings
+from rtvc.config import LlmSettings, ServeSettings, Settings, SttSettings, TtsSettings
 from rtvc.errors import ModelError, RtvcError, UsageError
 from rtvc.instruments.event_loop import LoopLag
+from rtvc.instruments.otel import TurnTraces, open_traces
 from rtvc.server.app import build_app
 from rtvc.server.faults import Faults
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguageModel
-from rtvc.server.metrics import Metrics
+from rtvc.server.metrics import Metrics, NoMetrics
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
 from rtvc.server.tls import CertificateFiles
@@ -111,13 +112,13 @@ def build_services(settings: Settings, clock: Clock) -> Services:
 
     Raises:
         ModelError: the named model can't be found.
-        UsageError: a fault was asked for that there is none of.
+        UsageError: a fault was asked for that there is none of, or traces that cannot be sent.
     """
     faults = Faults.of(settings, clock)
     settings = faults.settings(settings)
     stt = settings.stt
     _check_model(stt.model)
-    metrics = Metrics()
+    metrics = Metrics() if settings.serve.instruments else NoMetrics()
     engine = build_engine(
         stt.model,
         device=stt.device,
@@ -148,7 +149,17 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         faults=faults,
         notices=faults.notices,
         files=FileEngine(device=stt.device, compute_type=stt.compute_type, clock=clock),
+        # Last: it starts a thread.
+        traces=_traces(settings.serve, clock),
     )
+
+
+def _traces(settings: ServeSettings, clock: Clock) -> TurnTraces | None:
+    if settings.otel_endpoint is None:
+        return None
+    if not settings.instruments:
+        raise UsageError("expected one of --otel-endpoint and --no-instruments, got both")
+    return open_traces(settings.otel_endpoint.get_secret_value(), clock)
 
 
 def check_speech_to_text(stt: SttSettings) -> None:
@@ -311,7 +322,8 @@ async def serve(
     if signals is not None:
         signals.stop(server)
     preparing = asyncio.create_task(prepare(services), name="prepare")
-    probing = asyncio.create_task(services.loop_lag.run(), name="loop-lag")
+    probe = services.loop_lag.run() if services.instruments else asyncio.sleep(0)
+    probing = asyncio.create_task(probe, name="loop-lag")
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
     try:
         await asyncio.wait([preparing, serving], return_when=asyncio.FIRST_COMPLETED)
@@ -345,6 +357,8 @@ async def close(services: Services) -> None:
     with suppress(RtvcError):
         await services.tts.close()
     services.hearing.close()
+    if services.traces is not None:
+        await asyncio.to_thread(services.traces.close)
 
 
 def _is_no_refusal(record: logging.LogRecord) -> bool:
