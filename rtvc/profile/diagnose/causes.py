@@ -73,6 +73,9 @@ LOAD = frozenset(
 LEAST_S = 0.05
 """Less is noise of a turn."""
 
+HARDLY_S = 0.02
+"""A VAD frame: no cause can be told from less."""
+
 LEAST_SHARE = 0.1
 """Less is no cause, where the target is missed."""
 
@@ -89,11 +92,19 @@ BESIDE_THE_FIRST = 0.12
 def find(evidence: Evidence) -> list[Finding]:
     """What is worth naming, the most expensive first."""
     found = [finding for rule in RULES if (finding := rule(evidence)) is not None]
-    full = inference_saturated(evidence, explained_s(evidence, found))
+    locked = any(finding.cause is Cause.SERIALISED_INFERENCE for finding in found)
+    full = None if locked else inference_saturated(evidence, explained_s(evidence, found))
     if full is not None:
         found.append(full)
     worth = [finding for finding in found if is_worth_naming(finding, evidence)]
-    return _ranked(worth)
+    return _ranked(worth) or _best_of(found, evidence)
+
+
+def _best_of(found: Sequence[Finding], evidence: Evidence) -> list[Finding]:
+    """Where a target is missed and nothing costs much, what costs most is better than silence."""
+    missed = [finding for finding in found if _missed(finding, evidence)]
+    best = max(missed, key=lambda one: one.share_s, default=None)
+    return [best] if best is not None and best.share_s >= HARDLY_S else []
 
 
 def explained_s(evidence: Evidence, found: Sequence[Finding]) -> float:

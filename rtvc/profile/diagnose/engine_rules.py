@@ -1,10 +1,13 @@
 """Causes in and around the engine: who else uses the device, how jobs wait, how fast it works."""
 
-from math import prod
+from collections.abc import Sequence
+from math import prod, sqrt
 
 from rtvc.profile.diagnose.evidence import COMPUTE_SEGMENTS, Evidence, Phase
 from rtvc.profile.diagnose.finding import Cause, Finding, ProofOf
 from rtvc.profile.diagnose.path_rules import input_excess_s
+from rtvc.profile.diagnose.series import Series
+from rtvc.stats import quantile
 
 FELT_S = 0.05
 """Queue and compute that are felt; below it they hide in the endpoint's wait."""
@@ -21,14 +24,16 @@ OTHER_MEMORY_BYTES = 200e6
 ROOM = 0.8
 """Share of the device in use below which a job that waits is not waiting for the device."""
 
+_WAIT = "queue_wait"
+
 BATCHED = 1.3
 """Jobs an inference from which on sessions do share inferences."""
 
 AS_QUICK = 1.4
 """Times the inference time alone: below it the device itself did not become slower."""
 
-PARTIALS = 0.6
-"""Share of the engine's time: what remains could not fill the engine with finals alone."""
+PARTIALS = 0.45
+"""Share of the engine's time: finals alone would leave nearly half of it free."""
 
 BACK_TO_BACK = 1.3
 """Times a partial's own time between partials: nobody waits between them. An adaptive server keeps
@@ -37,14 +42,21 @@ to two thirds of the engine's time at most, so to 1.5."""
 USELESS_S = 0.25
 """Partials more often than four a second: nobody reads that."""
 
-SLOWER = 1.25
-"""Last third of a phase against its first: longer texts do not explain it in the mean."""
+SLOWER = 1.15
+"""Last third of a phase against its first, in two phases of three: it fits a device that loses a
+third of its speed within a minute."""
+
+SURELY = 2.6
+"""Standard deviations of Mann's and Kendall's test over all phases: chance, one in two hundred."""
 
 SLOWER_ONCE = 1.5
 """The same where only one phase shows it."""
 
 THROTTLED = 0.3
 """Share of samples with a throttle reason that costs speed."""
+
+REMAINS = 0.35
+"""Share of queue and compute that must be left when other causes had theirs: they are estimates."""
 
 BUSY = 0.75
 """Share of the device in use from which on it is full in the moments that matter."""
@@ -63,8 +75,10 @@ def engine_excess_s(evidence: Evidence) -> float | None:
 
 def device_busy(phase: Phase) -> float | None:
     """Of the device that computes: a GPU where one does anything, else the CPUs."""
-    gpu = phase.gpu("utilisation_ratio").mean
-    return gpu if gpu is not None and gpu >= 0.05 else phase.cpu_ratio
+    gpu = phase.gpu("utilisation_ratio")
+    busy = gpu if (gpu.mean or 0.0) >= 0.05 else phase.host.of("host_cpu_ratio")
+    # Turns begin and end: what counts is how full it is while there is work.
+    return busy.at(0.75)
 
 
 def others_share(evidence: Evidence) -> float | None:
@@ -170,7 +184,8 @@ def serialised_inference(evidence: Evidence) -> Finding | None:
     proof.add(phase, "jobs an inference", phase.batch, BATCHED, "")
     proof.add(phase, "device busy", device_busy(phase), ROOM, "")
     proof.add(phase, "one inference", phase.service_s)
-    share_s = felt_s if queued_s is None else queued_s
+    # What waits less is done sooner, so that less of the work behind it is felt.
+    share_s = min(felt_s, max(wait_s, queued_s or 0.0))
     return Finding(
         Cause.SERIALISED_INFERENCE,
         "transcription delay",
@@ -184,7 +199,11 @@ def serialised_inference(evidence: Evidence) -> Finding | None:
 def _waits_grow(phase: Phase, one: Phase | None) -> bool:
     wait_s, service_s = phase.final_wait_s or 0.0, phase.service_s or 0.0
     alone_s = one.final_wait_s or 0.0 if one is not None else 0.0
-    return wait_s >= max(FELT_S, 0.3 * service_s) and wait_s >= 1.5 * alone_s + 0.02
+    grows = wait_s >= max(FELT_S, 0.2 * service_s) and wait_s >= 1.3 * alone_s + 0.02
+    waits = [one.felt.get(_WAIT, 0.0) + one.hidden.get(_WAIT, 0.0) for one in phase.timed]
+    typical_s = quantile(waits, 0.5)
+    # One job that took for ever makes a mean, but no habit.
+    return grows and (typical_s is None or typical_s >= 0.4 * FELT_S)
 
 
 def _has_room(phase: Phase) -> bool:
@@ -201,18 +220,28 @@ def _one_by_one(phase: Phase, one: Phase | None) -> bool:
 
 def slowed_by(evidence: Evidence) -> float | None:
     """How many times slower an inference became over the run at the same load; None: it did not."""
-    told = [(phase, phase.service_over_time.thirds()) for phase in evidence.phases]
-    ratios = [(phase, parts[2] / parts[0]) for phase, parts in told if parts and parts[0] > 0]
-    if not ratios:
+    told = [(phase, phase.service_over_time) for phase in evidence.phases]
+    ratios = [(phase, r) for phase, series in told if (r := _end_to_begin(series)) is not None]
+    if not ratios or _trend_of([series for _, series in told]) < SURELY:
         return None
-    mean_ratio = prod(ratio for _, ratio in ratios) ** (1 / len(ratios))
-    rising = [ratio for _, ratio in ratios if ratio >= SLOWER]
-    steadily = mean_ratio >= SLOWER and len(rising) >= 2 and min(r for _, r in ratios) >= 0.8
-    first = ratios[0][1] if ratios[0][0].speakers <= 1 else 0.0
-    stays = _stays_slow(evidence)
-    if not steadily and not (first >= SLOWER_ONCE and stays):
-        return None
-    return float(prod(max(1.0, ratio) for _, ratio in ratios))
+    values = [ratio for _, ratio in ratios]
+    mean_ratio = prod(values) ** (1 / len(values))
+    steadily = mean_ratio >= SLOWER and min(values) >= 0.9
+    steadily = steadily and sum(ratio >= SLOWER for ratio in values) >= 2
+    once = ratios[0][0].speakers <= 1 and values[0] >= SLOWER_ONCE and _stays_slow(evidence)
+    return float(prod(max(1.0, ratio) for ratio in values)) if steadily or once else None
+
+
+def _end_to_begin(series: Series) -> float | None:
+    parts = series.thirds()
+    return parts[2] / parts[0] if parts and parts[0] > 0 else None
+
+
+def _trend_of(every: Sequence[Series]) -> float:
+    """Standard deviations by which all of it rises beyond chance."""
+    sums = [series.trend for series in every]
+    variance = sum(part for _, part in sums)
+    return sum(signs for signs, _ in sums) / sqrt(variance) if variance > 0 else 0.0
 
 
 def _stays_slow(evidence: Evidence) -> bool:
@@ -235,8 +264,7 @@ def device_throttling(evidence: Evidence) -> Finding | None:
     share_s = min(of_s, felt_s * max(0.5, 1 - 1 / max(times, 1.0)))
     proof = ProofOf(evidence)
     for each in evidence.phases:
-        parts = each.service_over_time.thirds()
-        ratio = parts[2] / parts[0] if parts and parts[0] > 0 else None
+        ratio = _end_to_begin(each.service_over_time)
         proof.add(each, "an inference at the end against the begin", ratio, SLOWER, "")
     proof.add(phase, "clock against its maximum", clock_ratio, None, "")
     proof.add(phase, "samples with a throttle reason", flagged or None, THROTTLED, "")
@@ -260,7 +288,7 @@ def inference_saturated(evidence: Evidence, explained_s: float) -> Finding | Non
     if felt_s is None or felt_s < FELT_S:
         return None
     share_s = min(of_s, felt_s - explained_s)
-    if share_s < max(FELT_S, 0.25 * felt_s) or not _is_full(phase, evidence.one):
+    if share_s < max(FELT_S, REMAINS * felt_s) or not _is_full(phase, alone=explained_s == 0):
         return None
     proof = ProofOf(evidence)
     for each in evidence.phases:
@@ -283,11 +311,13 @@ def inference_saturated(evidence: Evidence, explained_s: float) -> Finding | Non
     )
 
 
-def _is_full(phase: Phase, one: Phase | None) -> bool:
+def _is_full(phase: Phase, *, alone: bool) -> bool:
+    """Whether the device is full, or, where nothing else was found, too slow for the model."""
     busy, own = device_busy(phase), phase.server_ratio
     if busy is not None and (busy >= BUSY or (own is not None and own >= 0.6)):
         return True
-    slow_alone = one is not None and (one.felt(*COMPUTE_SEGMENTS) or 0.0) >= 0.15
+    computed_s = phase.felt(*COMPUTE_SEGMENTS) or 0.0
+    slow_alone = alone and computed_s >= max(0.1, 0.5 * (phase.engine_felt_s or 0.0))
     # Where the device cannot be seen, inferences that never pause say it.
     unseen = busy is None and (phase.engine_busy or 0.0) >= BUSY
     return slow_alone or unseen

@@ -17,6 +17,12 @@ ENGINE_SEGMENTS = ("queue_wait", "features", "encode", "decode")
 COMPUTE_SEGMENTS = ("features", "encode", "decode")
 KINDS = ("final", "speculative", "partial")
 
+GRACE_S = 10.0
+"""An answer that never came cost at least as long as the load test waits for one."""
+
+SETTLED_S = 3.0
+"""Speakers come one by one, and the first of them finds the engine idle."""
+
 CONTEXT_BYTES = 100e6
 """Device memory of a process that does anything there: less is the driver's own."""
 
@@ -130,6 +136,13 @@ class Phase:
     def delay_s(self) -> float | None:
         """Mean transcription delay of the finals that came."""
         return finite_mean(self.delays_s)
+
+    @cached_property
+    def delay_with_losses_s(self) -> float:
+        """The same, a missing final counted as the time it was waited for; 0: none came at all."""
+        if self.delay_s is None:
+            return 0.0
+        return fmean(min(delay, GRACE_S) for delay in self.delays_s)
 
     @cached_property
     def latency_s(self) -> float | None:
@@ -259,7 +272,7 @@ class Phase:
             points += [
                 (at, total / counts[at] / jobs.service_s)
                 for at, total in sums.points
-                if counts.get(at) and jobs.service_s > 0
+                if counts.get(at) and jobs.service_s > 0 and at >= SETTLED_S
             ]
         return Series(tuple(sorted(points)))
 
@@ -354,7 +367,7 @@ class Evidence:
     @cached_property
     def worst(self) -> Phase:
         """Where the transcription delay was largest; of equals, the one with more speakers."""
-        return max(self.phases, key=lambda phase: (phase.delay_s or 0.0, phase.speakers))
+        return max(self.phases, key=lambda phase: (phase.delay_with_losses_s, phase.speakers))
 
     @cached_property
     def slowest_reply(self) -> Phase:

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from rtvc.profile.diagnose.evidence import (
     COMPUTE_SEGMENTS,
+    GRACE_S,
     Evidence,
     Phase,
     Turn,
@@ -31,9 +32,6 @@ COLD_S = 0.25
 
 COLD_TIMES = 1.5
 """A first turn against the slowest later one of its session: no spread of lengths does that."""
-
-GRACE_S = 10.0
-"""An answer that never came cost at least as long as the load test waits for one."""
 
 CLIMB_BYTES_S = 1.5e6
 """Growth a second: 5 GB an hour."""

@@ -173,8 +173,10 @@ def _lost_to_loop_s(phase: Phase, held: float, stop_s: float) -> float:
     if not phase.timed:
         return stops_s
     beyond = {"emit": 0.01, "endpoint_wait": 0.3, "queue_wait": 0.0, "turn_model": 0.0}
+    way = {"transport": 0.01, "vad_delay": 0.06, "vad_offset": USUAL_VAD_OFFSET_S}
     rest_s = sum(max(0.0, (phase.felt(name) or 0.0) - usual) for name, usual in beyond.items())
-    return (input_excess_s(phase) or 0.0) + min(rest_s, stops_s)
+    lost_s = sum(max(0.0, (phase.felt(name) or 0.0) - usual) for name, usual in way.items())
+    return lost_s + min(rest_s, stops_s)
 
 
 def inbox_s(phase: Phase) -> float | None:

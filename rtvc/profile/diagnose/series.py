@@ -74,6 +74,17 @@ class Series:
         return fmean(values[:third]), fmean(values[third:-third]), fmean(values[-third:])
 
     @property
+    def trend(self) -> tuple[float, float]:
+        """Mann's and Kendall's sum of signs, and its variance without a trend; they add up."""
+        values, n = self.values, len(self.points)
+        signs = sum(
+            (later > sooner) - (later < sooner)
+            for place, sooner in enumerate(values)
+            for later in values[place + 1 :]
+        )
+        return float(signs), n * (n - 1) * (2 * n + 5) / 18
+
+    @property
     def slope(self) -> float | None:
         """Rise a second, from the first to the last third; None: too short to tell."""
         parts = self.thirds()
