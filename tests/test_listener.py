@@ -493,3 +493,32 @@ async def test_speech_that_comes_back_soon_makes_the_end_of_the_turn_suspect(
         await bench.append(np.concatenate([silence(pause_s), speech(0.8), silence(0.5)]))
         await bench.until(SpeechStopped, 2)
         assert bench.listener.premature_suspects == suspects
+
+
+async def test_what_waits_is_reported_with_its_age() -> None:
+    async with a_bench(queue_s=5.0) as bench:
+        assert bench.listener.report()["audio_oldest_age_s"] is None
+        held, stop = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            held.set()
+            await stop.wait()
+
+        await bench.listener.control(hold)
+        await held.wait()
+        await bench.append(silence(2.0))
+        await asyncio.sleep(0.05)
+        report = bench.listener.report()
+        assert (report["audio_backlog_s"], report["audio_dropped"]) == (2.0, 0)
+        assert report["audio_depth"] > 0
+        assert report["audio_oldest_age_s"] > 0
+        stop.set()
+        await bench.caught_up()
+        assert bench.listener.report()["audio_backlog_s"] == 0
+
+
+async def test_the_last_delays_are_kept() -> None:
+    async with a_bench() as bench:
+        for number in range(8):
+            bench.listener.transcribed(0.1 * number)
+        assert bench.listener.report()["transcription_delays_s"] == [0.3, 0.4, 0.5, 0.6, 0.7]

@@ -105,6 +105,20 @@ def test_a_servers_answer_is_read() -> None:
     assert from_sessions(body(), 0.0)[2].backlog_s == 0.0
 
 
+def test_what_a_server_tells_of_its_queues_goes_before_sums_over_sessions() -> None:
+    told = body(0.25, 1.0)
+    told["queues"] += [
+        {"name": "inbox", "depth": 7, "backlog_s": 1.3, "oldest_age_s": 0.9, "dropped": 2},
+        {"name": "outbox", "depth": 5},
+    ]
+    readings = from_sessions(told, 4.0)
+    assert [reading.queue for reading in readings].count("inbox") == 1
+    by_queue = {reading.queue: reading for reading in readings}
+    assert by_queue["inbox"] == Reading(4.0, "inbox", 7, 1.3, 0.9, 2)
+    assert by_queue["inbox, worst session"].backlog_s == 1.0
+    assert by_queue["outbox"].depth == 5
+
+
 @pytest.mark.parametrize("answer", [None, [], {"detail": "Not Found"}])
 def test_another_servers_answer_is_refused(answer: Any) -> None:
     with pytest.raises(RtvcError, match="expected /v1/sessions of rtvc's own server"):
@@ -186,6 +200,12 @@ def test_drops_are_those_of_the_watch() -> None:
     assert backlog(0.0).dropped is None
 
 
+def test_drops_of_a_session_that_has_ended_are_not_taken_back() -> None:
+    counts = [3.0, 5.0, 0.0, 1.0]
+    readings = [Reading(float(at), "inbox", dropped=count) for at, count in enumerate(counts)]
+    assert QueueHistory("inbox", tuple(readings)).dropped == 3.0
+
+
 points = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 50)), min_size=1).map(sorted)
 
 
@@ -262,5 +282,7 @@ def test_our_server_is_watched(server_url: str) -> None:
     done = run_cli(server_url, "--duration", "0.3", "--interval", "0.1", "--json")
     assert done.exit_code == 0, done.output
     said = json.loads(done.output)
-    assert [queue["name"] for queue in said["queues"]][:2] == ["inference", "inbox"]
+    named = {queue["name"]: queue for queue in said["queues"]}
+    assert list(named) == ["inference", "inbox", "outbox", "inbox, worst session"]
+    assert named["inbox"]["dropped"] == 0
     assert said["queues"][0]["n"] >= 2

@@ -5,7 +5,7 @@ everything is warm, and when the server is full.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -233,8 +233,9 @@ def _trial(trial: Trial) -> dict[str, Any]:
 def _sessions(services: Services) -> dict[str, Any]:
     now_s = services.clock.now()
     engine = services.engine.status
+    sessions = [session.describe(now_s) for session in services.sessions.values()]
     return {
-        "sessions": [session.describe(now_s) for session in services.sessions.values()],
+        "sessions": sessions,
         "count": services.admission.sessions,
         "max_sessions": services.admission.max_sessions,
         "refused": services.admission.refused,
@@ -246,8 +247,24 @@ def _sessions(services: Services) -> dict[str, Any]:
                 "depth": engine.queued,
                 "backlog_s": round(engine.backlog_s, 3),
                 "outcomes": engine.counters,
-            }
+            },
+            *_ways(sessions),
         ],
         "event_loop_lag_max_s": services.loop_lag.max_s,
         "engine_restarts": engine.restarts,
     }
+
+
+def _ways(sessions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In and out, all sessions together; drops are those of the sessions that are open."""
+    ages_s = [age_s for one in sessions if (age_s := one["audio_oldest_age_s"]) is not None]
+    return [
+        {
+            "name": "inbox",
+            "depth": sum(one["audio_depth"] for one in sessions),
+            "backlog_s": round(sum(one["audio_backlog_s"] for one in sessions), 3),
+            "oldest_age_s": max(ages_s, default=None),
+            "dropped": sum(one["audio_dropped"] for one in sessions),
+        },
+        {"name": "outbox", "depth": sum(one["unsent_messages"] for one in sessions)},
+    ]

@@ -115,20 +115,15 @@ class RealtimeConnection:
 
     def describe(self, now_s: float) -> dict[str, Any]:
         """The session as /v1/sessions shows it: no text, no audio."""
-        inbox = self._listener.inbox
         return {
             "id": self.session_id,
             "protocol": "openai-realtime",
             "type": self._config.type,
             "age_s": round(now_s - self._opened_at_s, 3),
-            "audio_s": round(self._listener.voice.audio_s, 3),
-            "speaking": self._listener.voice.speaking,
+            **self._listener.report(),
             "replying": self._replies.active,
             "utterances": self._utterances,
             "interruptions": self._replies.interruptions,
-            "premature_suspects": self._listener.premature_suspects,
-            "echo_frames": self._ear.echo_frames,
-            "audio_backlog_s": round(inbox.backlog_s, 3),
             "unsent_messages": len(self._outbox),
         }
 
@@ -377,6 +372,8 @@ class RealtimeConnection:
         timings = turn.timings(stage, response_id, self._services.engine.status.model)
         if timings is None:
             return
+        if stage == "transcript":
+            self._listener.transcribed(timings.transcription_delay_ms / 1000)
         self._services.turn_timed(self.session_id, timings, replying=replying)
         if self._extras:
             self._post(self._events.rtvc_turn(timings))

@@ -6,9 +6,11 @@ real time is slowed down and loses nothing.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from rtvc.errors import TranscriberError
 from rtvc.instruments.queues import MeasuredQueue, QueueState
@@ -33,6 +35,7 @@ _SLICE_S = 1.0
 """Most audio heard at a time, so that one session's upload does not hold up the others."""
 _LIMIT_ITEMS = 500
 _KEPT_COSTS = 16
+_KEPT_DELAYS = 5
 _SUSPECT_S = 1.0
 """Speech that comes back so soon after the end of a turn may have been cut in two."""
 
@@ -94,12 +97,34 @@ class Listener:
         self.costs: dict[str, Cost] = {}
         """By item: what the hypothesis cost that is, or may become, its final; the latest few."""
         self._adaptive = services.turn.partials == "adaptive"
+        self.delays_s: deque[float] = deque(maxlen=_KEPT_DELAYS)
+        """Transcription delays of the last turns, the latest last."""
         self.language: str | None = services.settings.stt.language
         self.prompt: str | None = None
 
     @property
     def inbox(self) -> QueueState:
         return self._inbox.state(self._clock.now())
+
+    def report(self) -> dict[str, Any]:
+        """The way in as /v1/sessions shows it: no text, no audio."""
+        inbox = self.inbox
+        oldest_s = inbox.oldest_age_s
+        return {
+            "audio_s": round(self.voice.audio_s, 3),
+            "speaking": self.voice.speaking,
+            "premature_suspects": self.premature_suspects,
+            "echo_frames": self.ear.echo_frames,
+            "audio_backlog_s": round(inbox.backlog_s, 3),
+            "audio_depth": inbox.depth,
+            "audio_oldest_age_s": None if oldest_s is None else round(oldest_s, 3),
+            "audio_dropped": inbox.dropped,
+            "transcription_delays_s": list(self.delays_s),
+        }
+
+    def transcribed(self, delay_s: float) -> None:
+        """A turn has its final transcript, so long after its last speech sample."""
+        self.delays_s.append(round(delay_s, 3))
 
     async def append(self, data: bytes, seconds: float) -> None:
         """Microphone audio in the session's input format; waits while the inbox is full."""

@@ -146,14 +146,10 @@ class RealtimeVoiceChatConnection:
             "protocol": "realtimevoicechat",
             "type": "realtime",
             "age_s": round(now_s - self._opened_at_s, 3),
-            "audio_s": round(self._listener.voice.audio_s, 3),
-            "speaking": self._listener.voice.speaking,
+            **self._listener.report(),
             "replying": self._answer is not None and not self._answer.over,
             "utterances": self._utterances,
             "interruptions": self._interruptions,
-            "premature_suspects": self._listener.premature_suspects,
-            "echo_frames": self._ear.echo_frames,
-            "audio_backlog_s": round(self._listener.inbox.backlog_s, 3),
             "unsent_messages": len(self._outbox),
             "sample_rate_hz": self._rate_hz,
             "sample_rate_confidence": round(self._finder.confidence, 3),
@@ -294,6 +290,8 @@ class RealtimeVoiceChatConnection:
             return
         timings = turn.timings(stage, None, self._services.engine.status.model)
         if timings is not None:
+            if stage == "transcript":
+                self._listener.transcribed(timings.transcription_delay_ms / 1000)
             self._services.turn_timed(self.session_id, timings, replying=replying)
 
     # Answers.

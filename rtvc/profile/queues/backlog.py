@@ -7,6 +7,7 @@ turns waited for inference.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from statistics import fmean
 from typing import Any, Literal
 
@@ -75,9 +76,13 @@ class QueueHistory:
 
     @property
     def dropped(self) -> float | None:
-        """Items dropped between the first and the last reading; None: not told."""
+        """Items dropped between the first and the last reading; None: not told.
+
+        A count that falls is one of a session that has ended, or of a server that is another one.
+        """
         counts = self.told("dropped")
-        return counts[-1] - counts[0] if counts else None
+        rises = (max(0.0, now - then) for then, now in pairwise(counts))
+        return sum(rises) if counts else None
 
     @property
     def waited_s(self) -> float | None:
@@ -170,12 +175,14 @@ def from_sessions(body: Any, at_s: float) -> list[Reading]:
     ]
     backlogs_s = [_number(session, "audio_backlog_s") for session in body["sessions"]]
     unsent = [_number(session, "unsent_messages") for session in body["sessions"]]
-    return [
-        *readings,
+    added = [
         Reading(at_s, "inbox", backlog_s=sum(backlogs_s)),
         Reading(at_s, "inbox, worst session", backlog_s=max(backlogs_s, default=0.0)),
         Reading(at_s, "outbox", depth=sum(unsent)),
     ]
+    # An older server tells of these two only by session.
+    told = {reading.queue for reading in readings}
+    return readings + [reading for reading in added if reading.queue not in told]
 
 
 def _number(session: dict[str, Any], name: str) -> float:
