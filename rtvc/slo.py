@@ -696,8 +696,8 @@ def _open_sentence(trials: Sequence[Trial], holds: int) -> str:
 def shown(value: float, unit: Unit, more_digits: int = 0) -> str:
     """A value as people read it.
 
-    >>> shown(0.2914, "s"), shown(3.0, "s"), shown(0.01, "%"), shown(2.0, "")
-    ('291 ms', '3 s', '1 %', '2')
+    >>> shown(0.2914, "s"), shown(3.0, "s"), shown(0.01, "%"), shown(2.0, ""), shown(-1e-9, "s")
+    ('291 ms', '3 s', '1 %', '2', '0 ms')
     """
     if math.isinf(value):
         return "missing"
@@ -714,4 +714,4 @@ def _rounded(number: float, more_digits: int) -> str:
     digits = 0 if abs(number) >= 100 else 1 if abs(number) >= 10 else 2
     text = f"{number:.{digits + more_digits}f}"
     shortest = text.rstrip("0").rstrip(".") if "." in text else text
-    return shortest.replace("-", "−")
+    return "0" if shortest == "-0" else shortest.replace("-", "−")

@@ -1,5 +1,6 @@
 """The live view: windows over scrapes, what they say, and that it fits whatever terminal."""
 
+import asyncio
 import fcntl
 import json
 import math
@@ -20,10 +21,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 from typer.testing import CliRunner
 
 from rtvc.cli import build_app
@@ -35,12 +38,13 @@ from rtvc.profile.live import screen as drawing
 from rtvc.profile.live.exposition import Buckets, key, parse
 from rtvc.profile.live.plain import COLUMNS, heading, line, to_json
 from rtvc.profile.live.source import Source, on_this_machine
-from rtvc.profile.live.table import Column, table, wrapped
+from rtvc.profile.live.table import Column, beside, table, wrapped
 from rtvc.profile.live.view import View, session_lines, view_of
 from rtvc.profile.live.watch import PATIENCE_S, Missing, Status, Watch
 from rtvc.profile.live.window import Scrape, Times, Window, quantile
 from rtvc.stats import supports
 from tests.nvml_fake import FakeNvml
+from tests.realtime_peer import session, silence, speech
 
 EDGES = (0.1, 0.2, 0.3, 0.5, 1.0)
 DELAY = "rtvc_transcription_delay_seconds"
@@ -134,7 +138,10 @@ def sessions_body(count: int = 2, **more: Any) -> dict[str, Any]:
         }
         for number in range(count)
     ]
-    return {"sessions": listed, "queues": [{"name": "inbox", "oldest_age_s": 0.3, "dropped": 0}]}
+    return {
+        "sessions": listed,
+        "queues": [{"name": "inbox", "depth": 6, "oldest_age_s": 0.3, "dropped": 0}],
+    }
 
 
 def scrape(at_s: float, text: str, **more: Any) -> Scrape:
@@ -182,8 +189,12 @@ counts = st.lists(st.integers(0, 50), min_size=6, max_size=6).filter(any)
 shares = st.floats(0, 1)
 
 
-def buckets_of(per_bucket: list[int]) -> Buckets:
-    return Buckets((*EDGES, math.inf), tuple(map(float, accumulate(per_bucket))), 1.0)
+def buckets_of(per_bucket: list[int], total: float | None = None) -> Buckets:
+    """`total` None: every value is at the upper edge of its bucket."""
+    edges = (*EDGES, math.inf)
+    most = math.fsum(count * min(edge, 9.0) for edge, count in zip(edges, per_bucket, strict=True))
+    up_to = tuple(map(float, accumulate(per_bucket)))
+    return Buckets(edges, up_to, most if total is None else total)
 
 
 @given(counts, shares, shares)
@@ -212,11 +223,31 @@ def test_a_quantile_lies_in_the_bucket_of_its_value(per_bucket: list[int], q: fl
 @given(st.lists(st.floats(0.001, 0.999), min_size=1, max_size=300), st.sampled_from([0.5, 0.95]))
 def test_it_is_off_by_no_more_than_a_bucket(values: list[float], q: float) -> None:
     per_bucket = [sum(low < v <= high for v in values) for low, high in pairwise((0.0, *EDGES))]
-    found = quantile(buckets_of([*per_bucket, 0]), q)
+    buckets = buckets_of([*per_bucket, 0], math.fsum(values))
+    found = quantile(buckets, q)
     true = sorted(values)[max(0, math.ceil(q * len(values) - 1e-9) - 1)]
     at = next(at for at, edge in enumerate(EDGES) if true <= edge)
     assert found is not None
     assert (0.0, *EDGES)[at] <= found <= EDGES[at]
+
+
+@given(counts, shares, shares, st.floats(0, 200))
+def test_the_sum_moves_a_quantile_only_within_its_bucket(
+    per_bucket: list[int], one: float, other: float, total: float
+) -> None:
+    """Whatever is made of the sum, a larger quantile is never smaller."""
+    buckets = buckets_of(per_bucket, total)
+    low, high = (quantile(buckets, q) for q in sorted((one, other)))
+    assert high is None or (low is not None and low <= high)
+    plain = quantile(buckets_of(per_bucket, math.inf), one)
+    found = quantile(buckets, one)
+    assert (plain is None) == (found is None)
+    assert found is None or plain is None or found <= plain
+
+
+def test_values_at_the_edge_of_a_wide_bucket_are_not_put_in_its_middle() -> None:
+    told = Times.of(buckets_of([0, 0, 0, 27, 0, 0], 27 * 0.3002))
+    assert told.p50_s == pytest.approx(0.3004)
 
 
 @given(counts)
@@ -333,6 +364,16 @@ def test_a_rate_is_of_the_last_seconds() -> None:
     assert slow.rate("rtvc_process_cpu_seconds_total", process="server") == pytest.approx(1.0)
 
 
+def test_the_largest_of_each_interval_is_told_by_its_bucket() -> None:
+    lag = "rtvc_event_loop_lag_seconds"
+    texts = [
+        histogram(lag, lags) for lags in ([0.05], [0.05, 0.15], [0.05, 0.15], [9.0], [9.0] * 2)
+    ]
+    window = window_of(*(scrape(float(at), text) for at, text in enumerate(texts)))
+    assert window.largest(lag) == [0.2, None, 1.0, 1.0]
+    assert window.largest("rtvc_no_such_thing") == [None] * 4
+
+
 def test_another_format_is_refused() -> None:
     with pytest.raises(RtvcError, match="expected metrics in Prometheus's text format"):
         parse("<html>{hello}")
@@ -390,6 +431,7 @@ def test_the_delay_is_judged_by_what_n_supports(
 
 def test_trouble_is_in_the_sentence() -> None:
     assert "headroom unknown" in sentence([], headroom=None)
+    assert "4 of 16 sessions, room for 12 more;" in sentence([], headroom=400.0)
     assert "room for about 0 more" in sentence([], headroom=0.3)
     assert seen([], headroom=0.3).tone == "doubtful"
     assert sentence([], restarts=1).endswith("engine ready, restarted 1×.")
@@ -422,7 +464,7 @@ def test_sessions_are_read_the_oldest_first() -> None:
 def test_queues_join_metrics_and_sessions() -> None:
     queues = {queue.name: queue for queue in busy_view().queues}
     inbox, inference, outbox = (queues[name] for name in ("inbox", "inference", "outbox"))
-    assert (inbox.backlog_s, inbox.worst_s, inbox.oldest_s) == (0.12, 0.1, 0.3)
+    assert (inbox.items, inbox.backlog_s, inbox.worst_s, inbox.oldest_s) == (6, 0.12, 0.1, 0.3)
     assert (inference.backlog_s, inference.oldest_s) == (3.0, None)
     assert inference.history[-2:] == (2.9, 3.0)
     assert (outbox.items, outbox.backlog_s) == (3.0, None)
@@ -530,6 +572,12 @@ def test_a_table_loses_its_least_columns_first() -> None:
     ]
     assert table(columns, 14)[0].plain == "name   items"
     assert table(columns, 8)[1].plain.rstrip() == "inbox"
+
+
+def test_what_stands_beside_a_heading_keeps_its_own_style() -> None:
+    (line,) = beside([Text("heading", "bold")], [Text("beside", "dim")], 40)
+    bold = next(span for span in line.spans if span.style == "bold")
+    assert (line.style, bold.end <= 20) == ("", True)
 
 
 def test_a_number_stays_with_its_unit() -> None:
@@ -940,3 +988,22 @@ def test_our_own_server_is_watched(server_url: str) -> None:
     assert {one["role"] for one in last["processes"]} == {"server", "engine"}
     assert all(one["cpu_cores"] is not None for one in last["processes"])
     assert last["loop"]["lag"]["n"] > 5
+
+
+async def test_a_session_of_our_own_server_tells_its_delays(server_url: str) -> None:
+    async with session(server_url) as peer:
+        said = [silence(0.3), speech("close the window.").audio, silence(0.8)]
+        await peer.speak(np.concatenate(said))
+        await peer.until("rtvc.turn")
+        with a_source(server_url) as source:
+            read = await asyncio.to_thread(source.read)
+    assert isinstance(read, Scrape)
+    lines = session_lines(read.sessions) or ()
+    told = [one for one in lines if one.delays_s]
+    assert len(told) >= 1
+    assert told[0].delays_s[0] == pytest.approx(
+        peer.of("rtvc.turn")[0]["transcription_delay_ms"] / 1000, abs=0.001
+    )
+    inbox = next(queue for queue in read.sessions["queues"] if queue["name"] == "inbox")
+    assert inbox["dropped"] == 0
+    assert inbox["backlog_s"] >= 0

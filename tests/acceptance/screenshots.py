@@ -84,8 +84,13 @@ def watched(url: str, going_on: Callable[[], bool]) -> Status:
     finally:
         source.close()
         end_gpus()
-    busy = [one for one in seen if one.view is not None and one.view.sessions]
-    return busy[-2]
+    return max(seen[-15:], key=_alive)
+
+
+def _alive(status: Status) -> int:
+    """Sessions in which something goes on."""
+    sessions = (status.view and status.view.sessions) or ()
+    return len(sessions) + sum(one.state != "listening" for one in sessions)
 
 
 def main() -> None:
@@ -102,7 +107,7 @@ def main() -> None:
             status = watched(url, lambda: child.poll() is None)
         live = asked.out / "profile-live.svg"
         picture(screen(status, WIDTH, HEIGHT), "rtvc profile live", live, WIDTH)
-        stages = drawn(breakdown(load_run(run), 3), WIDTH)
+        stages = drawn(breakdown(load_run(run), 2), WIDTH)
         picture(stages, "rtvc profile stages RUN", asked.out / "profile-waterfall.svg", WIDTH)
 
 

@@ -35,9 +35,6 @@ from rtvc.profile.stages.breakdown import Kind, kind_of
 TWO_COLUMNS = 76
 """Characters of a terminal from which on blocks stand side by side."""
 
-ROOMY = 32
-"""Lines of a terminal from which on blocks are set apart by blank lines."""
-
 FEW_LINES = 4
 """Lines that the sessions have at least, heading included, where blocks stand side by side."""
 
@@ -119,27 +116,43 @@ def _foot(status: Status, width: int) -> Text:
 
 
 def _body(view: View, no_gpu: str | None, width: int, room: int) -> list[Text]:
-    roomy = room >= ROOMY
+    """Set apart by blank lines where there is room for them; the sessions get what is left."""
+    for roomy in (True, False):
+        drawn = _arranged(view, no_gpu, width, len(view.sessions or ()) + 2, roomy=roomy)
+        if len(drawn) <= room:
+            return drawn
     if width < TWO_COLUMNS:
-        parts = [
-            queue_lines(view.queues, width),
-            sessions_lines(view.sessions, width, FEW_LINES + 1),
-            stage_lines(view, width),
-            engine_lines(view.engine, width),
-            machine_lines(view, no_gpu, width),
-        ]
-        return _apart(parts, roomy=roomy)
+        return _arranged(view, no_gpu, width, FEW_LINES + 1, roomy=False)[:room]
+    below = _below(view, no_gpu, width, roomy=False)[: max(0, room - FEW_LINES)]
+    return [*sessions_lines(view.sessions, width, room - len(below)), *below]
+
+
+def _arranged(view: View, no_gpu: str | None, width: int, most: int, *, roomy: bool) -> list[Text]:
+    """All blocks, at most so many lines of sessions."""
+    sessions = sessions_lines(view.sessions, width, most)
+    gap = [Text("")] if roomy else []
+    if width >= TWO_COLUMNS:
+        return gap + _apart([sessions, _below(view, no_gpu, width, roomy=roomy)], roomy=roomy)
+    parts = [
+        queue_lines(view.queues, width),
+        sessions,
+        stage_lines(view, width),
+        engine_lines(view.engine, width),
+        machine_lines(view, no_gpu, width),
+    ]
+    return gap + _apart(parts, roomy=roomy)
+
+
+def _below(view: View, no_gpu: str | None, width: int, *, roomy: bool) -> list[Text]:
+    """The blocks that stand side by side."""
     half = (width - 2) // 2
     right = [
         queue_lines(view.queues, half),
         engine_lines(view.engine, half),
         machine_lines(view, no_gpu, half),
     ]
-    below = beside(stage_lines(view, half), _apart(right, roomy=roomy), width)
-    gap = 2 if roomy else 0
-    below = below[: max(0, room - FEW_LINES - gap)]
-    above = sessions_lines(view.sessions, width, room - len(below) - gap)
-    return [Text("")] * (gap // 2) + _apart([above, below], roomy=roomy)
+    drawn = beside(stage_lines(view, half), _apart(right, roomy=roomy), width)
+    return [*drawn, Text("")] if roomy else drawn
 
 
 def _apart(parts: Sequence[Sequence[Text]], *, roomy: bool) -> list[Text]:
@@ -210,7 +223,7 @@ def stage_lines(view: View, width: int) -> list[Text]:
     room = min(24, width - max(line.cell_len for line in drawn) - 1)
     if room >= 6 and whole_s > 0:
         bars = [Text(""), *(_bar(line, whole_s, room) for line in view.stages)]
-        drawn = [line + Text(" ") + bar for line, bar in zip(drawn, bars, strict=True)]
+        drawn = [Text.assemble(line, " ", bar) for line, bar in zip(drawn, bars, strict=True)]
     return [cut(title, width), *drawn]
 
 
@@ -251,7 +264,7 @@ def queue_lines(queues: Sequence[QueueLine], width: int) -> list[Text]:
     drawn = table(columns, width - least - 1)
     room = min(60, width - max(line.cell_len for line in drawn) - 1)
     sparks = [Text(""), *(_queue_spark(queue, room) for queue in queues)]
-    return [line + Text(" ") + spark for line, spark in zip(drawn, sparks, strict=True)]
+    return [Text.assemble(line, " ", spark) for line, spark in zip(drawn, sparks, strict=True)]
 
 
 def _dropped(count: float | None) -> Text:
@@ -341,7 +354,7 @@ def _process_lines(processes: Sequence[ProcessLine], cpus: float | None, width: 
     room = min(60, width - max(line.cell_len for line in drawn) - 1)
     head = Text(f"of {cpus:g} CPUs" if cpus is not None and room >= 10 else "", "dim")
     sparks = [head, *(_spark(one.history, cpus or 1.0, room) for one in processes)]
-    return [line + Text(" ") + spark for line, spark in zip(drawn, sparks, strict=True)]
+    return [Text.assemble(line, " ", spark) for line, spark in zip(drawn, sparks, strict=True)]
 
 
 def _cores(value: float | None) -> str:

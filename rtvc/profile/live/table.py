@@ -90,7 +90,8 @@ def beside(left: Sequence[Text], right: Sequence[Text], width: int, gap: int = 2
     for row in range(max(len(left), len(right))):
         first = left[row] if row < len(left) else Text("")
         second = right[row] if row < len(right) else Text("")
-        lines.append(cut(first, left_width, pad=True) + Text(" " * gap) + second)
+        # Added to the first, the second would take over its style.
+        lines.append(Text.assemble(cut(first, left_width, pad=True), " " * gap, second))
     return [cut(line, width) for line in lines]
 
 

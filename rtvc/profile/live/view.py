@@ -157,7 +157,7 @@ class Loop:
     worst_s: float | None
     """Of the server's last minute."""
     history: tuple[float | None, ...]
-    """The same, scrape by scrape."""
+    """At most how late it was between one scrape and the next: edges of buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +272,17 @@ def _verdict(times: Times, above: int | None) -> Verdict:
 def _room(sessions: float | None, most: float | None, headroom: float | None) -> str:
     now = "sessions unknown" if sessions is None else f"{sessions:g}"
     of = "" if most is None else f" of {most:g}"
-    room = "headroom unknown" if headroom is None else f"room for about {headroom:.0f} more"
+    room = _room_for(sessions, most, headroom)
     return f"{now}{of} sessions, {room}" if sessions is not None else f"{now}, {room}"
+
+
+def _room_for(sessions: float | None, most: float | None, headroom: float | None) -> str:
+    """What runs out first: the engine's headroom, or the slots."""
+    if headroom is None:
+        return "headroom unknown"
+    if sessions is not None and most is not None and most - sessions < headroom:
+        return f"room for {most - sessions:g} more"
+    return f"room for about {headroom:.0f} more"
 
 
 def _of_delay(delay: Delay, span_s: float) -> str:
@@ -402,7 +411,7 @@ def _queues(window: Window) -> tuple[QueueLine, ...]:
     return (
         QueueLine(
             "inbox",
-            None,
+            _number(told.get("inbox", {}).get("depth")),
             window.gauge(inbox),
             window.gauge("rtvc_inbox_backlog_max_seconds"),
             *_age_and_drops(told.get("inbox")),
@@ -468,9 +477,9 @@ def _jobs(window: Window, kind: str) -> JobsLine:
 
 
 def _loop(window: Window) -> Loop:
-    worst = "rtvc_event_loop_lag_max_seconds"
-    lag = Times.of(window.histogram("rtvc_event_loop_lag_seconds"))
-    return Loop(lag, window.gauge(worst), tuple(window.series(worst)))
+    name = "rtvc_event_loop_lag_seconds"
+    worst_s = window.gauge("rtvc_event_loop_lag_max_seconds")
+    return Loop(Times.of(window.histogram(name)), worst_s, tuple(window.largest(name)))
 
 
 def _processes(window: Window) -> tuple[ProcessLine, ...]:

@@ -80,14 +80,16 @@ def _supported(buckets: Buckets, q: float) -> float | None:
 
 
 def quantile(buckets: Buckets, q: float) -> float | None:
-    """The q-quantile, supported or not, as Prometheus's histogram_quantile has it.
+    """The q-quantile, supported or not; None: there are no values, or it is beyond the last edge.
 
-    The bucket that holds value number q × n, and within it a straight line from its lower to its
-    upper edge: values are taken to lie evenly there, and above 0. None: there are no values, or
-    they are beyond the last finite edge.
+    As Prometheus's histogram_quantile has it: the bucket that holds value number q × n, and within
+    it a straight line from its lower to its upper edge. But no more than the exact sum allows:
+    were it larger, the 1 − q of the values above it alone would add up to more.
 
     >>> quantile(Buckets((1.0, 2.0, math.inf), (2.0, 4.0, 4.0), 5.0), 0.75)
     1.5
+    >>> quantile(Buckets((1.0, 2.0, math.inf), (4.0, 4.0, 4.0), 0.5), 0.5)
+    0.25
     """
     if not buckets.n:
         return None
@@ -97,9 +99,20 @@ def quantile(buckets: Buckets, q: float) -> float | None:
         if count >= rank and count > before:
             if math.isinf(high):
                 return None
-            return min(low + (high - low) * max(0.0, rank - before) / (count - before), high)
+            on_the_line = low + (high - low) * max(0.0, rank - before) / (count - before)
+            return max(low, min(on_the_line, high, _allowed_by_sum(buckets, q)))
         low, before = high, count
     return None
+
+
+def _allowed_by_sum(buckets: Buckets, q: float) -> float:
+    """No q-quantile is larger: all values are above `least`, and 1 − q of them at least as large
+    as the quantile (Markov's inequality).
+    """
+    occupied = next(at for at, count in enumerate(buckets.up_to) if count > 0)
+    least = buckets.edges[occupied - 1] if occupied else 0.0
+    mean = buckets.total / buckets.up_to[-1]
+    return math.inf if q >= 1 else least + max(0.0, mean - least) / (1 - q)
 
 
 def largest_bucket(buckets: Buckets) -> tuple[float, float]:
@@ -201,12 +214,27 @@ class Window:
     def rates(self, name: str, **labels: str) -> list[float | None]:
         """The same between one scrape and the next."""
         wanted = key(name, **labels)
-        return [
-            _rate(one, other, wanted, fresh=fresh)
-            for (one, other), fresh in zip(
-                pairwise(self._scrapes), list(self._fresh)[1:], strict=True
+        return [_rate(one, other, wanted, fresh=fresh) for (one, other), fresh in self._steps()]
+
+    def largest(self, name: str) -> list[float | None]:
+        """At most how long the longest took between one scrape and the next; None: nothing did.
+
+        The upper edge of its bucket, or the last edge where it is beyond that.
+        """
+        found: list[float | None] = []
+        for (one, other), fresh in self._steps():
+            now, then = (
+                other.metrics.histograms.get(key(name)),
+                one.metrics.histograms.get(key(name)),
             )
-        ]
+            added = now if now is None or then is None or fresh else now.since(then)
+            times = Times.of(added)
+            found.append(times.more_than_s if times.at_most_s is None else times.at_most_s)
+        return found
+
+    def _steps(self) -> Iterator[tuple[tuple[Scrape, Scrape], bool]]:
+        """Each scrape and the next, and whether the server was restarted in between."""
+        return zip(pairwise(self._scrapes), list(self._fresh)[1:], strict=True)
 
     def _latest(self, seconds: float) -> list[Scrape]:
         """The scrapes of the last seconds, and the one before; at least two, if there are two."""

@@ -82,7 +82,7 @@ def _cells(row: SegmentTimes, bar: int) -> list[Text]:
         Text("hidden" if row.hidden else _spent_on(row), "dim"),
         Text(f"{row.n}", "dim"),
         *(Text("–" if s is None else shown(s, "s"), style) for s in times),
-        Text("" if share is None else f"{100 * share:.0f} %".replace("-", "−"), style),
+        Text("" if share is None else f"{round(100 * share)} %".replace("-", "−"), style),
         Text("█" * round(bar * max(0.0, min(share or 0.0, 1.0))), _STYLES[row.kind]),
     ]
 
