@@ -172,7 +172,9 @@ def test_a_wait_is_idle_and_some_calls_wait_only_when_the_thread_does_not_run() 
                   "(threading.py:3)")  # fmt: skip
     pipe = frames(f"{BOOT};Connection.recv (multiprocessing/connection.py:3)")
     pool = frames(f"{BOOT};_worker (concurrent/futures/thread.py:83)")
-    assert stage_of(lock) is stage_of(pool) is Stage.IDLE
+    inbox = frames(f"{BOOT};Assembler.get (websockets/sync/messages.py:185);"
+                   "Assembler.get_next_frame (websockets/sync/messages.py:130)")  # fmt: skip
+    assert stage_of(lock) is stage_of(pool) is stage_of(inbox) is Stage.IDLE
     assert stage_of(pipe, running=True) is Stage.MESSAGES
     assert stage_of(pipe, running=False) is Stage.IDLE
 

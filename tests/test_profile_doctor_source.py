@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rtvc.profile.doctor.command import check_folder
 from rtvc.profile.doctor.findings import SICK, exit_code
 from tests.doctor_folders import (
     PER_CONNECTION,
@@ -400,3 +401,26 @@ def test_a_chunk_is_as_long_as_the_source_says(tmp_path: Path) -> None:
 def test_a_short_bound_is_praised(tmp_path: Path) -> None:
     findings = examined(tmp_path, handled("audio_queue = asyncio.Queue(maxsize=50)"))
     assert ("queue-bounded", "good") in kinds(findings)
+
+
+@pytest.mark.parametrize("target", ["voice", "voice/backend", "."])
+def test_a_folder_inside_a_package_is_read_as_its_files_import_it(
+    tmp_path: Path, target: str
+) -> None:
+    base = (
+        "class Base:\n    def listen(self):\n        while True:\n            if self.exit:\n"
+        "                break\n    def cleanup(self):\n        self.exit = True\n"
+    )
+    client = (
+        "import threading\nfrom voice.backend.base import Base\nclass Client(Base):\n"
+        "    def __init__(self, websocket):\n"
+        "        self.thread = threading.Thread(target=self.listen)\n        self.thread.start()\n"
+    )
+    package = {
+        "voice/__init__.py": "",
+        "voice/backend/__init__.py": "",
+        "voice/backend/base.py": base,
+        "voice/backend/client.py": client,
+    }
+    examined(tmp_path, package)
+    assert kinds(check_folder(tmp_path / target)) == set()

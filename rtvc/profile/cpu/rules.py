@@ -182,6 +182,7 @@ PARKED: tuple[tuple[str, str], ...] = (
     (r"multiprocessing/connection\.py", r"_recv|_poll|wait"),
     # Their waits are calls in C, which leave no frame.
     (r"concurrent/futures/thread\.py", "_worker"),
+    (r"websockets/sync/messages\.py", "get_next_frame"),
     (r"rtvc/stt/child\.py", "_take_work"),
     (r"rtvc/stt/process\.py", "_read|_write"),
 )

@@ -58,13 +58,23 @@ def read_checkout(root: Path) -> Checkout:
     """Read a folder, or one file; what can't be read becomes a note."""
     checkout = Checkout()
     base = root if root.is_dir() else root.parent
+    package = _package_name(base.absolute())
     for number, path in enumerate(_files(root) if root.is_dir() else [root]):
         if number >= MAX_FILES:
             found = f"more than {MAX_FILES} files"
             checkout.unread.append(_unread("only the first files were read", found))
             break
-        _read(path, path.relative_to(base).as_posix(), checkout)
+        _read(path, path.relative_to(base).as_posix(), package, checkout)
     return checkout
+
+
+def _package_name(folder: Path) -> str:
+    """By which its own files import it; empty: it is no package."""
+    parts: list[str] = []
+    while (folder / "__init__.py").is_file() and folder.name:
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return ".".join(parts)
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -88,7 +98,7 @@ def _is_wanted(name: str) -> bool:
     return name in _LOCKS or any(fnmatch(name, pattern) for pattern in _DEPLOYED + _PAGES)
 
 
-def _read(path: Path, shown: str, checkout: Checkout) -> None:
+def _read(path: Path, shown: str, package: str, checkout: Checkout) -> None:
     if path.name in _LOCKS:
         checkout.locked = True
         return
@@ -103,7 +113,7 @@ def _read(path: Path, shown: str, checkout: Checkout) -> None:
             found = f"{shown}: {size / 1e6:.1f} MB, more than {MAX_FILE_BYTES / 1e6:.0f} MB"
             checkout.unread.append(_unread("a file is too large", found))
     elif path.suffix == ".py":
-        _read_python(source, shown, checkout)
+        _read_python(source, shown, package, checkout)
     else:
         kept = checkout.pages if _is_page(path) else checkout.texts
         kept[shown] = source.decode("utf-8", "replace")
@@ -113,7 +123,7 @@ def _is_page(path: Path) -> bool:
     return any(fnmatch(path.name, pattern) for pattern in _PAGES)
 
 
-def _read_python(source: bytes, shown: str, checkout: Checkout) -> None:
+def _read_python(source: bytes, shown: str, package: str, checkout: Checkout) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -123,7 +133,7 @@ def _read_python(source: bytes, shown: str, checkout: Checkout) -> None:
         said = error.msg if isinstance(error, SyntaxError) else why(error)
         checkout.unread.append(_unread("a file is no valid Python", f"{shown}{line}: {said}"))
         return
-    checkout.modules.append(read_module(shown, tree))
+    checkout.modules.append(read_module(shown, tree, package))
 
 
 def _unread(what: str, evidence: str) -> Finding:

@@ -140,28 +140,32 @@ def threads(ways: Ways) -> Iterator[Finding]:
             name = last_name(target_of(function, call))
             found = _leak(call, function, name in joined, ways)
             if found is not None:
-                severity, evidence = found
+                severity, end, evidence = found
                 site = f"{function.module.at(call)} {last_name(call.func)}(...): {evidence}"
-                what = "a thread is started for each connection and does not end with it"
+                what = f"a thread is started for each connection and {end}"
                 yield Finding("thread-leak", severity, what, way(chain, site))
 
 
-def _leak(call: ast.Call, scope: Function, joined: bool, ways: Ways) -> tuple[Severity, str] | None:
+def _leak(
+    call: ast.Call, scope: Function, joined: bool, ways: Ways
+) -> tuple[Severity, str, str] | None:
+    """How sure it is, what is wrong with the thread's end, and where that shows."""
     target = next((k.value for k in call.keywords if k.arg == "target"), None)
     run = ways.project.resolve(target, scope) if target is not None else None
     if not isinstance(run, Function):
-        return None if joined else ("warning", "nobody joins it")
+        return None if joined else ("warning", "nothing shows that it ends", "nobody joins it")
     for node in run.nodes:
         if not isinstance(node, ast.While):
             continue
         at = run.module.at(node)
         if isinstance(node.test, ast.Constant) and node.test.value and not _has_way_out(node):
-            return "bad", f"{at} {run.name} loops for ever"
+            return "bad", "does not end with it", f"{at} {run.name} loops for ever"
         stop = _stop(node.test)
         if stop is None or _has_way_out(node) or not _is_flag(node.test, stop, ways):
             continue
         if not _is_stopped(stop, ways):
-            return "warning", f"{at} {run.name} ends on {stop}, which no connection's end sets"
+            evidence = f"{at} {run.name} ends on {stop}, which no connection's end sets"
+            return "warning", "does not end with it", evidence
     return None
 
 

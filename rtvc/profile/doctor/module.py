@@ -115,9 +115,10 @@ class Module:
         return f"{self.path}:{getattr(node, 'lineno', 1)}"
 
 
-def read_module(path: str, tree: ast.Module) -> Module:
-    """What a file defines and imports."""
-    name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+def read_module(path: str, tree: ast.Module, package_name: str = "") -> Module:
+    """What a file defines and imports; `package_name`: of the folder, if that is a package."""
+    own = path.removesuffix(".py").removesuffix("__init__").strip("/").replace("/", ".")
+    name = ".".join(filter(None, (package_name, own)))
     module = Module(path, name, tree)
     _define(module)
     package = name.split(".") if path.endswith("__init__.py") else name.split(".")[:-1]
