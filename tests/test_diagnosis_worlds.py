@@ -297,7 +297,7 @@ MECHANISMS: dict[str, tuple[Faults, Shows]] = {
         lambda s: fmean(segments(s.many, "endpoint_wait")) > 0.6,
     ),
     "the loop stands still": (
-        Faults(blocked_s=0.3),
+        Faults(blocked_s=0.37),
         lambda s: (
             values(s.many.samples, "rtvc_event_loop_lag_max_seconds")[-1] > 0.25
             and max(values(s.many.host, "http_round_trip_s")) > 0.1

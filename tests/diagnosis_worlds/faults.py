@@ -140,7 +140,7 @@ def _blocked_loop(rng: random.Random, world: World, more: float) -> Faults:
 
 
 def _slow_llm(rng: random.Random, world: World, more: float) -> Faults:
-    return Faults(llm_s=rng.uniform(0.5, 3) * more, onset_s=_onset_s(rng, world))
+    return Faults(llm_s=rng.uniform(0.6, 3) * more, onset_s=_onset_s(rng, world))
 
 
 def _slow_tts(rng: random.Random, world: World, more: float) -> Faults:
