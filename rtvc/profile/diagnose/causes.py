@@ -10,7 +10,7 @@ from rtvc.profile.diagnose.engine_rules import (
     serialised_inference,
 )
 from rtvc.profile.diagnose.evidence import Evidence
-from rtvc.profile.diagnose.finding import Cause, Finding
+from rtvc.profile.diagnose.finding import Cause, Delay, Finding
 from rtvc.profile.diagnose.life_rules import (
     cold_start,
     copies_cost_s,
@@ -76,7 +76,7 @@ LEAST_S = 0.05
 HARDLY_S = 0.02
 """A VAD frame: no cause can be told from less."""
 
-LEAST_SHARE = 0.1
+LEAST_SHARE = 0.05
 """Less is no cause, where the target is missed."""
 
 WITHIN_TARGET_S = 0.1
@@ -85,8 +85,8 @@ WITHIN_TARGET_S = 0.1
 WITHIN_TARGET_SHARE = 0.2
 """As above, of the delay."""
 
-BESIDE_THE_FIRST = 0.12
-"""A second cause is named if it costs this share of the first one."""
+BESIDE_THE_FIRST = 0.05
+"""A further cause is named if it costs this share of the first one of the same delay."""
 
 
 def find(evidence: Evidence) -> list[Finding]:
@@ -122,8 +122,8 @@ def explained_s(evidence: Evidence, found: Sequence[Finding]) -> float:
 def is_worth_naming(finding: Finding, evidence: Evidence) -> bool:
     if finding.certain:
         return True
-    missed = _missed(finding, evidence)
-    if missed:
+    # The rules of replies have limits of their own: there is no target to stay within.
+    if _missed(finding, evidence) or finding.delay == "response latency":
         return finding.share_s >= max(LEAST_S, LEAST_SHARE * finding.of_s)
     if finding.cause in LOAD:
         return False
@@ -143,5 +143,9 @@ def _ranked(found: Sequence[Finding]) -> list[Finding]:
         key=lambda one: (one.cause is Cause.GENERATOR_SATURATED, one.rank_s),
         reverse=True,
     )
-    most_s = max((one.rank_s for one in ordered), default=0.0)
-    return [one for one in ordered if one.certain or one.rank_s >= BESIDE_THE_FIRST * most_s]
+    most_s: dict[Delay, float] = {}
+    for one in ordered:
+        most_s[one.delay] = max(most_s.get(one.delay, 0.0), one.rank_s)
+    return [
+        one for one in ordered if one.certain or one.rank_s >= BESIDE_THE_FIRST * most_s[one.delay]
+    ]

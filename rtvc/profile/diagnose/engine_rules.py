@@ -1,5 +1,6 @@
 """Causes in and around the engine: who else uses the device, how jobs wait, how fast it works."""
 
+import math
 from collections.abc import Sequence
 from math import prod, sqrt
 
@@ -38,6 +39,15 @@ PARTIALS = 0.45
 BACK_TO_BACK = 1.3
 """Times a partial's own time between partials: nobody waits between them. An adaptive server keeps
 to two thirds of the engine's time at most, so to 1.5."""
+
+NEVER_YIELDS = 1.75
+"""The same under load: a server that asks less then gets to two and more."""
+
+NEARLY_ALL = 0.8
+"""Share of a full engine's time that no server gives to partials that cares for its finals."""
+
+USEFUL_S = 1.2
+"""Partials no more often than this fill an engine only because one takes so long."""
 
 USELESS_S = 0.25
 """Partials more often than four a second: nobody reads that."""
@@ -143,17 +153,16 @@ def partials_starving_finals(evidence: Evidence) -> Finding | None:
     """The engine is full of partials, asked for as fast as they are answered."""
     phase = evidence.worst
     share, felt_s = phase.partial_share, engine_excess_s(evidence)
-    pace = partial_pace(evidence.one or phase)
+    pace = partial_pace(evidence.fewest)
     if share is None or share < PARTIALS or felt_s is None or felt_s < FELT_S or pace is None:
         return None
-    every_s, ratio = pace
-    if every_s > USELESS_S and (ratio > BACK_TO_BACK or every_s > 1.2):
+    if not _pressed(evidence) and not _crowded_out(phase):
         return None
-    of_s = phase.delay_s or 0.0
+    (every_s, ratio), of_s = pace, phase.delay_s or 0.0
     proof = ProofOf(evidence)
     proof.add(phase, "share of the engine's time for partials", share, PARTIALS, "")
-    proof.add(evidence.one or phase, "speech a partial", every_s, USELESS_S)
-    proof.add(evidence.one or phase, "that, against a partial's own time", ratio, BACK_TO_BACK, "")
+    proof.add(evidence.fewest, "speech a partial", every_s, USELESS_S)
+    proof.add(evidence.fewest, "that, against a partial's own time", ratio, BACK_TO_BACK, "")
     proof.add(phase, "finals waited for a worker", phase.final_wait_s, FELT_S)
     proof.add(phase, "queue_wait, felt", phase.felt("queue_wait"))
     return Finding(
@@ -164,6 +173,21 @@ def partials_starving_finals(evidence: Evidence) -> Finding | None:
         phase.name,
         proof.all,
     )
+
+
+def _pressed(evidence: Evidence) -> bool:
+    """Whether partials are asked for at once again, with one speaker and under load."""
+    paces = evidence.seen(lambda one: (partial_pace(one) or (None, None))[1])
+    every_s = (partial_pace(evidence.fewest) or (math.inf, 0.0))[0]
+    at_once = paces[0] <= BACK_TO_BACK and every_s <= USEFUL_S and max(paces) <= NEVER_YIELDS
+    return every_s <= USELESS_S or at_once
+
+
+def _crowded_out(phase: Phase) -> bool:
+    """Whether nearly all of a full engine's time goes to partials while finals wait."""
+    full = max(device_busy(phase) or 0.0, phase.engine_busy or 0.0) >= BUSY
+    waits = (phase.final_wait_s or 0.0) >= FELT_S
+    return full and waits and (phase.partial_share or 0.0) >= NEARLY_ALL
 
 
 def serialised_inference(evidence: Evidence) -> Finding | None:

@@ -140,16 +140,16 @@ def _always_slow(evidence: Evidence) -> bool:
 
 def cold_start(evidence: Evidence) -> Finding | None:
     """The first turn of a session, or after a pause, is much slower than those that follow."""
-    if not _steady_engine(evidence):
-        return None
-    colds = [(phase, cold) for phase in evidence.phases if (cold := _cold_s(phase)) is not None]
+    # A turn that waited for an engine to come back is slow for another reason.
+    steady = [phase for phase in evidence.phases if not _events(phase)]
+    colds = [(phase, cold) for phase in steady if (cold := _cold_s(phase)) is not None]
     first = evidence.phases[0]
     agreeing = sum(cold >= COLD_S for _, cold in colds)
     alone = bool(colds) and colds[0][0] is first and colds[0][1] >= COLD_S
     connect = _cold_connection_s(evidence)
     if connect is not None:
         return _cold_connection(evidence, connect)
-    if not alone or (agreeing < 2 and not _only_once(first)):
+    if not alone or (agreeing < 2 and not _only_once(evidence)):
         return None
     phase, cold_s = max(colds, key=lambda pair: pair[1])
     firsts = {(turn.speaker, turn.utterance) for turn in _firsts(phase)}
@@ -171,11 +171,6 @@ def cold_start(evidence: Evidence) -> Finding | None:
     )
 
 
-def _steady_engine(evidence: Evidence) -> bool:
-    restarts = evidence.total(lambda one: one.server.of("rtvc_engine_restarts_total").risen)
-    return not restarts
-
-
 def _firsts(phase: Phase) -> list[Turn]:
     """The first turn of each speaker."""
     first: dict[int, Turn] = {}
@@ -193,18 +188,20 @@ def _cold_s(phase: Phase) -> float | None:
             for other in phase.turns
             if other.speaker == turn.speaker and other is not turn and math.isfinite(other.delay_s)
         ]
-        if len(later) < 2 or not math.isfinite(turn.delay_s):
+        if not later or not math.isfinite(turn.delay_s):
             continue
         slow = turn.delay_s >= COLD_TIMES * max(later)
         excesses.append(turn.delay_s - (middle(later) or 0.0) if slow else 0.0)
     return middle(excesses)
 
 
-def _only_once(first: Phase) -> bool:
-    """Whether the server's very first turn stands out so far that chance is no answer."""
-    cold_s = _cold_s(first)
-    later = [t.delay_s for t in first.turns[1:] if math.isfinite(t.delay_s)]
-    return cold_s is not None and bool(later) and cold_s >= max(later)
+def _only_once(evidence: Evidence) -> bool:
+    """Whether the server's very first turn stands out from all that follow while few speak."""
+    first, *rest = evidence.phases
+    later = [turn.delay_s for turn in first.turns[1:]]
+    later += [turn.delay_s for phase in rest[:1] for turn in phase.turns]
+    known = [delay for delay in later if math.isfinite(delay)]
+    return len(known) >= 3 and first.turns[0].delay_s >= COLD_TIMES * max(known)
 
 
 def _cold_connection_s(evidence: Evidence) -> float | None:
