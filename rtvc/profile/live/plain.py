@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from rtvc.profile.live.view import TARGET_S, View
+from rtvc.profile.live.figures import View
+from rtvc.profile.live.view import TARGET_S
 from rtvc.profile.live.watch import Status
 from rtvc.profile.live.window import Times
 

@@ -6,6 +6,17 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from rtvc.profile.gpu.view import sparkline
+from rtvc.profile.live.figures import (
+    Engine,
+    GpuLine,
+    Loop,
+    ProcessLine,
+    QueueLine,
+    SessionLine,
+    StageLine,
+    Tone,
+    View,
+)
 from rtvc.profile.live.table import (
     Column,
     age,
@@ -16,17 +27,6 @@ from rtvc.profile.live.table import (
     seconds,
     table,
     wrapped,
-)
-from rtvc.profile.live.view import (
-    Engine,
-    GpuLine,
-    Loop,
-    ProcessLine,
-    QueueLine,
-    SessionLine,
-    StageLine,
-    Tone,
-    View,
 )
 from rtvc.profile.live.watch import Status
 from rtvc.profile.live.window import Times

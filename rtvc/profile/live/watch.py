@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from rtvc.clock import Clock
 from rtvc.errors import UsageError
-from rtvc.profile.live.view import View, view_of
+from rtvc.profile.live.figures import View
+from rtvc.profile.live.view import view_of
 from rtvc.profile.live.window import Scrape, Window
 
 PATIENCE_S = 10.0
