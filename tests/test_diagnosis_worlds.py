@@ -226,7 +226,8 @@ def test_no_more_is_computed_than_there_are_cores() -> None:
         for phase in told(USUAL, faults).phases:
             parts = ("server_cpu_cores", "generator_cpu_cores", "other_cpu_cores")
             sums = zip(*(values(phase.host, name) for name in parts), strict=True)
-            assert max(map(sum, sums)) < 1.15 * USUAL.cpus
+            # In the first second the generator is only just being started, from elsewhere.
+            assert max(map(sum, list(sums)[1:])) < 1.15 * USUAL.cpus
 
 
 # Sound ones.

@@ -19,6 +19,8 @@ REPLY_S = 15.0
 CONNECT_S = 15.0
 LOOK_S = 0.02
 PROBE_S = 0.05
+WAKE_S = 0.0005
+"""By how much a sleeper wakes late, on average."""
 THINK_S = (0.5, 1.5)
 START_S = 3.0
 SETTLE_S = 1.0
@@ -175,7 +177,7 @@ class Caller:
             connection_s=None if usable_s is None else usable_s - opened_s,
             outcome="ok" if ok else "failed",
             reason=reason,
-            close_code=1000 if ok else None,
+            close_code=None,
             closed_at_s=since_s(closed_s),
         )
         self._center.connections.append(row)
@@ -198,7 +200,8 @@ class Caller:
             return
         if number:
             due_s = self._kernel.now
-            sent_s = self._thread.finish_s(self._center.frame_s)
+            woken_s = min(self._random.expovariate(1 / WAKE_S), MESSAGE_S / 2)
+            sent_s = self._thread.finish_s(self._center.frame_s) + woken_s
             self._center.meter.frame(sent_s - due_s)
             self._sent_s.append(sent_s)
             arrives_s = self._up.arrival_s(sent_s)

@@ -29,6 +29,8 @@ class Watch:
         """Of the machine; its zero is not quite the run's."""
         self._kernel.spawn(self._scrape())
         self._kernel.spawn(self._look())
+        # It has only just been started.
+        server.cores.spent("starting", server.random.uniform(0.3, 1.2))
 
     # The server.
 
@@ -75,6 +77,7 @@ class Watch:
     def _used(self) -> dict[str, float]:
         server, cores = self._server, self._server.cores
         used = {owner: cores.used_s(owner) for owner in ("generator", "neighbour", "other")}
+        used["generator"] += cores.used_s("starting")
         used["server"] = server.cpu_s
         if server.faults.neighbour_is_child:
             used["neighbour"] = 0.0
