@@ -52,7 +52,6 @@ EXPORT_S = 5.0
 CLOSE_S = 3.0
 """For what is left when the server stops."""
 TRACES_PATH = "/v1/traces"
-_MODEL_WORK = ("features", "encode", "decode")
 _NANO = 1_000_000
 """Nanoseconds in a millisecond."""
 
@@ -104,8 +103,8 @@ def outline(session_id: str, timings: TurnTimings, utc: datetime) -> tuple[Outli
     end_ns = round(utc.timestamp() * 1e6) * 1000
     start_ns = end_ns - round(felt_ms * _NANO)
     root = Outline("turn", start_ns, end_ns, _of_turn(session_id, timings))
-    felt = [_below(start_ns, each, timings, hidden=False) for each in timings.segments]
-    hidden = [_below(start_ns, each, timings, hidden=True) for each in timings.hidden]
+    felt = [_below(start_ns, each, hidden=False) for each in timings.segments]
+    hidden = [_below(start_ns, each, hidden=True) for each in timings.hidden]
     return root, [*felt, *hidden]
 
 
@@ -125,14 +124,9 @@ def _of_turn(session_id: str, timings: TurnTimings) -> dict[str, Attribute]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _below(turn_ns: int, segment: TurnSegment, timings: TurnTimings, *, hidden: bool) -> Outline:
-    attributes: dict[str, Attribute] = {
-        "rtvc.hidden": hidden,
-        "rtvc.duration_ms": segment.duration_ms,
-    }
-    if segment.name in _MODEL_WORK:
-        attributes["gen_ai.request.model"] = timings.model
-        attributes["rtvc.batch_size"] = timings.batch_size
+def _below(turn_ns: int, segment: TurnSegment, *, hidden: bool) -> Outline:
+    # Few: encoding them is most of what a trace costs.
+    attributes: dict[str, Attribute] = {"rtvc.hidden": hidden}
     if segment.name == "llm_ttft":
         attributes["gen_ai.response.time_to_first_chunk"] = segment.duration_ms / 1000
     start_ns = turn_ns + round(segment.start_ms * _NANO)
@@ -293,39 +287,48 @@ def open_traces(url: str, clock: Clock) -> TurnTraces:
 
 
 class _SpanMaker:
-    """Spans of OpenTelemetry's SDK, with ids and sampling as it does them."""
+    """Spans of OpenTelemetry's SDK, finished when they are made: a third of a tracer's cost."""
 
     def __init__(self) -> None:
-        from opentelemetry.context import Context
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.trace import set_span_in_context
+        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
         name = interface("OTEL_SERVICE_NAME") or "rtvc"
         resource = Resource.create({"service.name": name, "service.version": __version__})
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._tracer = provider.get_tracer("rtvc", __version__)
-        self._nothing = Context()
-        self._around = set_span_in_context
+        self._resource = resource
+        # As the environment wants them.
+        self._sampler, self._ids = provider.sampler, provider.id_generator
+        self._scope = InstrumentationScope("rtvc", __version__)
 
     def of(self, told: Told) -> "list[ReadableSpan]":
         """The turn's spans, its own first; none if the sampler does not want them."""
-        from opentelemetry.sdk.trace import Span
+        from opentelemetry.sdk.trace import ReadableSpan
+        from opentelemetry.sdk.trace.sampling import Decision
+        from opentelemetry.trace import SpanContext, TraceFlags
+
+        trace_id = self._ids.generate_trace_id()
+        decision = self._sampler.should_sample(None, trace_id, "turn").decision
+        if decision is not Decision.RECORD_AND_SAMPLE:
+            return []
+        flags = TraceFlags(TraceFlags.SAMPLED)
+
+        def span(made_of: Outline, parent: SpanContext | None) -> ReadableSpan:
+            return ReadableSpan(
+                made_of.name,
+                SpanContext(trace_id, self._ids.generate_span_id(), False, flags),
+                parent,
+                self._resource,
+                made_of.attributes,
+                start_time=made_of.start_ns,
+                end_time=made_of.end_ns,
+                instrumentation_scope=self._scope,
+            )
 
         root, below = outline(told.session_id, told.timings, told.utc)
-        turn = self._tracer.start_span(
-            root.name, self._nothing, attributes=root.attributes, start_time=root.start_ns
-        )
-        within = self._around(turn, self._nothing)
-        spans = [(turn, root)]
-        for each in below:
-            span = self._tracer.start_span(
-                each.name, within, attributes=each.attributes, start_time=each.start_ns
-            )
-            spans.append((span, each))
-        for span, each in spans:
-            span.end(each.end_ns)
-        return [span for span, _ in spans if isinstance(span, Span)]
+        turn = span(root, None)
+        return [turn, *(span(each, turn.context) for each in below)]
 
 
 class _Keep(logging.Filter):
