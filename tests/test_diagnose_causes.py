@@ -736,3 +736,66 @@ def test_too_slow_for_no_reason_that_was_measured_is_undecided() -> None:
     assert diagnosis.causes == []
     assert diagnosis.undecided
     assert diagnosis.exit_code == 3
+
+
+def test_a_server_that_ended_its_sessions_failed() -> None:
+    phases = [
+        replace(one, attempts=[replace(attempt, outcome="lost") for attempt in one.attempts])
+        for one in same().phases
+    ]
+    diagnosis = diagnosis_of(Evidence(phases))
+    assert diagnosis.causes == [Cause.ENGINE_FAILING]
+    assert "0 ms of it" not in diagnosis.sentence
+
+
+def test_answers_that_are_lost_while_others_come_in_time_are_a_failure() -> None:
+    lost = without(Evidence([phase("many", missing_between=(6.0, 10.0))]), ("server", "segments"))
+    assert first(lost) is Cause.ENGINE_FAILING
+
+
+def test_one_slow_turn_does_not_make_a_full_engine() -> None:
+    busy = {"host_cpu_ratio": 0.97, "server_cpu_cores": 3.6}
+    once = same(felt={"queue_wait": lambda second: 3.0 if 10 < second < 12 else 0.0}, host=busy)
+    assert Cause.INFERENCE_SATURATED not in named(once)
+    assert Cause.INFERENCE_SATURATED in named(same(felt={"queue_wait": 0.5}, host=busy))
+
+
+def test_partials_that_give_way_under_load_are_not_to_blame() -> None:
+    evidence = starved()
+    yielding = phase(
+        "many",
+        felt={"queue_wait": 0.6, "encode": 0.3},
+        service=0.35,
+        partial_service=0.4,
+        partial_every_s=2.4,
+        wait=0.6,
+        host={"host_cpu_ratio": 0.9, "server_cpu_cores": 3.2},
+    )
+    assert Cause.PARTIALS_STARVING_FINALS in named(evidence)
+    changed = Evidence([phase("one"), *evidence.phases[1:2], yielding])
+    assert Cause.PARTIALS_STARVING_FINALS not in named(changed)
+
+
+def test_inference_times_that_only_scatter_are_no_trend() -> None:
+    def scattered(second: float) -> float:
+        return 0.3 * (1.4 if int(second) % 4 == 0 else 0.9)
+
+    busy = {"host_cpu_ratio": 0.95, "server_cpu_cores": 3.5}
+    evidence = same(felt={"encode": 0.5}, service=scattered, partial_service=scattered, host=busy)
+    assert first(evidence) is Cause.INFERENCE_SATURATED
+    assert Cause.DEVICE_THROTTLING not in named(evidence)
+
+
+def test_causes_of_different_delays_do_not_silence_each_other() -> None:
+    slow = same(felt={"endpoint_wait": 0.8}, connection_s=9.0)
+    grown = [
+        replace(
+            one,
+            server=Readings(
+                SampleRow(float(second), "server", "rtvc_engine_processes", float(one.speakers))
+                for second in range(1, SECONDS)
+            ),
+        )
+        for one in slow.phases
+    ]
+    assert named(Evidence(grown)) == {Cause.MODEL_PER_SESSION, Cause.ENDPOINT_WAIT}

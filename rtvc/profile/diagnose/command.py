@@ -179,6 +179,19 @@ def _measured(wish: _Wish, order: Order, said: Console) -> bool:
             return Procedure(order, clock, tell).run()
     except KeyboardInterrupt:
         return True
+    except RtvcError as error:
+        # A server that went away in the middle leaves phases that tell of it.
+        if isinstance(error, UsageError) or not _has_phases(order.folder):
+            raise
+        tell(f"rtvc: {error}")
+        return False
+
+
+def _has_phases(folder: Path) -> bool:
+    try:
+        return bool(phase_folders(folder))
+    except RtvcError:
+        return False
 
 
 def _diagnosed(wish: _Wish, *, interrupted: bool) -> Diagnosis | None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from math import prod, sqrt
 
-from rtvc.profile.diagnose.evidence import COMPUTE_SEGMENTS, Evidence, Phase
+from rtvc.profile.diagnose.evidence import COMPUTE_SEGMENTS, ENGINE_SEGMENTS, Evidence, Phase
 from rtvc.profile.diagnose.finding import Cause, Finding, ProofOf
 from rtvc.profile.diagnose.path_rules import input_excess_s
 from rtvc.profile.diagnose.series import Series
@@ -309,7 +309,7 @@ def inference_saturated(evidence: Evidence, explained_s: float) -> Finding | Non
     """
     phase = evidence.worst
     felt_s, of_s = engine_excess_s(evidence), phase.delay_s or 0.0
-    if felt_s is None or felt_s < FELT_S:
+    if felt_s is None or felt_s < FELT_S or not _usually_felt(phase):
         return None
     share_s = min(of_s, felt_s - explained_s)
     if share_s < max(FELT_S, REMAINS * felt_s) or not _is_full(phase, alone=explained_s == 0):
@@ -322,8 +322,11 @@ def inference_saturated(evidence: Evidence, explained_s: float) -> Finding | Non
     proof.add(phase, "CPUs used by the server", phase.server_ratio, 0.6, "")
     proof.add(phase, "inferences under way", phase.engine_busy, None, "")
     alone_s = evidence.one.felt(*COMPUTE_SEGMENTS) if evidence.one is not None else None
-    slow_alone = alone_s is not None and alone_s > 0.5 * share_s
-    notes = ("one speaker alone already waits: the model is too slow for this device",)
+    notes = []
+    if alone_s is not None and alone_s > 0.5 * share_s:
+        notes.append("one speaker alone already waits: the model is too slow for this device")
+    if device_busy(phase) is None:
+        notes.append("the device was not seen: inferences that wait for a lock look the same")
     return Finding(
         Cause.INFERENCE_SATURATED,
         "transcription delay",
@@ -331,8 +334,15 @@ def inference_saturated(evidence: Evidence, explained_s: float) -> Finding | Non
         of_s,
         phase.name,
         proof.all,
-        notes=notes if slow_alone else (),
+        notes=tuple(notes),
     )
+
+
+def _usually_felt(phase: Phase) -> bool:
+    """Whether the typical turn waits for the engine, and not one that met a mishap."""
+    felt = [sum(turn.felt.get(name, 0.0) for name in ENGINE_SEGMENTS) for turn in phase.timed]
+    typical_s = quantile(felt, 0.5)
+    return typical_s is None or typical_s >= 0.4 * FELT_S
 
 
 def _is_full(phase: Phase, *, alone: bool) -> bool:
@@ -342,6 +352,5 @@ def _is_full(phase: Phase, *, alone: bool) -> bool:
         return True
     computed_s = phase.felt(*COMPUTE_SEGMENTS) or 0.0
     slow_alone = alone and computed_s >= max(0.1, 0.5 * (phase.engine_felt_s or 0.0))
-    # Where the device cannot be seen, inferences that never pause say it.
-    unseen = busy is None and (phase.engine_busy or 0.0) >= BUSY
-    return slow_alone or unseen
+    # Where neither device nor engine can be seen, waits for them must do.
+    return slow_alone or (busy is None and (phase.engine_busy or BUSY) >= BUSY)

@@ -421,6 +421,18 @@ def surely_above(values: Sequence[float], target: float, q: float = 0.95) -> boo
     return held is not None and held > target
 
 
+def surely_more(lost: int, of: int, share: float = 0.01) -> bool:
+    """Whether so many of so many are more than a share of them, beyond a chance of 5 %.
+
+    >>> surely_more(1, 40), surely_more(2, 20), surely_more(0, 0)
+    (False, True, False)
+    """
+    fewer = sum(
+        math.comb(of, count) * share**count * (1 - share) ** (of - count) for count in range(lost)
+    )
+    return lost > 0 and 1 - fewer < 0.05
+
+
 def finite_mean(values: Iterable[float]) -> float | None:
     found = [value for value in values if math.isfinite(value)]
     return fmean(found) if found else None

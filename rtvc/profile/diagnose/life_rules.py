@@ -341,12 +341,10 @@ def lost_to_failures_s(phase: Phase) -> float:
 def engine_failing(evidence: Evidence) -> Finding | None:
     """The engine crashed or hung; turns it had in hand waited for another one."""
     phase = max(evidence.phases, key=lambda one: (_events(one), one.finals_missing))
-    count = events(evidence)
+    lost = sum(one.failed("lost") for one in evidence.phases)
     missing = sum(one.finals_missing for one in evidence.phases)
-    told = any(one.server for one in evidence.phases)
-    turns = sum(len(one.judged) for one in evidence.phases)
-    unseen = not told and missing >= max(2, 0.1 * turns)
-    if count == 0 and not unseen:
+    unseen = _lost_unseen(evidence)
+    if events(evidence) + lost == 0 and not unseen:
         return None
     if memory_exhaustion(evidence) is not None:
         return None
@@ -357,6 +355,7 @@ def engine_failing(evidence: Evidence) -> Finding | None:
     proof.add(phase, "engine restarts, all phases", restarts, 0.0, "")
     proof.add(phase, "jobs failed, all phases", failed, 0.0, "")
     proof.add(phase, "finals missing, all phases", float(missing), 0.0, "")
+    proof.add(phase, "sessions that the server ended, all phases", float(lost), 0.0, "")
     proof.add(phase, "longest time without an answer", longest_gap_s(phase))
     notes = ("the server does not tell of its engine: only that answers were lost",)
     return Finding(
@@ -370,6 +369,18 @@ def engine_failing(evidence: Evidence) -> Finding | None:
         certain=True,
         weight_s=max(lost_to_failures_s(phase), 0.5 * of_s),
     )
+
+
+def _lost_unseen(evidence: Evidence) -> bool:
+    """Whether answers are lost while others come in time, and the server tells nothing of it.
+
+    Where most are late, those that are missing are only later still.
+    """
+    delays = [delay for phase in evidence.phases for delay in phase.delays_s]
+    lost = sum(map(math.isinf, delays))
+    if any(phase.server for phase in evidence.phases) or lost < max(2, 0.1 * len(delays)):
+        return False
+    return (middle(delays) or 0.0) < 2 * evidence.delay_target_s
 
 
 def longest_gap_s(phase: Phase) -> float | None:

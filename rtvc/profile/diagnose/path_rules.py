@@ -215,7 +215,9 @@ def audio_backlog(evidence: Evidence) -> Finding | None:
 def hidden_backlog(evidence: Evidence) -> Finding | None:
     """Speech is heard late at any load, and no queue, link or stop of the loop explains it."""
     rests = [(rest, phase) for phase in evidence.phases if (rest := _unseen_s(phase)) is not None]
-    if not rests:
+    crowded = evidence.fewest.speakers > 1 and not 0 < (evidence.worst.cpu_ratio or 0) < FULL_CPU
+    # A server that is overloaded reads late, too: without one speaker alone it cannot be told.
+    if not rests or crowded:
         return None
     known_s = sum(found.share_s for found in _known_ways(evidence))
     least_s = min(rest for rest, _ in rests) - known_s

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtvc.profile.diagnose.causes import find
-from rtvc.profile.diagnose.evidence import Evidence
+from rtvc.profile.diagnose.evidence import Evidence, surely_more
 from rtvc.profile.diagnose.finding import Cause, Finding
 from rtvc.profile.diagnose.reading import read_evidence
 from rtvc.profile.diagnose.wording import sentence_of, unseen_in
@@ -46,9 +46,10 @@ class Diagnosis:
     def missed(self) -> bool:
         """Whether a target was surely missed, or answers were lost."""
         evidence = self.evidence
-        lost = sum(phase.finals_missing for phase in evidence.phases)
+        turns = sum(len(phase.judged) for phase in evidence.phases)
+        lost = surely_more(sum(phase.finals_missing for phase in evidence.phases), turns)
         unconnected = any(phase.attempts and not phase.connections_s for phase in evidence.phases)
-        return evidence.delay_missed or evidence.connection_missed or lost > 0 or unconnected
+        return evidence.delay_missed or evidence.connection_missed or lost or unconnected
 
     @property
     def undecided(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rtvc.profile.diagnose.evidence import Evidence
+from rtvc.profile.diagnose.evidence import Evidence, middle
 from rtvc.profile.diagnose.finding import Cause, Delay, Finding
 from rtvc.slo import shown
 
@@ -29,6 +29,9 @@ SAID: dict[Cause, str] = {
 }
 """Cause → the end of a sentence with "because"."""
 
+TOLD_S = 0.001
+"""A share below it is none: the cause costs answers, or will, and not time."""
+
 _SUBJECT: dict[Delay, str] = {
     "transcription delay": "Transcripts take",
     "response latency": "Replies take",
@@ -37,18 +40,17 @@ _SUBJECT: dict[Delay, str] = {
 
 
 def sentence_of(evidence: Evidence, findings: Sequence[Finding], *, missed: bool) -> str:
-    """
-    The answer in one line.
-    """
+    """The answer in one line."""
     if not findings:
         return _without_cause(evidence, missed=missed)
     first = findings[0]
     if first.cause is Cause.GENERATOR_SATURATED:
         return "Nothing follows about the server: the load generator was late itself."
-    said = (
-        f"{_SUBJECT[first.delay]} {shown(first.of_s, 's')}, {shown(first.share_s, 's')} of it "
-        f"because {SAID[first.cause]}"
-    )
+    took = f"{_SUBJECT[first.delay]} {shown(first.of_s, 's')}"
+    if first.share_s < TOLD_S:
+        said = f"{took}, and {SAID[first.cause]}"
+    else:
+        said = f"{took}, {shown(first.share_s, 's')} of it because {SAID[first.cause]}"
     others = [
         f"{SAID[other.cause]} ({shown(other.share_s, 's')} of the {other.delay})"
         for other in findings[1:3]
@@ -59,6 +61,9 @@ def sentence_of(evidence: Evidence, findings: Sequence[Finding], *, missed: bool
 def _without_cause(evidence: Evidence, *, missed: bool) -> str:
     delay_s = evidence.worst.delay_s
     took = "no transcript came" if delay_s is None else f"transcripts take {shown(delay_s, 's')}"
+    connects = [one for phase in evidence.phases for one in phase.connections_s]
+    if connects and not any(phase.turns for phase in evidence.phases):
+        took = f"connecting takes {shown(middle(connects) or 0.0, 's')}, nobody spoke"
     where = f"with {evidence.worst.speakers} speaking"
     if missed:
         return f"Undecided: {took} {where}, and nothing that was measured says why."
