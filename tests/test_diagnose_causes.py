@@ -799,3 +799,15 @@ def test_causes_of_different_delays_do_not_silence_each_other() -> None:
         for one in slow.phases
     ]
     assert named(Evidence(grown)) == {Cause.MODEL_PER_SESSION, Cause.ENDPOINT_WAIT}
+
+
+def test_memory_that_only_scatters_is_no_leak() -> None:
+    def scattered(second: float) -> float:
+        return 8e8 + 2e7 * ((7 * int(second)) % 5)
+
+    assert named(same(host={"server_memory_bytes": scattered})) == {Cause.HEALTHY}
+
+
+def test_a_cold_language_model_is_not_a_slow_one() -> None:
+    evidence = same(reply={"llm_ttft": lambda second: 3.0 if second < 6 else 0.15})
+    assert Cause.SLOW_LLM not in named(evidence)

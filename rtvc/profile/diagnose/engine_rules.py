@@ -97,7 +97,8 @@ def others_share(evidence: Evidence) -> float | None:
     if phase.gpu("utilisation_ratio"):
         return _others_on_gpu(evidence.fewest)
     others = phase.others_ratio
-    if others is None or others < OTHERS or (phase.cpu_ratio or 0.0) < CROWDED:
+    crowded = phase.host.of("host_cpu_ratio").at(0.75) or 0.0
+    if others is None or others < OTHERS or crowded < CROWDED:
         return None
     return min(1.0, others)
 

@@ -185,6 +185,10 @@ class Phase:
         found = [turn for turn in self.judged if turn.reply]
         return _mean_of(found, lambda turn: _total(turn.reply, names))
 
+    def typically_replied(self, *names: str) -> float | None:
+        """The median of the same: what a cold first turn does not move."""
+        return middle([_total(turn.reply, names) for turn in self.judged if turn.reply])
+
     @cached_property
     def engine_felt_s(self) -> float | None:
         """Queue and compute that the person waited for."""
@@ -328,8 +332,8 @@ class Phase:
 
     @cached_property
     def lag_peak_s(self) -> float | None:
-        """How long the loop was held up within one second: the 90th of 100 seconds."""
-        return self.server.of("rtvc_event_loop_lag_seconds_sum").steps().at(0.9)
+        """How long the loop was held up within one second: the 95th of 100 seconds."""
+        return self.server.of("rtvc_event_loop_lag_seconds_sum").steps().at(0.95)
 
     @cached_property
     def round_trip(self) -> Series:

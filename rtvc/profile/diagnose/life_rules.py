@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from math import sqrt
 from statistics import fmean
 
 from rtvc.profile.diagnose.evidence import (
@@ -32,6 +33,9 @@ COLD_S = 0.25
 
 COLD_TIMES = 1.5
 """A first turn against the slowest later one of its session: no spread of lengths does that."""
+
+SURELY = 2.6
+"""Standard deviations of Mann's and Kendall's test: chance, one in two hundred."""
 
 CLIMB_BYTES_S = 1.5e6
 """Growth a second: 5 GB an hour."""
@@ -277,29 +281,26 @@ def memory(phase: Phase) -> Series:
 def climb(phase: Phase) -> float | None:
     """Bytes a second by which memory grew once all sessions were open; None: not told.
 
-    From the lowest to the highest reading after it, so that the end of a process that grew too
-    large does not hide its growth; a single step is none.
+    Up to its highest reading, so that the end of a process that grew too large does not hide its
+    growth. 0 unless it rises beyond chance, and in more than one step.
     """
     opened_s = [a.opened_at_s + (a.connection_s or 0.0) for a in phase.attempts]
     from_s = max([*opened_s, 0.15 * phase.duration_s], default=0.0) + 1.0
-    points = [point for point in memory(phase).points if point[0] >= from_s]
-    if len(points) < 6:
+    settled = Series(tuple(point for point in memory(phase).points if point[0] >= from_s))
+    if len(settled.points) < 6:
         return None
-    best, low = 0.0, points[0]
-    for at, value in points:
-        if value < low[1]:
-            low = (at, value)
-        if at - low[0] >= 3.0:
-            best = max(best, (value - low[1]) / (at - low[0]) * _steadiness(points, low[0], at))
-    return best
+    top = max(range(len(settled.points)), key=lambda place: settled.points[place][1])
+    rising = Series(settled.points[: max(top + 1, 6)])
+    signs, variance = rising.trend
+    if signs < SURELY * sqrt(variance) or _in_one_step(rising):
+        return 0.0
+    return max(0.0, rising.slope or 0.0)
 
 
-def _steadiness(points: list[tuple[float, float]], from_s: float, until_s: float) -> float:
-    """1 for a growth in many steps, near 0 for one in a single step."""
-    values = [value for at, value in points if from_s <= at <= until_s]
-    ups = [max(0.0, now - was) for was, now in pairwise(values)]
-    total = sum(ups)
-    return 1 - max(ups) / total if total > 0 else 0.0
+def _in_one_step(series: Series) -> bool:
+    """Whether one step makes more than half of the growth: something was loaded."""
+    net = series.values[-1] - series.values[0]
+    return max(now - was for was, now in pairwise(series.values)) > 0.5 * net
 
 
 def _scarce(evidence: Evidence) -> bool:

@@ -117,14 +117,14 @@ def slow_tts(evidence: Evidence) -> Finding | None:
 def _slow_reply(
     evidence: Evidence, names: tuple[str, ...], slow_s: float, usual_s: float, cause: Cause
 ) -> Finding | None:
-    phase = max(evidence.phases, key=lambda one: one.replied(*names) or 0.0)
-    took_s = phase.replied(*names)
+    phase = max(evidence.phases, key=lambda one: one.typically_replied(*names) or 0.0)
+    took_s = phase.typically_replied(*names)
     if took_s is None or took_s < slow_s:
         return None
     of_s = phase.latency_s or took_s
     proof = ProofOf(evidence).add(phase, " + ".join(names), took_s, slow_s)
     for each in _others(evidence, phase):
-        proof.add(each, " + ".join(names), each.replied(*names), slow_s)
+        proof.add(each, " + ".join(names), each.typically_replied(*names), slow_s)
     return Finding(
         cause, "response latency", min(of_s, took_s - usual_s), of_s, phase.name, proof.all
     )
