@@ -810,4 +810,5 @@ def test_memory_that_only_scatters_is_no_leak() -> None:
 
 def test_a_cold_language_model_is_not_a_slow_one() -> None:
     evidence = same(reply={"llm_ttft": lambda second: 3.0 if second < 6 else 0.15})
-    assert Cause.SLOW_LLM not in named(evidence)
+    assert named(evidence) == {Cause.COLD_START}
+    assert diagnosis_of(evidence).findings[0].delay == "response latency"

@@ -1,6 +1,7 @@
 """Causes over a server's life: what sessions load, what is cold, what fills up, what fails."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from math import sqrt
 from statistics import fmean
@@ -13,7 +14,7 @@ from rtvc.profile.diagnose.evidence import (
     Turn,
     middle,
 )
-from rtvc.profile.diagnose.finding import Cause, Finding, ProofOf
+from rtvc.profile.diagnose.finding import Cause, Delay, Finding, ProofOf
 from rtvc.profile.diagnose.series import Series
 
 USUAL_CONNECTION_S = 0.1
@@ -143,35 +144,53 @@ def _always_slow(evidence: Evidence) -> bool:
 
 
 def cold_start(evidence: Evidence) -> Finding | None:
-    """The first turn of a session, or after a pause, is much slower than those that follow."""
-    # A turn that waited for an engine to come back is slow for another reason.
-    steady = [phase for phase in evidence.phases if not _events(phase)]
-    colds = [(phase, cold) for phase in steady if (cold := _cold_s(phase)) is not None]
-    first = evidence.phases[0]
-    agreeing = sum(cold >= COLD_S for _, cold in colds)
-    alone = bool(colds) and colds[0][0] is first and colds[0][1] >= COLD_S
+    """The first turn of a session is much slower than those that follow, or the first connection
+    than all later ones."""
     connect = _cold_connection_s(evidence)
     if connect is not None:
         return _cold_connection(evidence, connect)
-    if not alone or (agreeing < 2 and not _only_once(evidence)):
+    return _cold_turn(evidence, "transcription delay", _transcript_s) or _cold_turn(
+        evidence, "response latency", _reply_s
+    )
+
+
+Measure = Callable[[Turn], float]
+
+
+def _transcript_s(turn: Turn) -> float:
+    return turn.delay_s
+
+
+def _reply_s(turn: Turn) -> float:
+    """What came after the transcript; infinite where nothing did."""
+    return math.inf if turn.latency_s is None else turn.latency_s - min(turn.delay_s, GRACE_S)
+
+
+def _cold_turn(evidence: Evidence, delay: Delay, of: Measure) -> Finding | None:
+    # A turn that waited for an engine to come back is slow for another reason.
+    steady = [phase for phase in evidence.phases if not _events(phase)]
+    colds = [(phase, cold) for phase in steady if (cold := _cold_s(phase, of)) is not None]
+    first = evidence.phases[0]
+    agreeing = sum(cold >= COLD_S for _, cold in colds)
+    alone = bool(colds) and colds[0][0] is first and colds[0][1] >= COLD_S
+    if not alone or (agreeing < 2 and not _only_once(evidence, of)):
         return None
     phase, cold_s = max(colds, key=lambda pair: pair[1])
-    firsts = {(turn.speaker, turn.utterance) for turn in _firsts(phase)}
-    of_s = max((t.delay_s for t in _firsts(phase) if math.isfinite(t.delay_s)), default=cold_s)
+    firsts = [seconds for turn in _firsts(phase) if math.isfinite(seconds := of(turn))]
     proof = ProofOf(evidence)
     for each, value in colds:
         proof.add(each, "first turn beyond the later ones", value, COLD_S)
-    share = len(firsts) / max(1, len(phase.turns))
+    of_s = max(firsts, default=cold_s)
     return Finding(
         Cause.COLD_START,
-        "transcription delay",
+        delay,
         min(of_s, cold_s),
         of_s,
         phase.name,
         proof.all,
         notes=("the share is that of a session's first turn",),
         certain=True,
-        weight_s=cold_s * share,
+        weight_s=cold_s * len(firsts) / max(1, len(phase.turns)),
     )
 
 
@@ -183,29 +202,26 @@ def _firsts(phase: Phase) -> list[Turn]:
     return list(first.values())
 
 
-def _cold_s(phase: Phase) -> float | None:
+def _cold_s(phase: Phase, of: Measure) -> float | None:
     """By how much first turns exceed the slowest later one, at the median speaker."""
     excesses = []
     for turn in _firsts(phase):
-        later = [
-            other.delay_s
-            for other in phase.turns
-            if other.speaker == turn.speaker and other is not turn and math.isfinite(other.delay_s)
-        ]
-        if not later or not math.isfinite(turn.delay_s):
+        others = [one for one in phase.turns if one.speaker == turn.speaker and one is not turn]
+        later = [seconds for one in others if math.isfinite(seconds := of(one))]
+        if not later or not math.isfinite(of(turn)):
             continue
-        slow = turn.delay_s >= COLD_TIMES * max(later)
-        excesses.append(turn.delay_s - (middle(later) or 0.0) if slow else 0.0)
+        slow = of(turn) >= COLD_TIMES * max(later)
+        excesses.append(of(turn) - (middle(later) or 0.0) if slow else 0.0)
     return middle(excesses)
 
 
-def _only_once(evidence: Evidence) -> bool:
+def _only_once(evidence: Evidence, of: Measure) -> bool:
     """Whether the server's very first turn stands out from all that follow while few speak."""
     first, *rest = evidence.phases
-    later = [turn.delay_s for turn in first.turns[1:]]
-    later += [turn.delay_s for phase in rest[:1] for turn in phase.turns]
-    known = [delay for delay in later if math.isfinite(delay)]
-    return len(known) >= 3 and first.turns[0].delay_s >= COLD_TIMES * max(known)
+    later = [of(turn) for turn in first.turns[1:]]
+    later += [of(turn) for phase in rest[:1] for turn in phase.turns]
+    known = [seconds for seconds in later if math.isfinite(seconds)]
+    return len(known) >= 3 and of(first.turns[0]) >= COLD_TIMES * max(known)
 
 
 def _cold_connection_s(evidence: Evidence) -> float | None:
