@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from math import prod, sqrt
+from statistics import fmean
 
 from rtvc.profile.diagnose.evidence import COMPUTE_SEGMENTS, ENGINE_SEGMENTS, Evidence, Phase
 from rtvc.profile.diagnose.finding import Cause, Finding, ProofOf
-from rtvc.profile.diagnose.path_rules import input_excess_s
+from rtvc.profile.diagnose.life_rules import ONE_EACH, sessions_step
+from rtvc.profile.diagnose.path_rules import FULL_CPU, input_excess_s
 from rtvc.profile.diagnose.series import Series
 from rtvc.stats import quantile
 
@@ -59,7 +61,7 @@ third of its speed within a minute."""
 SURELY = 2.6
 """Standard deviations of Mann's and Kendall's test over all phases: chance, one in two hundred."""
 
-SLOWER_ONCE = 1.5
+SLOWER_ONCE = 1.4
 """The same where only one phase shows it."""
 
 THROTTLED = 0.3
@@ -153,7 +155,9 @@ def partial_pace(phase: Phase) -> tuple[float, float] | None:
 def partials_starving_finals(evidence: Evidence) -> Finding | None:
     """The engine is full of partials, asked for as fast as they are answered."""
     phase = evidence.worst
-    share, felt_s = phase.partial_share, engine_excess_s(evidence)
+    felt_s = engine_excess_s(evidence)
+    shares = evidence.seen(lambda one: one.partial_share)
+    share = fmean(shares) if shares and phase.partial_share is not None else None
     pace = partial_pace(evidence.fewest)
     if share is None or share < PARTIALS or felt_s is None or felt_s < FELT_S or pace is None:
         return None
@@ -161,7 +165,9 @@ def partials_starving_finals(evidence: Evidence) -> Finding | None:
         return None
     (every_s, ratio), of_s = pace, phase.delay_s or 0.0
     proof = ProofOf(evidence)
-    proof.add(phase, "share of the engine's time for partials", share, PARTIALS, "")
+    for each in evidence.phases:
+        name = "share of the engine's time for partials"
+        proof.add(each, name, each.partial_share, PARTIALS, "")
     proof.add(evidence.fewest, "speech a partial", every_s, USELESS_S)
     proof.add(evidence.fewest, "that, against a partial's own time", ratio, BACK_TO_BACK, "")
     proof.add(phase, "finals waited for a worker", phase.final_wait_s, FELT_S)
@@ -169,7 +175,7 @@ def partials_starving_finals(evidence: Evidence) -> Finding | None:
     return Finding(
         Cause.PARTIALS_STARVING_FINALS,
         "transcription delay",
-        min(of_s, felt_s * share),
+        min(of_s, felt_s * (phase.partial_share or 0.0)),
         of_s,
         phase.name,
         proof.all,
@@ -245,7 +251,9 @@ def _one_by_one(phase: Phase, one: Phase | None) -> bool:
 
 def slowed_by(evidence: Evidence) -> float | None:
     """How many times slower an inference became over the run at the same load; None: it did not."""
-    told = [(phase, phase.service_over_time) for phase in evidence.phases]
+    told = [(phase, phase.service_over_time) for phase in evidence.phases if _alike(phase)]
+    if (sessions_step(evidence, "rtvc_engine_processes") or 0.0) >= ONE_EACH:
+        told = [(phase, series) for phase, series in told if phase.speakers <= 1]
     ratios = [(phase, r) for phase, series in told if (r := _end_to_begin(series)) is not None]
     if not ratios or _trend_of([series for _, series in told]) < SURELY:
         return None
@@ -255,6 +263,13 @@ def slowed_by(evidence: Evidence) -> float | None:
     steadily = steadily and sum(ratio >= SLOWER for ratio in values) >= 2
     once = ratios[0][0].speakers <= 1 and values[0] >= SLOWER_ONCE and _stays_slow(evidence)
     return float(prod(max(1.0, ratio) for ratio in values)) if steadily or once else None
+
+
+def _alike(phase: Phase) -> bool:
+    """Whether inferences meet the same load throughout: on a full device they slow each other down
+    as speakers come to talk at once.
+    """
+    return phase.speakers <= 1 or (device_busy(phase) or 0.0) < FULL_CPU
 
 
 def _end_to_begin(series: Series) -> float | None:
