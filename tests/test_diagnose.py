@@ -313,6 +313,19 @@ def test_cpu_time_of_a_family_counts_from_its_first_reading_on() -> None:
     assert family.read() == ([], 0.0)
 
 
+def test_a_server_started_from_here_is_not_counted_as_the_load_test() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        family = Family(os.getpid())
+        family.read()
+        assert child.pid in family.members
+        family.read(frozenset({child.pid}))
+        assert child.pid not in family.members
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_busy_cpus_are_a_share() -> None:
     cpus = Cpus()
     assert cpus.busy_ratio() is None
@@ -331,7 +344,7 @@ def test_the_watch_writes_what_the_reader_reads(tmp_path: Path) -> None:
     clock = SystemClock()
     folder = write_phase(tmp_path / "run", 1)
     trips = RoundTrips(f"http://127.0.0.1:{free_port()}", clock)
-    machine = Machine(clock, trips, os.getpid(), [])
+    machine = Machine(clock, trips, os.getpid(), os.getpid())
     with HostWatch(machine, clock) as watch:
         assert not watch.begun
         watch.begin(folder / HOST_FILE)

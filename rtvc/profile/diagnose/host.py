@@ -4,7 +4,7 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +37,10 @@ class Family:
         self.members: frozenset[int] = frozenset()
         """Ids at the last reading."""
 
-    def read(self) -> tuple[list[ProcessSample], float]:
-        """Who is alive, and CPU seconds used since the last reading."""
-        found = [sample for pid in self._pids() if (sample := sample_process(pid)) is not None]
+    def read(self, without: frozenset[int] = frozenset()) -> tuple[list[ProcessSample], float]:
+        """Who is alive, and CPU seconds used since the last reading; some belong to others."""
+        pids = [pid for pid in self._pids() if pid not in without]
+        found = [sample for pid in pids if (sample := sample_process(pid)) is not None]
         used_s, known = 0.0, dict[tuple[int, float], float]()
         for sample in found:
             if sample.cpu_s is None:
@@ -152,13 +153,13 @@ class Machine:
     """All readings of one instant."""
 
     def __init__(
-        self, clock: Clock, trips: RoundTrips, server_pid: int | None, generator_pids: Iterable[int]
+        self, clock: Clock, trips: RoundTrips, server_pid: int | None, generator_pid: int
     ) -> None:
         self._clock = clock
         self._trips = trips
         self._cpus = Cpus()
         self._server = None if server_pid is None else Family(server_pid)
-        self._generators = [Family(pid) for pid in generator_pids]
+        self._generator = Family(generator_pid)
         gpus = open_gpus(clock)
         self._gpus: GpuSampler | None = None if isinstance(gpus, NoGpu) else gpus
         self._last_s: float | None = None
@@ -189,15 +190,16 @@ class Machine:
         return _told(host), self._gpu_figures()
 
     def _shares(self, passed_s: float | None) -> Mapping[str, float | None]:
-        used_s = sum(family.read()[1] for family in self._generators)
-        figures: dict[str, float | None] = {
-            "generator_cpu_cores": used_s / passed_s if passed_s else None
-        }
+        figures: dict[str, float | None] = {}
         if self._server is not None:
             alive, server_s = self._server.read()
             if alive:
                 figures |= _of_server(alive)
                 figures["server_cpu_cores"] = server_s / passed_s if passed_s else None
+        # A server that was started from here descends from here, too.
+        own = frozenset[int]() if self._server is None else self._server.members
+        used_s = self._generator.read(own)[1]
+        figures["generator_cpu_cores"] = used_s / passed_s if passed_s else None
         return figures
 
     def _gpu_figures(self) -> Figures:

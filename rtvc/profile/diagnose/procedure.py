@@ -119,8 +119,7 @@ class Procedure:
                 stdin=subprocess.DEVNULL,
                 env=environment_without_settings(),
             )
-            machine = self._machine(child.pid)
-            with HostWatch(machine, self._clock) as watch:
+            with HostWatch(self._machine(), self._clock) as watch:
                 code = self._wait(child, watch, folder)
         if code is None:
             return True
@@ -128,11 +127,11 @@ class Procedure:
             raise _failed(code, order.folder / LOG_FILE)
         return False
 
-    def _machine(self, generator_pid: int) -> Machine:
+    def _machine(self) -> Machine:
         order = self._order
         trips = RoundTrips(order.url, self._clock, insecure=order.insecure)
         pid = order.pid if order.pid is not None else local_pid(order.url)
-        return Machine(self._clock, trips, pid, [generator_pid, os.getpid()])
+        return Machine(self._clock, trips, pid, os.getpid())
 
     def _command(self, folder: Path, speakers: int) -> list[str]:
         order = self._order
