@@ -76,30 +76,37 @@ HEAVY = (
     *("--threads-per-worker", "1", "--max-batch", "4"),
 )
 """Costs what a real model costs: where inferences are over at once, nobody waits in a row."""
+MEDIUM = (*HEAVY, "--encoder-context", "short")
+"""Costs what two cores can bear: sound with four speakers, and slow enough to be made slower."""
+
+
+def _medium(*amounts: float) -> tuple[Strength, ...]:
+    return tuple(Strength(amount, flags=MEDIUM) for amount in amounts)
+
 
 LIVE: dict[str, Injected] = {
     "model-per-session": Injected("model-per-session", _amounts(3, 5, 8)),
-    "device-contention": Injected("device-contention", _amounts(8, 16, 32)),
-    "inference-slow": Injected("inference-saturated", _amounts(8, 12, 20)),
+    "device-contention": Injected("device-contention", _medium(4, 8, 16)),
+    "inference-slow": Injected("inference-saturated", _medium(10, 14, 20)),
     "serialised-inference": Injected(
         "serialised-inference", tuple(Strength(None, speakers, HEAVY) for speakers in (4, 6, 8))
     ),
     "audio-backlog": Injected("audio-backlog", _amounts(0.5, 0.7, 1.0)),
     "hidden-backlog": Injected("hidden-backlog", _amounts(0.5, 1.0, 2.0)),
-    "partials-flood": Injected("partials-starving-finals", _amounts(8, 14, 20)),
+    "partials-flood": Injected("partials-starving-finals", _medium(6, 10, 16)),
     "turn-model-slow": Injected("turn-detector", _amounts(0.5, 1.0, 1.5)),
     "endpoint-wait": Injected("endpoint-wait", _amounts(300, 500, 1000)),
     "blocked-loop": Injected("blocked-event-loop", _amounts(200, 400, 800)),
     "slow-llm": Injected("slow-llm", _amounts(1, 2, 4)),
     "slow-tts": Injected("slow-tts", _amounts(0.5, 1, 2)),
     "cold-start": Injected("cold-start", _amounts(3, 5, 8)),
-    "throttling": Injected("device-throttling", _amounts(12, 16, 20)),
+    "throttling": Injected("device-throttling", _medium(14, 17, 20)),
     "memory-exhaustion": Injected("memory-exhaustion", _amounts(100, 200, 400)),
     "slow-network": Injected("network", _amounts(100, 150, 300)),
     "engine-crash": Injected("engine-failing", _amounts(6, 4, 2)),
     "engine-hang": Injected("engine-failing", _amounts(12, 8, 4)),
 }
-"""By name; amounts around and above the usual, as inferences of the self-test model are quick."""
+"""By name; amounts around and above the usual."""
 
 
 @dataclass(frozen=True, slots=True)

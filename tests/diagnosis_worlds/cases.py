@@ -21,6 +21,8 @@ TIMES = 1.5
 MORE_S = 0.15
 MISSING_S = 10.0
 TRIES = 250
+STRONGEST = 2.0
+"""Times the usual: more would be nonsense."""
 TARGET_S = 0.5
 CONNECTION_TARGET_S = 3.0
 
@@ -101,7 +103,7 @@ def ill(causes: Sequence[str], number: int) -> Case:
         twin = simulate(world)
         if not is_sound(twin):
             continue
-        more = 1 + 0.04 * attempt
+        more = min(1 + 0.04 * attempt, STRONGEST)
         faults = [DRAWS[cause](rng, world, more) for cause in causes]
         story = simulate(world, together(*faults))
         if all(_hurts(n, causes, faults, world, story, twin) for n in range(len(causes))):
