@@ -37,7 +37,9 @@ HEALTHY_RUNS = 20
 PAIR_RUNS = 2
 LIVE_HEALTHY_RUNS = 3
 LIVE_SPEAKERS = 4
-LIVE_S = 10
+LIVE_S = 8
+LONG_S = 20
+"""Of a phase in which a session must speak several times."""
 LIVE_PATIENCE_S = 150
 PHASES = ("one", "two", "many")
 SMALL_FILES = ("run.json", "summary.json")
@@ -55,6 +57,8 @@ class Strength:
     """In the third phase."""
     flags: tuple[str, ...] = ()
     """Further flags of `rtvc serve`."""
+    seconds: int = LIVE_S
+    """Of each phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,9 @@ LIVE: dict[str, Injected] = {
     "blocked-loop": Injected("blocked-event-loop", _amounts(200, 400, 800)),
     "slow-llm": Injected("slow-llm", _amounts(1, 2, 4)),
     "slow-tts": Injected("slow-tts", _amounts(0.5, 1, 2)),
-    "cold-start": Injected("cold-start", _amounts(3, 5, 8)),
+    "cold-start": Injected(
+        "cold-start", tuple(Strength(amount, seconds=LONG_S) for amount in (3, 5, 8))
+    ),
     "throttling": Injected("device-throttling", _medium(14, 17, 20)),
     "memory-exhaustion": Injected("memory-exhaustion", _amounts(100, 200, 400)),
     "slow-network": Injected("network", _amounts(100, 150, 300)),
@@ -107,6 +113,9 @@ LIVE: dict[str, Injected] = {
     "engine-hang": Injected("engine-failing", _amounts(12, 8, 4)),
 }
 """By name; amounts around and above the usual."""
+
+SOUND = (Strength(None), Strength(None, flags=MEDIUM))
+"""Servers with nothing wrong, by turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,34 +232,50 @@ def live_cases() -> Iterator[tuple[str, int]]:
 
 
 def run_live(name: str, number: int, options: Options) -> Result:
-    """A server with the fault, its diagnosis from outside as a user would have it."""
-    began_s = _clock.now()
+    """A server with the fault, its diagnosis from outside, unless that was recorded before."""
     fault = LIVE.get(name)
-    strength = fault.strengths[number] if fault else Strength(None)
-    amount = "" if strength.amount is None else f"={strength.amount:g}"
-    flags = ["--inject", f"{name}{amount}", "--admission", "slots"] if fault else []
     folder = options.keep / f"live-{name}-{number}"
-    shutil.rmtree(folder, ignore_errors=True)
-    with running_server(*flags, *strength.flags) as url:
-        ended = diagnose_from_outside(url, folder, strength.speakers)
+    told = folder / "case.json"
+    if not told.exists():
+        about = _record_live(name, number, folder)
+        told.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    about = json.loads(told.read_text("utf-8"))
     result = Result(
         case=f"{name}-{number}",
         causes=[fault.cause] if fault else [],
-        strength=f"{amount.lstrip('=') or '-'}, {strength.speakers} speakers",
+        strength=about["strength"],
         felt=_live_felt(folder),
         folder=folder.name,
-        seconds=round(_clock.now() - began_s, 1),
+        seconds=about["seconds"],
     )
+    result = result if about["error"] is None else replace(result, error=about["error"])
+    result = result if result.error else judged(result, folder)
     _keep_small(folder, options.out / "live" / result.case)
-    if ended is not None:
-        return replace(result, error=ended)
-    return judged(result, folder)
+    return result
 
 
-def diagnose_from_outside(url: str, folder: Path, speakers: int) -> str | None:
+def _record_live(name: str, number: int, folder: Path) -> dict[str, Any]:
+    """Run it; what is to be known of the run."""
+    began_s = _clock.now()
+    strengths = LIVE[name].strengths if name in LIVE else SOUND
+    strength = strengths[number % len(strengths)]
+    amount = "" if strength.amount is None else f"={strength.amount:g}"
+    inject = ["--inject", f"{name}{amount}", "--admission", "slots"] if name in LIVE else []
+    shutil.rmtree(folder, ignore_errors=True)
+    with running_server(*inject, *strength.flags) as url:
+        ended = diagnose_from_outside(url, folder, strength)
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "strength": f"{amount.lstrip('=') or '-'}, {strength.speakers} speakers",
+        "seconds": round(_clock.now() - began_s, 1),
+        "error": ended,
+    }
+
+
+def diagnose_from_outside(url: str, folder: Path, strength: Strength) -> str | None:
     """Returns why there is no diagnosis; None: there is one."""
     command = [sys.executable, "-m", "rtvc", "profile", "diagnose", url]
-    command += ["--speakers", str(speakers), "--duration", str(LIVE_S)]
+    command += ["--speakers", str(strength.speakers), "--duration", str(strength.seconds)]
     command += ["--out", str(folder), "--json"]
     try:
         ended = subprocess.run(

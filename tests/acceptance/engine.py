@@ -4,8 +4,9 @@
 
 1. Share of raw throughput: the same utterances, all as finals, as fast as they go: through
    CTranslate2 by hand (features included, the same workers and threads, the best of several batch
-   sizes) and through the engine with its scheduler and process, taken in turn. (Without the variable, the threads of the
-   linear algebra library spin beside the model in this process, and the share flatters the engine.)
+   sizes) and through the engine with its scheduler and process, taken in turn. (Without the
+   variable, the threads of the linear algebra library spin beside the model in this process, and
+   the share flatters the engine.)
 2. Partials against finals: finals arrive at a quarter of what the engine can do, partials at the
    same rate and at three times that, in turn: p95 of a final from asked to answered.
 """

@@ -4,8 +4,8 @@
 
 1. The tests marked gpu.
 2. `rtvc profile gpu` beside a busy synthetic Whisper: what it must be able to read, and its cost.
-3. `rtvc profile diagnose` of a server by itself, and of one whose device a neighbour keeps busy: the
-   first must not be told of contention, the second must.
+3. `rtvc profile diagnose` of a server by itself, and of one whose device a neighbour keeps busy:
+   the first must not be told of contention, the second must.
 4. For synthetic small.en and medium.en as float16, alone and beside a busy neighbour: what raw
    CTranslate2 does at each batch size, what the engine does when saturated with finals, the batches
    it forms, and how many speakers the server holds at a transcription delay p95 below 500 ms.

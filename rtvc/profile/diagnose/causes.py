@@ -1,6 +1,7 @@
 """All rules, and which of what they find is worth naming."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rtvc.profile.diagnose.engine_rules import (
     device_contention,
@@ -97,7 +98,7 @@ def find(evidence: Evidence) -> list[Finding]:
     if full is not None:
         found.append(full)
     worth = [finding for finding in found if is_worth_naming(finding, evidence)]
-    return _ranked(worth) or _best_of(found, evidence)
+    return _ranked(_with_what_suffers(worth)) or _best_of(found, evidence)
 
 
 def _best_of(found: Sequence[Finding], evidence: Evidence) -> list[Finding]:
@@ -133,7 +134,19 @@ def is_worth_naming(finding: Finding, evidence: Evidence) -> bool:
 def _missed(finding: Finding, evidence: Evidence) -> bool:
     if finding.delay == "connection":
         return evidence.connection_missed
-    return finding.delay == "transcription delay" and evidence.delay_missed
+    return finding.delay == "transcription delay" and evidence.delay_probably_missed
+
+
+def _with_what_suffers(found: Sequence[Finding]) -> list[Finding]:
+    """A language model or a voice on a device in other hands is slow, too: those come first."""
+    replies_s = [one.rank_s for one in found if one.cause in (Cause.SLOW_LLM, Cause.SLOW_TTS)]
+    note = "a language model or a voice on the same device suffers, too"
+    return [
+        replace(one, weight_s=max([one.rank_s, *replies_s]) + HARDLY_S, notes=(*one.notes, note))
+        if one.cause is Cause.DEVICE_CONTENTION and replies_s
+        else one
+        for one in found
+    ]
 
 
 def _ranked(found: Sequence[Finding]) -> list[Finding]:

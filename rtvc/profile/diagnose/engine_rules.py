@@ -7,16 +7,13 @@ from statistics import fmean
 
 from rtvc.profile.diagnose.evidence import COMPUTE_SEGMENTS, ENGINE_SEGMENTS, Evidence, Phase
 from rtvc.profile.diagnose.finding import Cause, Finding, ProofOf
-from rtvc.profile.diagnose.life_rules import ONE_EACH, sessions_step
-from rtvc.profile.diagnose.path_rules import FULL_CPU, input_excess_s
+from rtvc.profile.diagnose.life_rules import ONE_EACH, events, sessions_step
+from rtvc.profile.diagnose.path_rules import FULL_CPU, OTHERS, input_excess_s
 from rtvc.profile.diagnose.series import Series
 from rtvc.stats import quantile
 
 FELT_S = 0.05
 """Queue and compute that are felt; below it they hide in the endpoint's wait."""
-
-OTHERS = 0.2
-"""Share of all CPUs in other hands from which on the server's own work is slowed noticeably."""
 
 CROWDED = 0.75
 """Share of CPUs busy from which on those who want one more begin to wait."""
@@ -296,6 +293,9 @@ def device_throttling(evidence: Evidence) -> Finding | None:
     flagged = max(evidence.seen(lambda one: one.gpu("throttled").mean), default=0.0)
     times = slowed_by(evidence)
     if others_share(evidence) is not None or (times is None and flagged < THROTTLED):
+        return None
+    if flagged < THROTTLED and events(evidence):
+        # What a hang or a restart takes is in the times of those inferences.
         return None
     clock_ratio = _clock_ratio(phase)
     if times is None:

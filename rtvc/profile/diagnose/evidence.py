@@ -15,6 +15,7 @@ from rtvc.stats import Quantile, quantile, quantile_at_least
 
 ENGINE_SEGMENTS = ("queue_wait", "features", "encode", "decode")
 COMPUTE_SEGMENTS = ("features", "encode", "decode")
+CPU_SECONDS = "rtvc_process_cpu_seconds_total"
 KINDS = ("final", "speculative", "partial")
 
 GRACE_S = 10.0
@@ -297,15 +298,31 @@ class Phase:
 
     @cached_property
     def others_ratio(self) -> float | None:
-        """Share of all CPUs used by neither the server nor the load test."""
+        """Share of all CPUs used by neither the load test nor what answers in the server.
+
+        Children of the server that it does not count among its own are others, too.
+        """
         others = self.host.of("other_cpu_cores").mean
-        return None if others is None or not self.cpus else others / self.cpus
+        if others is None or not self.cpus:
+            return None
+        return (others + self.children_cores) / self.cpus
+
+    @property
+    def children_cores(self) -> float:
+        """CPUs used by the server's descendants beyond the processes that /metrics counts."""
+        names = [name for name in self.server.names() if name.startswith(CPU_SECONDS)]
+        counted = [Series(tuple(self.server.readings_of(name))) for name in names]
+        spans = [each for each in counted if each.span_s > 0]
+        used = self.host.of("server_cpu_cores").mean
+        if used is None or not spans:
+            return 0.0
+        return max(0.0, used - sum((each.risen or 0.0) / each.span_s for each in spans))
 
     @cached_property
     def server_ratio(self) -> float | None:
-        """Share of all CPUs used by the server."""
+        """Share of all CPUs used by what answers in the server."""
         used = self.host.of("server_cpu_cores").mean
-        return None if used is None or not self.cpus else used / self.cpus
+        return None if used is None or not self.cpus else (used - self.children_cores) / self.cpus
 
     def gpu(self, figure: str) -> Series:
         """Of the busiest device; empty without one."""
@@ -386,6 +403,12 @@ class Evidence:
     def delay_missed(self) -> bool:
         """Whether the transcription delay is surely above its target in some phase."""
         return any(surely_above(phase.delays_s, self.delay_target_s) for phase in self.phases)
+
+    @cached_property
+    def delay_probably_missed(self) -> bool:
+        """Whether every tenth turn of some phase is above the target, if not surely every 20th."""
+        tenths = self.seen(lambda phase: quantile([*phase.delays_s], 0.9))
+        return self.delay_missed or any(each > self.delay_target_s for each in tenths)
 
     @cached_property
     def connection_missed(self) -> bool:

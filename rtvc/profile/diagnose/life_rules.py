@@ -38,6 +38,9 @@ COLD_TIMES = 1.5
 SURELY = 2.6
 """Standard deviations of Mann's and Kendall's test: chance, one in two hundred."""
 
+TOWERS = 1.25
+"""Times its median that memory reached before something failed."""
+
 CLIMB_BYTES_S = 1.5e6
 """Growth a second: 5 GB an hour."""
 
@@ -253,7 +256,8 @@ def memory_exhaustion(evidence: Evidence) -> Finding | None:
     """Memory keeps growing at a steady load, and there is an end to it."""
     climbs = [(phase, rate) for phase in evidence.phases if (rate := climb(phase)) is not None]
     growing = [(phase, rate) for phase, rate in climbs if rate >= CLIMB_BYTES_S]
-    if not growing or len(growing) < min(2, len(evidence.phases)):
+    often = len(growing) >= min(2, len(evidence.phases))
+    if not growing or not (often or (events(evidence) and _towers(evidence))):
         return None
     phase, rate = growing[-1]
     available = phase.host.of("host_memory_available_bytes")
@@ -282,6 +286,13 @@ def memory_exhaustion(evidence: Evidence) -> Finding | None:
         certain=True,
         weight_s=max(lost_to_failures_s(worst), (worst.delay_s or 0.0) * 0.9),
     )
+
+
+def _towers(evidence: Evidence) -> bool:
+    """Whether memory stood far above its usual level; a model loaded again comes back to it."""
+    values = [value for phase in evidence.phases for value in memory(phase).values]
+    usual = middle(values)
+    return usual is not None and max(values) >= TOWERS * usual
 
 
 def memory(phase: Phase) -> Series:

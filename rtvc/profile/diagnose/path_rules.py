@@ -15,6 +15,9 @@ BEYOND_LAG = 4.0
 FULL_CPU = 0.85
 """Share of all CPUs from which on whatever becomes ready has to wait for one."""
 
+OTHERS = 0.2
+"""Share of all CPUs in other hands from which on the server's own work is slowed noticeably."""
+
 OTHER_CPU = 0.7
 """Share of all CPUs used by others than the load test: they make it late, not it itself."""
 
@@ -35,6 +38,14 @@ BURST_S = 0.1
 
 LOOP_HELD = 0.04
 """Share of the time for which a loop is held up: below it no turn of ten meets a stop."""
+
+STUTTERS = 0.2
+"""Share of the time for which a loop that stands still is a fault, whatever the transcripts take:
+audio, pages and pings come in bursts."""
+
+REPLY_HOPS = 1.5
+"""Times that a segment of a reply passes through the loop: asking and the first piece; a wait in
+between takes part of a stop away."""
 
 HOPS = 6.0
 """Times that a turn passes through the loop: audio, VAD and back, asking, answer, sending."""
@@ -59,7 +70,7 @@ def input_excess_s(phase: Phase) -> float | None:
 
 
 def generator_saturated(evidence: Evidence) -> Finding | None:
-    """The load test was late itself: nothing follows about the server."""
+    """The load test was late by its own doing: nothing follows about the server."""
     late = [phase for phase in evidence.phases if _void(phase, evidence)]
     if not late:
         return None
@@ -85,6 +96,9 @@ def _void(phase: Phase, evidence: Evidence) -> bool:
         return True
     lag_s = phase.lag_p99_s
     if lag_s is None or lag_s <= FRAME_S + 1e-9:
+        return False
+    if (phase.others_ratio or 0.0) >= OTHERS and (phase.cpu_ratio or 0.0) >= FULL_CPU:
+        # Then it is one of those who suffer.
         return False
     # Late because others hold the machine, and by far too little to be what was felt.
     beyond_s = (phase.delay_s or 0.0) - evidence.delay_target_s
@@ -147,8 +161,22 @@ def blocked_event_loop(evidence: Evidence) -> Finding | None:
     proof.add(phase, "round trip at p50", phase.round_trip.at(0.5))
     proof.add(phase, "round trip at p95", phase.round_trip.at(0.95), BURST_S)
     return Finding(
-        Cause.BLOCKED_EVENT_LOOP, "transcription delay", share_s, felt_s, phase.name, proof.all
+        Cause.BLOCKED_EVENT_LOOP,
+        "transcription delay",
+        share_s,
+        felt_s,
+        phase.name,
+        proof.all,
+        certain=held >= STUTTERS and stop_s >= 2 * long_s,
     )
+
+
+def stops_cost_s(evidence: Evidence) -> float:
+    """Seconds that a segment of a reply loses to a loop that stands still; 0: it does not."""
+    if blocked_event_loop(evidence) is None:
+        return 0.0
+    held, stop_s = _loop(evidence.slowest_reply)
+    return REPLY_HOPS * (held or 0.0) * (stop_s or 0.0) / 2
 
 
 def _loop(phase: Phase) -> tuple[float | None, float | None]:

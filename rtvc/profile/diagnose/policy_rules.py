@@ -4,6 +4,7 @@ from statistics import fmean
 
 from rtvc.profile.diagnose.evidence import Evidence, Phase
 from rtvc.profile.diagnose.finding import Cause, Finding, ProofOf
+from rtvc.profile.diagnose.path_rules import stops_cost_s
 
 USUAL_ENDPOINT_S = 0.3
 """250 ms of silence and a VAD frame; with the longer waits after unfinished sentences."""
@@ -119,7 +120,7 @@ def _slow_reply(
 ) -> Finding | None:
     phase = max(evidence.phases, key=lambda one: one.typically_replied(*names) or 0.0)
     took_s = phase.typically_replied(*names)
-    if took_s is None or took_s < slow_s:
+    if took_s is None or took_s - stops_cost_s(evidence) < slow_s:
         return None
     of_s = phase.latency_s or took_s
     proof = ProofOf(evidence).add(phase, " + ".join(names), took_s, slow_s)
