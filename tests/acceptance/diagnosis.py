@@ -97,7 +97,7 @@ LIVE: dict[str, Injected] = {
     ),
     "audio-backlog": Injected("audio-backlog", _amounts(0.5, 0.7, 1.0)),
     "hidden-backlog": Injected("hidden-backlog", _amounts(0.5, 1.0, 2.0)),
-    "partials-flood": Injected("partials-starving-finals", _medium(6, 10, 16)),
+    "partials-flood": Injected("partials-starving-finals", _medium(13, 10, 16)),
     "turn-model-slow": Injected("turn-detector", _amounts(0.5, 1.0, 1.5)),
     "endpoint-wait": Injected("endpoint-wait", _amounts(300, 500, 1000)),
     "blocked-loop": Injected("blocked-event-loop", _amounts(200, 400, 800)),

@@ -15,6 +15,10 @@ from rtvc.stats import quantile
 FELT_S = 0.05
 """Queue and compute that are felt; below it they hide in the endpoint's wait."""
 
+CROWDED_OUT = 0.5
+"""The same of CPUs that are all busy: most of the machine is somebody else's, which is told even
+while what it costs still hides in the endpoint's wait."""
+
 CROWDED = 0.75
 """Share of CPUs busy from which on those who want one more begin to wait."""
 
@@ -60,6 +64,10 @@ SURELY = 2.6
 
 SLOWER_ONCE = 1.4
 """The same where only one phase shows it."""
+
+SLOWER_WITH_LOAD = 1.7
+"""The last phase, with the most speakers, against the first: inferences at the same time share
+memory and batches, which makes each of them up to half as slow again."""
 
 THROTTLED = 0.3
 """Share of samples with a throttle reason that costs speed."""
@@ -125,7 +133,8 @@ def device_contention(evidence: Evidence) -> Finding | None:
     hit_s += input_excess_s(phase) or 0.0
     # Waiting grows faster than use: of half a device, three quarters of the excess.
     share_s = min(felt_s, hit_s * (1 - (1 - taken) ** 2))
-    if share_s < FELT_S:
+    crowded_out = taken >= CROWDED_OUT and (phase.cpu_ratio or 0.0) >= FULL_CPU
+    if share_s < FELT_S and not crowded_out:
         return None
     proof = ProofOf(evidence)
     for each in evidence.phases:
@@ -135,7 +144,13 @@ def device_contention(evidence: Evidence) -> Finding | None:
     proof.add(phase, "GPU busy", phase.gpu("utilisation_ratio").mean, BUSY, "")
     proof.add(phase, "one inference", phase.service_s)
     return Finding(
-        Cause.DEVICE_CONTENTION, "transcription delay", share_s, felt_s, phase.name, proof.all
+        Cause.DEVICE_CONTENTION,
+        "transcription delay",
+        share_s,
+        felt_s,
+        phase.name,
+        proof.all,
+        certain=crowded_out,
     )
 
 
@@ -256,6 +271,8 @@ def slowed_by(evidence: Evidence) -> float | None:
         return None
     values = [ratio for _, ratio in ratios]
     mean_ratio = prod(values) ** (1 / len(values))
+    if not _ends_slower(evidence):
+        return None
     steadily = mean_ratio >= SLOWER and min(values) >= 0.9
     steadily = steadily and sum(ratio >= SLOWER for ratio in values) >= 2
     once = ratios[0][0].speakers <= 1 and values[0] >= SLOWER_ONCE and _stays_slow(evidence)
@@ -279,6 +296,12 @@ def _trend_of(every: Sequence[Series]) -> float:
     sums = [series.trend for series in every]
     variance = sum(part for _, part in sums)
     return sum(signs for signs, _ in sums) / sqrt(variance) if variance > 0 else 0.0
+
+
+def _ends_slower(evidence: Evidence) -> bool:
+    """Whether the last phase's inferences are slower than the first's by more than load does."""
+    services = [phase.service_s for phase in evidence.phases if phase.service_s is not None]
+    return len(services) < 2 or services[-1] >= SLOWER_WITH_LOAD * services[0]
 
 
 def _stays_slow(evidence: Evidence) -> bool:

@@ -193,8 +193,24 @@ def _cold_turn(evidence: Evidence, delay: Delay, of: Measure) -> Finding | None:
         proof.all,
         notes=("the share is that of a session's first turn",),
         certain=True,
-        weight_s=cold_s * len(firsts) / max(1, len(phase.turns)),
+        weight_s=max(_cold_weight_s(evidence, one, of) for one in (phase, evidence.worst)),
     )
+
+
+def _cold_weight_s(evidence: Evidence, phase: Phase, of: Measure) -> float:
+    """What first turns add to the mean of a phase, against the quickest phase's later ones: what
+    comes behind the cold starts of a phase waits for them."""
+    firsts = _firsts(phase)
+    warm_s = min(evidence.seen(lambda one: _warm_s(one, of)), default=0.0)
+    excesses = [seconds - warm_s for turn in firsts if math.isfinite(seconds := of(turn))]
+    return max(0.0, sum(excesses)) / max(1, len(phase.turns))
+
+
+def _warm_s(phase: Phase, of: Measure) -> float | None:
+    """The median of later turns; None: there are none."""
+    firsts = _firsts(phase)
+    later = [of(turn) for turn in phase.turns if turn not in firsts]
+    return middle([seconds for seconds in later if math.isfinite(seconds)])
 
 
 def _firsts(phase: Phase) -> list[Turn]:

@@ -230,9 +230,12 @@ def audio_backlog(evidence: Evidence) -> Finding | None:
     # What comes in while the loop stands still is found in the inbox when it goes on.
     if blocked is not None and waiting_s < 1.5 * (phase.lag_peak_s or 0.0):
         return None
-    felt_s = phase.delay_s or 0.0
-    lost_s = input_excess_s(phase)
+    # Where it is worst no transcript may have come at all.
+    felt_s = max(evidence.worst.delay_with_losses_s, phase.delay_s or 0.0)
+    lost_s = input_excess_s(evidence.worst)
     share_s = min(felt_s, waiting_s if lost_s is None else lost_s)
+    if phase.delay_s is None:
+        share_s = min(felt_s, max(share_s, waiting_s))
     gauge = phase.server.of("rtvc_inbox_backlog_max_seconds")
     proof = ProofOf(evidence)
     proof.add(phase, "audio not heard yet, of the session most behind", waiting_s, INBOX_S)

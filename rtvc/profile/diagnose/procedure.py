@@ -1,5 +1,6 @@
 """The measurements of a diagnosis: one speaker, then two, then many, the machine beside them."""
 
+import math
 import os
 import shlex
 import signal
@@ -20,12 +21,14 @@ from rtvc.profile.cpu.target import host_and_port, pid_of_url
 from rtvc.profile.diagnose.host import HostWatch, Machine, RoundTrips
 from rtvc.profile.diagnose.reading import HOST_FILE, PHASES
 from rtvc.profile.target import http_address
-from rtvc.record import MANIFEST_FILE, load_manifest
+from rtvc.record import MANIFEST_FILE, load_manifest, load_run
 
 LOG_FILE = "loadtest.log"
 """What the load tests said."""
 
 POLL_S = 0.1
+SLOW_CONNECTION_S = 1.0
+"""From here on the time to connect is added to a phase: the load test's time runs meanwhile."""
 READY_WITHIN_S = 300.0
 """A server may load a model first."""
 
@@ -75,6 +78,7 @@ class Procedure:
         self._clock = clock
         self._tell = tell
         self._pause = threading.Event()
+        self._connecting_s = 0.0
 
     def run(self) -> bool:
         """Whether it was interrupted; what was measured is kept.
@@ -87,11 +91,36 @@ class Procedure:
             folder = self._order.folder / name
             if self._is_done(folder):
                 self._tell(f"{name}: already measured")
+                self._learn(folder)
                 continue
-            self._tell(f"{name}: {_people(speakers)}, {self._order.duration_s:g} s")
+            self._tell(f"{name}: {_people(speakers)}, {self._seconds:g} s")
             if self._phase(folder, speakers):
                 return True
+            if self._learn(folder):
+                _set_aside(folder, "too-short")
+                self._tell(
+                    f"{name}: connecting took {self._connecting_s:.1f} s, so nobody came to speak; "
+                    f"again, {self._seconds:g} s"
+                )
+                if self._phase(folder, speakers):
+                    return True
         return False
+
+    @property
+    def _seconds(self) -> float:
+        """Of the next phase: people speak as long as was asked, however long connecting takes."""
+        return self._order.duration_s + math.ceil(self._connecting_s)
+
+    def _learn(self, folder: Path) -> bool:
+        """How long connecting takes; whether it took so long that nobody could speak."""
+        try:
+            run = load_run(folder)
+        except RecordError:
+            return False
+        took_s = max((one.connection_s or 0.0 for one in run.connections), default=0.0)
+        if took_s >= SLOW_CONNECTION_S:
+            self._connecting_s = max(self._connecting_s, took_s)
+        return not run.turns and took_s >= SLOW_CONNECTION_S
 
     def _is_done(self, folder: Path) -> bool:
         if not (folder / MANIFEST_FILE).exists():
@@ -104,7 +133,7 @@ class Procedure:
             )
         if manifest.duration_s is not None and not manifest.interrupted:
             return True
-        _set_aside(folder)
+        _set_aside(folder, "cut-off")
         return False
 
     def _phase(self, folder: Path, speakers: int) -> bool:
@@ -138,7 +167,7 @@ class Procedure:
         objectives = [part for slo in order.objectives for part in ("--slo", slo)]
         return [
             *(sys.executable, "-m", "rtvc", "loadtest", order.url),
-            *("--speakers", str(speakers), "--duration", f"{order.duration_s:g}"),
+            *("--speakers", str(speakers), "--duration", f"{self._seconds:g}"),
             *("--out", str(folder), *objectives),
             *(["--insecure"] if order.insecure else []),
             *(["--api-key", order.api_key] if order.api_key else []),
@@ -168,10 +197,10 @@ def local_pid(url: str) -> int | None:
     return None
 
 
-def _set_aside(folder: Path) -> None:
-    """A phase that was cut off is kept beside the new one."""
+def _set_aside(folder: Path, why: str) -> None:
+    """A phase that is run again is kept beside the new one."""
     for number in range(1, 1000):
-        aside = folder.with_name(f"{folder.name}.cut-off-{number}")
+        aside = folder.with_name(f"{folder.name}.{why}-{number}")
         if not aside.exists():
             folder.rename(aside)
             return
