@@ -38,7 +38,7 @@ COLD_TIMES = 1.5
 SURELY = 2.6
 """Standard deviations of Mann's and Kendall's test: chance, one in two hundred."""
 
-TOWERS = 1.25
+TOWERS = 1.2
 """Times its median that memory reached before something failed."""
 
 CLIMB_BYTES_S = 1.5e6
@@ -174,7 +174,9 @@ def _cold_turn(evidence: Evidence, delay: Delay, of: Measure) -> Finding | None:
     steady = [phase for phase in evidence.phases if not _events(phase)]
     colds = [(phase, cold) for phase in steady if (cold := _cold_s(phase, of)) is not None]
     first = evidence.phases[0]
-    agreeing = sum(cold >= COLD_S for _, cold in colds)
+    agreeing = sum(cold >= COLD_S for _, cold in colds) + sum(
+        _all_firsts_cold(evidence, phase, of) for phase in steady
+    )
     alone = bool(colds) and colds[0][0] is first and colds[0][1] >= COLD_S
     if not alone or (agreeing < 2 and not _only_once(evidence, of)):
         return None
@@ -197,12 +199,19 @@ def _cold_turn(evidence: Evidence, delay: Delay, of: Measure) -> Finding | None:
     )
 
 
+def _all_firsts_cold(evidence: Evidence, phase: Phase, of: Measure) -> bool:
+    """Whether nobody came to a second turn, so slow or lost were the first ones."""
+    warm_s = min(evidence.seen(lambda one: _warm_s(one, of)), default=0.0)
+    typical_s = middle([min(of(turn), GRACE_S) for turn in _firsts(phase)])
+    return _warm_s(phase, of) is None and (typical_s or 0.0) - warm_s >= COLD_S
+
+
 def _cold_weight_s(evidence: Evidence, phase: Phase, of: Measure) -> float:
     """What first turns add to the mean of a phase, against the quickest phase's later ones: what
     comes behind the cold starts of a phase waits for them."""
     firsts = _firsts(phase)
     warm_s = min(evidence.seen(lambda one: _warm_s(one, of)), default=0.0)
-    excesses = [seconds - warm_s for turn in firsts if math.isfinite(seconds := of(turn))]
+    excesses = [min(of(turn), GRACE_S) - warm_s for turn in firsts]
     return max(0.0, sum(excesses)) / max(1, len(phase.turns))
 
 
@@ -336,8 +345,22 @@ def climb(phase: Phase) -> float | None:
     rising = Series(settled.points[: max(top + 1, 6)])
     signs, variance = rising.trend
     if signs < SURELY * sqrt(variance) or _in_one_step(rising):
-        return 0.0
+        return _longest_rise(settled) if _events(phase) else 0.0
     return max(0.0, rising.slope or 0.0)
+
+
+def _longest_rise(series: Series) -> float:
+    """Bytes a second of the longest stretch of readings each above the one before: how a process
+    grows that is replaced again and again. 0 for fewer than four readings, or a single step."""
+    rises: list[list[tuple[float, float]]] = [[]]
+    for point in series.points:
+        if rises[-1] and point[1] <= rises[-1][-1][1]:
+            rises.append([])
+        rises[-1].append(point)
+    longest = Series(tuple(max(rises, key=lambda rise: len(rise))))
+    if len(longest.points) < 4 or _in_one_step(longest):
+        return 0.0
+    return (longest.values[-1] - longest.values[0]) / longest.span_s
 
 
 def _in_one_step(series: Series) -> bool:
