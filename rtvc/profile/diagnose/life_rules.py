@@ -357,7 +357,7 @@ def _longest_rise(series: Series) -> float:
         if rises[-1] and point[1] <= rises[-1][-1][1]:
             rises.append([])
         rises[-1].append(point)
-    longest = Series(tuple(max(rises, key=lambda rise: len(rise))))
+    longest = max((Series(tuple(rise)) for rise in rises), key=lambda one: len(one.points))
     if len(longest.points) < 4 or _in_one_step(longest):
         return 0.0
     return (longest.values[-1] - longest.values[0]) / longest.span_s
