@@ -233,6 +233,16 @@ def test_a_folder_of_another_server_is_not_mixed_with_this_one(tmp_path: Path) -
         Procedure(Order("ws://127.0.0.1:9999", folder), SystemClock(), unheard).run()
 
 
+def test_people_speak_as_long_as_was_asked_however_slow_connecting_is(tmp_path: Path) -> None:
+    url = "ws://127.0.0.1:8000/v1/realtime"
+    with RunWriter(tmp_path / "one", a_manifest(url=url)) as writer:
+        writer.append(a_connection(0, connection_s=4.2))
+    procedure = Procedure(Order(url, tmp_path, speakers=1, duration_s=8), SystemClock(), unheard)
+    assert procedure.seconds == 8
+    assert not procedure.run()
+    assert procedure.seconds == 8 + 5
+
+
 def test_phases_that_are_there_are_not_run_again(tmp_path: Path) -> None:
     folder = write_diagnosis(tmp_path)
     told: list[str] = []

@@ -812,3 +812,52 @@ def test_a_cold_language_model_is_not_a_slow_one() -> None:
     evidence = same(reply={"llm_ttft": lambda second: 3.0 if second < 6 else 0.15})
     assert named(evidence) == {Cause.COLD_START}
     assert diagnosis_of(evidence).findings[0].delay == "response latency"
+
+
+def test_children_that_the_server_does_not_count_are_others() -> None:
+    """A neighbour that the server's own process started takes three of four CPUs."""
+    host = {**HOST, "server_cpu_cores": 3.6, "host_cpu_ratio": 0.95}
+    own: dict[str, Value] = {
+        'rtvc_process_cpu_seconds_total{process="server"}': lambda second: 0.2 * second,
+        'rtvc_process_cpu_seconds_total{process="engine"}': lambda second: 0.4 * second,
+    }
+    slow = {"decode": 0.4}
+    crowded = same(host=host, server=own, felt=slow, service=0.5)
+    assert crowded.many.others_ratio == pytest.approx((0.1 + 3.0) / 4, rel=0.1)
+    assert first(crowded) is Cause.DEVICE_CONTENTION
+    assert Cause.DEVICE_CONTENTION not in named(same(host=host, felt=slow, service=0.5))
+
+
+def test_a_machine_mostly_in_other_hands_is_told_while_it_still_answers_in_time() -> None:
+    taken = {**HOST, "other_cpu_cores": 3.0, "host_cpu_ratio": 0.99}
+    assert first(same(host=taken)) is Cause.DEVICE_CONTENTION
+    half_idle = {**HOST, "other_cpu_cores": 3.0, "host_cpu_ratio": 0.8}
+    assert first(same(host=half_idle)) is Cause.HEALTHY
+
+
+def test_a_loop_that_stands_still_a_third_of_the_time_is_told_whatever_it_costs() -> None:
+    def stutters(share: float) -> Evidence:
+        lag: dict[str, Value] = {
+            "rtvc_event_loop_lag_seconds_sum": lambda second: share * second,
+        }
+        return same(server=lag)
+
+    assert first(stutters(0.33)) is Cause.BLOCKED_EVENT_LOOP
+    assert first(stutters(0.01)) is Cause.HEALTHY
+
+
+def test_memory_that_grows_between_restarts_is_the_end_of_it() -> None:
+    """Up by 200 MB a second for five seconds, then a new process; or a model that only reloads."""
+    restarts: dict[str, Value] = {"rtvc_engine_restarts_total": lambda second: second // 6}
+
+    def growing(second: float) -> float:
+        return 400e6 + 200e6 * (second % 6)
+
+    def reloading(second: float) -> float:
+        return 100e6 if second % 6 < 1 else 800e6
+
+    def world(memory: Value) -> Evidence:
+        return same(host={**HOST, "server_memory_bytes": memory}, server=restarts)
+
+    assert first(world(growing)) is Cause.MEMORY_EXHAUSTION
+    assert first(world(reloading)) is Cause.ENGINE_FAILING

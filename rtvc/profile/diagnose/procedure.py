@@ -93,21 +93,21 @@ class Procedure:
                 self._tell(f"{name}: already measured")
                 self._learn(folder)
                 continue
-            self._tell(f"{name}: {_people(speakers)}, {self._seconds:g} s")
+            self._tell(f"{name}: {_people(speakers)}, {self.seconds:g} s")
             if self._phase(folder, speakers):
                 return True
             if self._learn(folder):
                 _set_aside(folder, "too-short")
                 self._tell(
                     f"{name}: connecting took {self._connecting_s:.1f} s, so nobody came to speak; "
-                    f"again, {self._seconds:g} s"
+                    f"again, {self.seconds:g} s"
                 )
                 if self._phase(folder, speakers):
                     return True
         return False
 
     @property
-    def _seconds(self) -> float:
+    def seconds(self) -> float:
         """Of the next phase: people speak as long as was asked, however long connecting takes."""
         return self._order.duration_s + math.ceil(self._connecting_s)
 
@@ -167,7 +167,7 @@ class Procedure:
         objectives = [part for slo in order.objectives for part in ("--slo", slo)]
         return [
             *(sys.executable, "-m", "rtvc", "loadtest", order.url),
-            *("--speakers", str(speakers), "--duration", f"{self._seconds:g}"),
+            *("--speakers", str(speakers), "--duration", f"{self.seconds:g}"),
             *("--out", str(folder), *objectives),
             *(["--insecure"] if order.insecure else []),
             *(["--api-key", order.api_key] if order.api_key else []),
