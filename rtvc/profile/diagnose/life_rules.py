@@ -92,8 +92,9 @@ def model_per_session(evidence: Evidence) -> Finding | None:
 def _per_session(evidence: Evidence, phase: Phase, typical_s: float, *, unseen: bool) -> Finding:
     share_s = max(0.0, typical_s - USUAL_CONNECTION_S)
     delay, of_s = "connection", typical_s
-    slowed_s = copies_cost_s(evidence)
+    slowed_s, felt_in = copies_cost_s(evidence), phase
     if slowed_s > share_s:
+        felt_in = evidence.worst
         delay, of_s, share_s = "transcription delay", evidence.worst.delay_s or slowed_s, slowed_s
     proof = ProofOf(evidence)
     proof.add(phase, "connection at p50", middle(phase.connections_s), SLOW_CONNECTION_S)
@@ -114,7 +115,7 @@ def _per_session(evidence: Evidence, phase: Phase, typical_s: float, *, unseen: 
         "connection" if delay == "connection" else "transcription delay",
         min(share_s, of_s),
         of_s,
-        phase.name,
+        felt_in.name,
         proof.all,
         notes=notes if unseen else (),
         certain=not unseen,
