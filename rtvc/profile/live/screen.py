@@ -30,7 +30,8 @@ from rtvc.profile.live.table import (
 )
 from rtvc.profile.live.watch import Status
 from rtvc.profile.live.window import Times
-from rtvc.profile.stages.breakdown import Kind, kind_of
+from rtvc.profile.stages.breakdown import kind_of
+from rtvc.profile.stages.waterfall import STYLES
 
 TWO_COLUMNS = 76
 """Characters of a terminal from which on blocks stand side by side."""
@@ -52,16 +53,6 @@ _TONES: dict[Tone, str] = {
     "doubtful": "bold yellow",
     "bad": "bold red",
     "unknown": "bold",
-}
-_KINDS: dict[Kind, str] = {
-    "policy": "yellow",
-    "detection": "yellow",
-    "queue": "red",
-    "compute": "blue",
-    "language model": "magenta",
-    "synthesis": "magenta",
-    "sending": "cyan",
-    "unknown": "white",
 }
 
 
@@ -234,7 +225,7 @@ def _stage_name(line: StageLine) -> Text:
 
 def _bar(line: StageLine, whole_s: float, room: int) -> Text:
     share = (line.per_turn_s or 0.0) / whole_s
-    style = "dim" if line.hidden else _KINDS[kind_of(line.name)]
+    style = "dim" if line.hidden else STYLES[kind_of(line.name)]
     return Text(("░" if line.hidden else "█") * round(room * share), style)
 
 

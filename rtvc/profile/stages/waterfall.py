@@ -27,7 +27,7 @@ FIGURES = 76
 NAME = 15
 """Characters of a segment's name, at most."""
 
-_STYLES: dict[Kind, str] = {
+STYLES: dict[Kind, str] = {
     "policy": "yellow",
     "detection": "yellow",
     "queue": "red",
@@ -37,6 +37,7 @@ _STYLES: dict[Kind, str] = {
     "sending": "cyan",
     "unknown": "white",
 }
+"""How a terminal shows what time is spent on."""
 
 
 def drawn(found: Breakdown, width: int) -> RenderableType:
@@ -83,7 +84,7 @@ def _cells(row: SegmentTimes, bar: int) -> list[Text]:
         Text(f"{row.n}", "dim"),
         *(Text("–" if s is None else shown(s, "s"), style) for s in times),
         Text("" if share is None else f"{round(100 * share)} %".replace("-", "−"), style),
-        Text("█" * round(bar * max(0.0, min(share or 0.0, 1.0))), _STYLES[row.kind]),
+        Text("█" * round(bar * max(0.0, min(share or 0.0, 1.0))), STYLES[row.kind]),
     ]
 
 
@@ -147,7 +148,7 @@ class _Axis:
         first = min(self._at(segment.start_s), self._columns - 1)
         last = max(first + 1, min(self._at(segment.end_s), self._columns))
         bar = " " * first + ("░" if hidden else "█") * (last - first)
-        style = "dim" if hidden else _STYLES[kind_of(segment.name)]
+        style = "dim" if hidden else STYLES[kind_of(segment.name)]
         name = segment.name[: NAME - 1]
         return Text.assemble(
             (f"  {name:<{NAME}}", "dim" if hidden else ""),
