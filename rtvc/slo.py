@@ -89,6 +89,7 @@ _SPOKEN = {
     "barge_in_latency": "barge-in latency",
     "cross_talk": "cross-talk words",
     "wer": "word error rate",
+    "vad_offset": "VAD offset",
     "vad_delay": "VAD delay",
     "llm_ttft": "LLM first token",
     "llm_sentence": "LLM first sentence",

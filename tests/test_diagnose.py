@@ -355,6 +355,8 @@ def test_the_watch_writes_what_the_reader_reads(tmp_path: Path) -> None:
     folder = write_phase(tmp_path / "run", 1)
     trips = RoundTrips(f"http://127.0.0.1:{free_port()}", clock)
     machine = Machine(clock, trips, os.getpid(), os.getpid())
+    # Other tests' servers are children of this process.
+    family = 1 + len(psutil.Process().children(recursive=True))
     with HostWatch(machine, clock) as watch:
         assert not watch.begun
         watch.begin(folder / HOST_FILE)
@@ -365,7 +367,7 @@ def test_the_watch_writes_what_the_reader_reads(tmp_path: Path) -> None:
     phase = read_evidence(folder).phases[0]
     assert phase.cpus == float(len(Cpus().usable))
     assert (phase.host.of("server_memory_bytes").mean or 0) > 1e6
-    assert phase.host.of("server_processes").minimum == 1.0
+    assert phase.host.of("server_processes").minimum == float(family)
     assert not phase.round_trip
 
 
