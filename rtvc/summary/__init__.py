@@ -1,0 +1,61 @@
+"""What one run says: a pure function from its rows to figures, each with its n.
+
+Seconds and shares are stored; units are converted only where they are drawn. Warm-up turns are
+left out. A final or a reply that never came counts as infinite, so that losing answers cannot
+improve a quantile.
+"""
+
+from rtvc.summary.figures import (
+    METRICS,
+    Accuracy,
+    Connections,
+    Errors,
+    Generator,
+    Metric,
+    Reason,
+    Segment,
+    Stack,
+    Summary,
+    Utterances,
+)
+from rtvc.summary.health import CPU_LIMIT, FRAME_S
+from rtvc.summary.making import during, summarize
+from rtvc.summary.outcomes import REASONS, word_errors
+from rtvc.summary.server_turns import WAITS
+from rtvc.summary.storage import (
+    SCHEMA_VERSION,
+    SUMMARY_FILE,
+    load_summary,
+    to_json,
+    write_summary,
+)
+from rtvc.summary.timed import TALKING_S, partial_interval, transcription_delay
+
+__all__ = [
+    "CPU_LIMIT",
+    "FRAME_S",
+    "METRICS",
+    "REASONS",
+    "SCHEMA_VERSION",
+    "SUMMARY_FILE",
+    "TALKING_S",
+    "WAITS",
+    "Accuracy",
+    "Connections",
+    "Errors",
+    "Generator",
+    "Metric",
+    "Reason",
+    "Segment",
+    "Stack",
+    "Summary",
+    "Utterances",
+    "during",
+    "load_summary",
+    "partial_interval",
+    "summarize",
+    "to_json",
+    "transcription_delay",
+    "word_errors",
+    "write_summary",
+]
