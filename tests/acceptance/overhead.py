@@ -43,7 +43,7 @@ PAIRS = 10
 SPY_EVERY = 4
 """Pairs from one with py-spy to the next."""
 SECONDS = 60
-ROUNDS = 16
+ROUNDS = 120
 
 
 # Arithmetic.
@@ -124,14 +124,14 @@ class Bench:
 def everything(bench: Bench, pairs: int, rounds: int, speakers: int, seconds: int) -> None:
     with collector_beside() as collector:
         bench.once("micro", lambda: micro_costs(collector))
-        done = sum(bench.kept(f"saturated-{number:02}") is not None for number in range(rounds))
+        done = sum(bench.kept(f"saturated-{number:03}") is not None for number in range(rounds))
         if done < rounds and bench.has_time():
             print(f"— saturated, {rounds - done} pairs", file=sys.stderr)  # noqa: T201
             asyncio.run(
                 saturated(
                     collector,
                     range(done, rounds),
-                    lambda number, pair: bench.keep(f"saturated-{number:02}", pair),
+                    lambda number, pair: bench.keep(f"saturated-{number:03}", pair),
                 )
             )
     for pair in range(pairs):
@@ -222,7 +222,7 @@ def of(name: str, pairs: Sequence[tuple[Any, Any]], scale: float = 1.0) -> list[
 
 
 def rows(bench: Bench, pairs: int, rounds: int, speakers: int) -> list[Row]:
-    full = [kept for n in range(rounds) if (kept := bench.kept(f"saturated-{n:02}"))]
+    full = [kept for n in range(rounds) if (kept := bench.kept(f"saturated-{n:03}"))]
     at_full = [(pair["off"], pair["on"]) for pair in full]
     loaded = loaded_pairs(bench, pairs, "off", "on")
     spied = [
