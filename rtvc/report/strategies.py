@@ -14,6 +14,9 @@ COLOURS = ("#2f67b1", "#c2364a", "#1b7a4b", "#a4660a", "#7a63b8", "#3a8f9c", "#5
 SHAPES = "osD^vPX"
 """And by shape."""
 
+STROKES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+"""And by the line, where colours and shapes come again."""
+
 
 def strategies_figure(runs: Mapping[str, Path], out: Path) -> Path:
     """Draw transcription delay p95 against speakers, one curve for each named run directory.
@@ -25,7 +28,7 @@ def strategies_figure(runs: Mapping[str, Path], out: Path) -> Path:
     from matplotlib.figure import Figure
 
     loaded = {name: load_run(folder) for name, folder in runs.items()}
-    figure = Figure(figsize=(9.6, 5.0), layout="constrained")
+    figure = Figure(figsize=(12.4, 5.0), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     target_s = min(filter(None, map(_target_s, loaded.values())), default=None)
@@ -67,6 +70,7 @@ def _draw(axes: Any, name: str, run: Run, number: int, ceiling_s: float | None) 
         marker=SHAPES[number % len(SHAPES)],
         markersize=5,
         linewidth=1.8,
+        linestyle=STROKES[number // len(COLOURS) % len(STROKES)],
         label=label,
     )
     if holds:
@@ -100,4 +104,5 @@ def _dress(axes: Any, target_s: float | None, ceiling_s: float | None) -> None:
         )
     axes.grid(visible=True, color="#e6e8eb", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left")
+    # Beside the picture: over it, ten names hide the curves.
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9)
