@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rtvc.clock import SystemClock
+from rtvc.duration import parse_duration
 from rtvc.errors import RecordError, RtvcError, why
 from rtvc.profile.queues.backlog import (
     Origin,
@@ -58,9 +59,9 @@ def queues(
         str, typer.Argument(metavar="RUN|URL", help="Folder of a run, or a running server")
     ],
     duration: Annotated[
-        float,
-        typer.Option("--duration", metavar="SECONDS", min=0, help="How long to watch a server."),
-    ] = 20.0,
+        str,
+        typer.Option("--duration", metavar="TIME", help="How long to watch a server: 20, 90s, 5m."),
+    ] = "20",
     interval: Annotated[
         float,
         typer.Option("--interval", metavar="SECONDS", min=0.05, help="How often to ask it."),
@@ -74,10 +75,11 @@ def queues(
     console = Console(soft_wrap=True, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
+    duration_s = parse_duration(duration, "--duration")
     origin: Origin = "server"
     ended: BaseException | None = None
     if is_url(target):
-        readings, ended = _watched(target, duration, interval, None if as_json else console)
+        readings, ended = _watched(target, duration_s, interval, None if as_json else console)
     else:
         readings, origin = _recorded(Path(target))
     found = histories(readings)
