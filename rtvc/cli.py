@@ -22,6 +22,7 @@ VERBS = {
     "loadtest": ("rtvc.loadtest.command", "Let simulated speakers talk to a voice server."),
     "profile": ("rtvc.profile.command", "See where the time goes, and be told the cause."),
     "report": ("rtvc.report.command", "Rebuild the report of a run."),
+    "compare": ("rtvc.report.compare_command", "Compare two runs; say what is a regression."),
     "models": ("rtvc.stt.command", "List, fetch, make and remove speech-to-text models."),
 }
 """Verb → the module with a function, an app or a table of verbs, of its name; its line in the

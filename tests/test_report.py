@@ -19,10 +19,11 @@ from rtvc.errors import RecordError
 from rtvc.record import Row, RunWriter, SampleRow, load_run
 from rtvc.report.definitions import DEFINITIONS
 from rtvc.report.figures import figures
-from rtvc.report.page import build_report, word_changes
+from rtvc.report.page import build_report
+from rtvc.report.said import word_changes
 from rtvc.report.svg import Scale, bottom_axis, round_ticks
 from rtvc.report.terminal import verdict_panel, verdict_table
-from rtvc.slo import judge, parse_objective, shown
+from rtvc.slo import DEFAULT, judge, parse_objective, shown, utterance_targets
 from rtvc.summary import load_summary, summarize
 from tests.synthetic_run import SENTENCES, a_connection, a_manifest, a_second, a_turn, write_run
 
@@ -83,7 +84,7 @@ def test_the_page_is_well_formed(markup: str) -> None:
     assert page.open == []
     assert markup.lstrip().startswith("<!doctype html>")
     assert page.tags.count("h1") == 1
-    assert page.tags.count("svg") == 6
+    assert page.tags.count("svg") == 7
 
 
 def test_the_page_asks_nothing_of_any_network(markup: str) -> None:
@@ -106,7 +107,7 @@ def test_the_verdict_comes_first(markup: str, lively: Path) -> None:
 
 def test_numbers_agree_with_the_summary(markup: str, lively: Path) -> None:
     page, summary = Page(markup), load_summary(lively)
-    assert summary == summarize(load_run(lively))
+    assert summary == summarize(load_run(lively), targets=utterance_targets(DEFAULT))
     delay = summary.metrics["transcription_delay"]
     assert delay.p50 is not None
     assert delay.max_observed is not None
@@ -128,6 +129,7 @@ def test_every_figure_is_also_a_file_of_its_own(lively: Path) -> None:
     drawn = sorted(path.name for path in (lively / "figures").iterdir())
     assert drawn == [
         "delay-over-time.svg",
+        "distributions.svg",
         "gauges.svg",
         "generator.svg",
         "server-stages.svg",
@@ -196,7 +198,7 @@ def test_a_void_run_ticks_nothing(tmp_path: Path) -> None:
 
 def test_one_lonely_turn_is_drawn(tmp_path: Path) -> None:
     page = report_on(tmp_path, [a_turn(transcription_delay_s=0.0), a_second(lag_max_s=0.0)])
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 5
 
 
 def test_only_missing_finals_are_no_distribution(tmp_path: Path) -> None:
@@ -220,11 +222,11 @@ def test_a_long_run_shows_the_stretch_around_its_slowest_turn(tmp_path: Path) ->
 
 
 def test_of_many_speakers_the_slowest_are_shown(tmp_path: Path) -> None:
-    turns = [a_turn(i, 0, transcription_delay_s=0.1 + 0.01 * i) for i in range(40)]
+    turns = [a_turn(i, 0, transcription_delay_s=0.1 + 0.01 * i) for i in range(60)]
     page = report_on(tmp_path, turns)
-    assert "16 of 40 speakers (the slowest)" in page.text
-    assert "speaker 39" in page.text
-    assert "speaker 23 " not in page.text
+    assert "50 of 60 speakers are drawn" in page.text
+    assert "speaker 59" in page.text
+    assert "speaker 9 " not in page.text
 
 
 def test_the_self_test_model_is_named(tmp_path: Path) -> None:

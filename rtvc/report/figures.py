@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 
 from rtvc.record import GeneratorRow, Run, StepRow, TurnRow
+from rtvc.report.distributions import distributions
 from rtvc.report.steps import capacity_curve
 from rtvc.report.strategies import strategies_figure as strategies_figure
 from rtvc.report.svg import (
     WIDTH,
+    Figure,
     Scale,
     bar,
     bottom_axis,
@@ -21,18 +22,13 @@ from rtvc.report.svg import (
     round_step,
     text,
 )
+from rtvc.report.timeline import timeline
 from rtvc.slo import shown, spoken
 from rtvc.stats import supports
 from rtvc.summary import CPU_LIMIT, FRAME_S, WAITS, Stack, Summary, transcription_delay
 
 LEFT, RIGHT = 84, WIDTH - 16
 """Edges of the plotting area, in user units."""
-
-WINDOW_S = 90.0
-"""Seconds: longest stretch the timeline draws; a longer one would be a grey smear."""
-
-ROWS = 16
-"""Speakers the timeline draws."""
 
 STRIP = 108
 """User units: height of one small plot over time."""
@@ -42,20 +38,6 @@ HIDDEN_WIDTH = 4.0
 
 GAUGES = 8
 """Gauges drawn from samples.csv."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure, ready to be placed."""
-
-    name: str
-    """File name without its ending."""
-    title: str
-    """What it shows."""
-    caption: str
-    """How to read it."""
-    svg: str
-    """Markup."""
 
 
 def capacity_figure(steps: Sequence[StepRow], target_s: float | None) -> Figure | None:
@@ -72,12 +54,24 @@ def capacity_figure(steps: Sequence[StepRow], target_s: float | None) -> Figure 
     )
 
 
-def figures(run: Run, summary: Summary, target_s: float | None) -> dict[str, Figure]:
-    """Every figure the run has data for, by name."""
+def figures(
+    run: Run,
+    summary: Summary,
+    target_s: float | None,
+    *,
+    targets: Mapping[str, float] | None = None,
+    texts: bool = True,
+) -> dict[str, Figure]:
+    """Every figure the run has data for, by name.
+
+    `target_s` is that of transcription delay, `targets` those of other metrics; `texts`: whether
+    what was said may be shown.
+    """
     makers: Sequence[Callable[[], Figure | None]] = (
         lambda: distribution(_measured(run), target_s),
+        lambda: distributions(run, targets or {}),
         lambda: over_time(_measured(run), target_s),
-        lambda: timeline(run),
+        lambda: timeline(run, texts=texts),
         lambda: stack(summary.stacks),
         lambda: generator_health(run.generator),
         lambda: gauges(run),
@@ -201,81 +195,6 @@ def _running_median(points: Sequence[tuple[float, float]]) -> list[tuple[float, 
         return []
     windows = (points[at : at + width] for at in range(len(points) - width + 1))
     return [(window[width // 2][0], median(delay for _, delay in window)) for window in windows]
-
-
-# Who spoke when.
-
-
-def timeline(run: Run) -> Figure | None:
-    if not run.turns:
-        return None
-    begin, end = _window(run.turns)
-    inside = [
-        turn for turn in run.turns if begin <= turn.speech_start_at_s and _ends_at(turn) <= end
-    ]
-    speakers = _slowest_speakers(inside)
-    height = 26 + 24 * len(speakers)
-    x = Scale(begin, end, LEFT, RIGHT)
-    parts = bottom_axis(x, height, 20, "s")
-    for row, speaker in enumerate(speakers):
-        middle = 38 + 24 * row
-        parts.append(text(LEFT - 10, middle + 4, f"speaker {speaker}", "tick", "end"))
-        parts.append(line(LEFT, middle, RIGHT, middle, "lane"))
-        for turn in inside:
-            if turn.speaker == speaker:
-                parts += _turn_marks(turn, x, middle)
-    everyone = len({turn.speaker for turn in run.turns})
-    chosen = f"{len(speakers)} of {everyone} speakers (the slowest), "
-    shown_part = chosen if everyone > len(speakers) else ""
-    return Figure(
-        "timeline",
-        "Who spoke when",
-        f"{shown_part}{begin:.0f} to {end:.0f} s. Speech, then the wait for its final transcript, "
-        "then the reply as received (faster than it is played). Warm-up is pale.",
-        picture(height + 28, parts, "Timeline of utterances, finals and replies by speaker"),
-    )
-
-
-def _window(turns: Sequence[TurnRow]) -> tuple[float, float]:
-    """The whole run, or the stretch around its slowest turn."""
-    last = max(_ends_at(turn) for turn in turns)
-    if last <= WINDOW_S:
-        return 0.0, max(last * 1.01, 1.0)
-    slowest = max(turns, key=lambda turn: (not turn.warm_up, transcription_delay(turn)))
-    begin = min(max(0.0, slowest.speech_start_at_s - WINDOW_S / 2), last - WINDOW_S)
-    return begin, begin + WINDOW_S
-
-
-def _ends_at(turn: TurnRow) -> float:
-    return max(turn.speech_end_at_s, turn.final_at_s or 0.0, turn.reply_last_audio_at_s or 0.0)
-
-
-def _slowest_speakers(turns: Sequence[TurnRow]) -> list[int]:
-    worst: dict[int, float] = {}
-    for turn in turns:
-        delay = -math.inf if turn.warm_up else transcription_delay(turn)
-        worst[turn.speaker] = max(worst.get(turn.speaker, -math.inf), delay)
-    slowest = sorted(worst, key=lambda speaker: worst[speaker], reverse=True)[:ROWS]
-    return sorted(slowest)
-
-
-def _turn_marks(turn: TurnRow, x: Scale, y: float) -> list[str]:
-    pale = " pale" if turn.warm_up else ""
-    start, end, final = turn.speech_start_at_s, turn.speech_end_at_s, turn.final_at_s
-    who = f"speaker {turn.speaker}, utterance {turn.utterance}"
-    marks = [bar(x(start), y - 6, x(end) - x(start), 12, f"speech{pale}", who)]
-    if final is None:
-        marks.append(cross(x(end) + 7, y, "cross", f"{who}: no final"))
-    elif final > end:
-        hint = f"{who}: final after {shown(transcription_delay(turn), 's')}"
-        marks.append(bar(x(end), y - 6, x(final) - x(end), 12, f"waiting{pale}", hint))
-    if turn.premature_finals:
-        marks.append(line(x(start) + 3, y - 9, x(end) - 3, y - 9, "cut"))
-    first, last = turn.reply_first_audio_at_s, turn.reply_last_audio_at_s
-    if first is not None and last is not None:
-        hint = f"{who}: reply after {shown(turn.response_latency_s or 0.0, 's')}"
-        marks.append(bar(x(first), y - 3, x(last) - x(first), 6, f"reply{pale}", hint))
-    return marks
 
 
 # Where the time of a turn went.

@@ -160,6 +160,7 @@ def step_rows(steps: Sequence[StepRow]) -> list[dict[str, Any]]:
                 f"{step.errors:,}",
                 f"{step.cut_utterances:,}",
                 _seconds(step.lag_p99_s),
+                "–" if step.goodput_share is None else shown(step.goodput_share, "%"),
             ],
             "why": _why(step),
         }
@@ -168,7 +169,7 @@ def step_rows(steps: Sequence[StepRow]) -> list[dict[str, Any]]:
 
 
 def _why(step: StepRow) -> str:
-    parts = [step.reason, f"binding: {step.binding}" if step.binding else None]
+    parts = [step.reason, f"binding: {step.binding}" if step.binding else None, step.evidence]
     said = "; ".join(part for part in parts if part)
     return f"{said} (stopped early)" if said and step.stopped_early else said
 

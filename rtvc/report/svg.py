@@ -52,6 +52,11 @@ def dot(x: float, y: float, class_: str, hint: str) -> str:
     return tag("circle", tag("title", escape(hint)), cx=x, cy=y, r=4.5, class_=class_)
 
 
+def ring(x: float, y: float, radius: float, class_: str, hint: str = "") -> str:
+    title = tag("title", escape(hint)) if hint else ""
+    return tag("circle", title, cx=x, cy=y, r=radius, class_=class_)
+
+
 def path_through(points: list[tuple[float, float]], class_: str) -> str:
     steps = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return tag("polyline", points=steps, class_=class_)
@@ -61,6 +66,20 @@ def picture(height: float, parts: list[str], label: str) -> str:
     """The whole figure; the label is read aloud by screen readers."""
     view = f"0 0 {WIDTH} {height:.0f}"
     return tag("svg", "".join(parts), viewBox=view, class_="figure", role="img", aria_label=label)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure, ready to be placed."""
+
+    name: str
+    """File name without its ending."""
+    title: str
+    """What it shows."""
+    caption: str
+    """How to read it."""
+    svg: str
+    """Markup."""
 
 
 @dataclass(frozen=True, slots=True)

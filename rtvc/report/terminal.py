@@ -6,15 +6,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rtvc.report.page import HALF_LOST, MARKS, VOID_MARK, unbroken
-from rtvc.slo import UNJUDGED, Judgement, Outcome, Status, Verdict, shown
-from rtvc.summary import Summary
+from rtvc.report.wording import HALF_LOST, MARKS, VOID_MARK, unbroken
+from rtvc.slo import STORM, UNJUDGED, Judgement, Outcome, Status, Verdict, goodput_text, shown
+from rtvc.summary import INFERRED, Accuracy, Summary
 
 _STATUS_STYLES: dict[Status, str] = {
     "passed": "green",
     "failed": "red",
     "undecided": "yellow",
     "no data": "red",
+    "not observable": "yellow",
 }
 
 _OUTCOME_STYLES: dict[Outcome, str] = {
@@ -61,14 +62,48 @@ def _accuracy(summary: Summary) -> list[Text]:
     if not spoken.spoken:
         return []
     parts = [_words(summary), f"{spoken.finals_missing} of {spoken.spoken} finals lost"]
-    parts.append(f"{spoken.cut_utterances} cut by a premature final")
+    if spoken.cut_utterances is not None:
+        parts.append(f"{spoken.cut_utterances} cut by a premature final")
     if heard.cross_talk_words is not None:
         parts.append(f"{heard.cross_talk_words} words of cross-talk")
+    parts += _lost_ends(heard)
     lines = [Text("heard: " + ", ".join(parts))]
     if heard.wer is not None and heard.wer > HALF_LOST:
         doubt = "almost nothing was understood: is this the right model for this speech?"
         lines.append(Text(doubt, "bold black on yellow"))
     return lines
+
+
+def _made_up(summary: Summary) -> list[Text]:
+    """Text that came while nothing had been said; also that there was none, if that was all."""
+    finals, words = summary.accuracy.hallucinated_finals, summary.accuracy.hallucinated_words
+    if finals:
+        return [Text(f"made up while nothing was said: {finals} finals, {words} words", "yellow")]
+    said = summary.utterances.spoken or summary.scenario == STORM
+    silent = finals is not None and not said and summary.connections.usable
+    return [Text("nothing was said, and no final came")] if silent else []
+
+
+def _lost_ends(heard: Accuracy) -> list[str]:
+    """Words cut at a turn's ends, where there were any."""
+    counted = {"first": heard.first_words_lost, "last": heard.last_words_lost}
+    return [
+        f"{times} {end} word{'' if times == 1 else 's'} lost"
+        for end, times in counted.items()
+        if times
+    ]
+
+
+def _goodput(summary: Summary) -> list[Text]:
+    """Beside the throughput; in a run that is void it would say nothing."""
+    told = goodput_text(summary.goodput) if summary.goodput else None
+    return [Text(told)] if told and summary.generator.valid else []
+
+
+def _went_wrong(summary: Summary) -> list[Text]:
+    """By the names that stand in the files."""
+    named = [f"{times} × {name}" for name, times in summary.failures.items()]
+    return [Text("went wrong: " + ", ".join(named), "yellow")] if named else []
 
 
 def _words(summary: Summary) -> str:
@@ -80,7 +115,9 @@ def _words(summary: Summary) -> str:
 
 
 def _notes(summary: Summary) -> list[Text]:
-    notes = _accuracy(summary)
+    notes = [*_accuracy(summary), *_made_up(summary), *_goodput(summary), *_went_wrong(summary)]
+    if summary.ready == INFERRED:
+        notes.append(Text("connection time: ready (inferred) from the first text", "dim"))
     if not summary.generator.valid:
         notes.append(Text(f"void: {summary.generator.reason}", "yellow"))
     if summary.self_test:

@@ -1,0 +1,1 @@
+"""Two runs side by side: may they be compared, what differs, and could it be chance?"""
