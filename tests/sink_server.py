@@ -39,6 +39,7 @@ MODES = (
     "die",
     "shut-down",
     "fail-replies",
+    "hallucinate",
     "mixed",
 )
 
@@ -124,6 +125,9 @@ class Session:
     async def _misbehave(self) -> None:
         if self._mode == "die" and self._frames == 100:
             self._wire.transport.abort()
+        if self._mode == "hallucinate" and self._frames % 50 == 0:
+            self._items += 1
+            self._answer_later(f"s{self._number}i{self._items}", self._sink.now())
         if self._mode == "shut-down" and self._frames == 100:
             await self._wire.close(1012)
         if self._mode == "garbage" and self._frames % 50 == 0:

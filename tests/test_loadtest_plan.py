@@ -97,7 +97,7 @@ def test_no_two_speakers_share_a_text() -> None:
 def test_clips_survive_their_file_and_speak_the_same(tmp_path: Path) -> None:
     spec = make_spec(Wish(URL, speakers=2, duration_s=4), tmp_path, tmp_path)
     corpus = builtin_corpus(2, 8, seed=1)
-    save_clips(spec.clips_file, corpus.deal)
+    save_clips(spec.clips_file, corpus.deal, spec)
     loaded = load_clips(spec.clips_file)
     for before, after in zip(chain(*corpus.deal), chain(*loaded), strict=True):
         assert after.clip.text == before.text

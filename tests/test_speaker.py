@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rtvc.audio import rms
 from rtvc.errors import AudioError, UsageError
 from rtvc.speech.corpus import Clip, builtin_clips
-from rtvc.speech.speaker import SCENARIOS, PreparedClip, Scenario, Speaker, prepare
+from rtvc.speech.scenario import load_scenario
+from rtvc.speech.speaker import PreparedClip, Scenario, SilentSpeaker, Speaker, prepare
 from rtvc.speech.synthesis import Word
 
 RATE_HZ = 1_000
@@ -277,7 +278,7 @@ def test_frames_are_asked_for_in_order() -> None:
 
 
 def test_a_seed_repeats_the_speaker() -> None:
-    first, again = (Tape(speaker_of(SCENARIOS["dictation"])).until(12.0) for _ in range(2))
+    first, again = (Tape(speaker_of(load_scenario("dictation"))).until(12.0) for _ in range(2))
     assert first.frames == again.frames
 
 
@@ -357,3 +358,113 @@ def test_frames_of_a_clip_are_cut_once() -> None:
         [7] * 20,
         [7] * 10 + [0] * 10,
     ]
+
+
+def off_the_beat_s(speaker: Speaker, began_at_s: float, every_s: float, offset_s: float) -> float:
+    """Largest distance of an end of speech from the instants at which all end."""
+    ends_s = [began_at_s + said.speech_end_s - offset_s for said in speaker.utterances]
+    return max(abs(end_s - round(end_s / every_s) * every_s) for end_s in ends_s)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    lengths=st.lists(st.integers(20, 900), min_size=1, max_size=4),
+    began_at_s=st.floats(0, 1000),
+    every_s=st.floats(1.0, 5.0),
+    offset_s=st.floats(0, 2),
+    seed=st.integers(0, 99),
+    aligned=st.booleans(),
+)
+def test_turns_end_together_to_within_a_frame(
+    lengths: list[int],
+    began_at_s: float,
+    every_s: float,
+    offset_s: float,
+    seed: int,
+    aligned: bool,
+) -> None:
+    scenario = replace(
+        EXACT,
+        wait_for_reply=False,
+        pause_s=(0.1, 0.4),
+        start_within_s=1.0,
+        turn_ends_every_s=every_s,
+    )
+    clips = [clip_of(k + 1, samples) for k, samples in enumerate(lengths)]
+    speaker = Speaker(
+        clips,
+        scenario,
+        random.Random(seed),
+        RATE_HZ,
+        FRAME_S,
+        aligned=aligned,
+        end_offset_s=offset_s,
+    )
+    speaker.begin(began_at_s)
+    Tape(speaker).until(20.0)
+    assert len(speaker.utterances) >= 2
+    exact_s = FRAME_S / 2 if aligned else 0.5 / RATE_HZ
+    assert off_the_beat_s(speaker, began_at_s, every_s, offset_s) <= exact_s + 1e-6
+
+
+def test_speakers_who_came_at_different_times_end_at_the_same_instants() -> None:
+    scenario = replace(EXACT, wait_for_reply=False, pause_s=(0.1, 0.1), turn_ends_every_s=2.0)
+    ends_s = []
+    for began_at_s, length in ((0.0, 900), (0.377, 450), (1.91, 120)):
+        speaker = Speaker([clip_of(1, length)], scenario, random.Random(1), RATE_HZ)
+        speaker.begin(began_at_s)
+        Tape(speaker).until(12.0 - began_at_s)
+        ends_s.append([round(began_at_s + said.speech_end_s, 2) for said in speaker.utterances])
+    assert ends_s[0] == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
+    assert ends_s[1] == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
+    assert ends_s[2] == [4.0, 6.0, 8.0, 10.0, 12.0]
+
+
+def test_after_a_reply_the_next_common_end_is_taken() -> None:
+    speaker = speaker_of(replace(EXACT, turn_ends_every_s=4.0), [1000])
+    speaker.begin(0.0)
+    tape = Tape(speaker).until(4.5)
+    speaker.reply_started(4.5)
+    tape.until(7.0)
+    speaker.reply_ended(7.0)
+    tape.until(13.0)
+    assert [round(said.speech_end_s, 3) for said in speaker.utterances] == [4.0, 12.0]
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_the_background_is_heard_whenever_nothing_is_said(aligned: bool) -> None:
+    floor = [np.full(FRAME_SAMPLES, level, "<i2").tobytes() for level in (100, 101, 102)]
+    scenario = replace(EXACT, wait_for_reply=False, pause_s=(0.5, 0.5), start_within_s=0.3)
+    speaker = Speaker(
+        [clip_of(7, 60)],
+        scenario,
+        random.Random(1),
+        RATE_HZ,
+        FRAME_S,
+        aligned=aligned,
+        floor=floor,
+    )
+    tape = Tape(speaker).until(6.0)
+    heard = tape.samples()
+    speech = np.zeros(len(heard), bool)
+    for said in speaker.utterances:
+        start = round(said.start_s * RATE_HZ)
+        speech[start : start + 60] = True
+    assert speech.any()
+    assert set(heard[speech]) == {7}
+    expected = np.repeat(100 + np.arange(len(tape.frames)) % 3, FRAME_SAMPLES)
+    np.testing.assert_array_equal(heard[~speech], expected[~speech])
+
+
+def test_a_silent_speaker_says_nothing_and_leaves_when_asked() -> None:
+    floor = [bytes([k]) * 2 * FRAME_SAMPLES for k in (1, 2)]
+    quiet, noisy = SilentSpeaker(FRAME_SAMPLES), SilentSpeaker(FRAME_SAMPLES, floor)
+    assert quiet.frame(5) == bytes(2 * FRAME_SAMPLES)
+    assert [noisy.frame(k) for k in range(3)] == [floor[0], floor[1], floor[0]]
+    noisy.begin(1.0)
+    noisy.reply_started(1.0)
+    noisy.final_received(1.1)
+    noisy.reply_ended(2.0)
+    assert (noisy.done, list(noisy.utterances)) == (False, [])
+    noisy.stop(3.0)
+    assert noisy.done

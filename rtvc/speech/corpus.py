@@ -52,6 +52,20 @@ class Clip:
         return len(self.audio) / self.rate_hz
 
 
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How somebody speaks."""
+
+    voice: str
+    """One of VOICES."""
+    words_per_minute: int
+    """How fast."""
+    pitch: int
+    """As espeak-ng counts it, from 0 to 99."""
+    pitch_range: int
+    """The same: how much it varies."""
+
+
 def builtin_clips(
     count: int,
     seed: int = 0,
@@ -61,11 +75,13 @@ def builtin_clips(
     min_words: int = 3,
     max_words: int = 25,
     rate_hz: int = 16_000,
+    in_one_voice: int = 1,
 ) -> list[Clip]:
     """Synthetic clips that the self-test model understands but never saw in training.
 
     No two clips share a text. The same arguments give the same samples, and a smaller `count` the
-    first of them. About 10 ms of work each.
+    first of them. So many clips in a row are spoken `in_one_voice` and manner. About 10 ms of work
+    each.
 
     Raises:
         UsageError: `count` is below 1, or there are not so many sentences of such a length.
@@ -73,11 +89,18 @@ def builtin_clips(
     if count < 1:
         raise UsageError(f"expected at least 1 clip, got {count}")
     rng, synthesizer = random.Random(seed), Synthesizer(reproducible=True)
-    clips = []
+    clips: list[Clip] = []
+    speaker: _Manner | None = None
     for number, text in enumerate(_distinct_sentences(rng, count, min_words, max_words)):
         clip_id = f"builtin-{seed}-{number:04d}"
-        voice, speed = rng.choice(voices), rng.randint(*words_per_minute)
-        clips.append(_spoken(synthesizer, clip_id, text, voice, speed, rng, rate_hz))
+        if speaker is None or number % in_one_voice == 0:
+            speaker = _Manner(
+                voice=rng.choice(voices),
+                words_per_minute=rng.randint(*words_per_minute),
+                pitch=rng.randint(35, 70),
+                pitch_range=rng.randint(40, 60),
+            )
+        clips.append(_spoken(synthesizer, clip_id, text, speaker, rate_hz))
     return clips
 
 
@@ -99,16 +122,11 @@ def _distinct_sentences(
 
 
 def _spoken(
-    synthesizer: Synthesizer,
-    clip_id: str,
-    text: str,
-    voice: str,
-    words_per_minute: int,
-    rng: random.Random,
-    rate_hz: int,
+    synthesizer: Synthesizer, clip_id: str, text: str, manner: _Manner, rate_hz: int
 ) -> Clip:
-    pitch, pitch_range = rng.randint(35, 70), rng.randint(40, 60)
-    speech = synthesizer.say(text, voice, words_per_minute, pitch, pitch_range, rate_hz)
+    speech = synthesizer.say(
+        text, manner.voice, manner.words_per_minute, manner.pitch, manner.pitch_range, rate_hz
+    )
     return Clip(
         clip_id=clip_id,
         text=text,
@@ -118,7 +136,7 @@ def _spoken(
         first_word_end_s=speech.words[0].end_s,
         speech_start_s=speech.speech_start_s,
         speech_end_s=speech.speech_end_s,
-        voice=voice,
+        voice=manner.voice,
     )
 
 

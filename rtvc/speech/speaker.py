@@ -6,11 +6,11 @@
 Stream time 0 is the first sample of frame 0. Nothing here waits, sends or looks at a clock.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -19,57 +19,22 @@ from numpy.typing import NDArray
 from rtvc.audio import float_to_int16, resample, rms
 from rtvc.errors import AudioError, UsageError
 from rtvc.speech.corpus import Clip
+from rtvc.speech.scenario import Scenario
+
+__all__ = [
+    "SPEECH_LEVEL_DBFS",
+    "PreparedClip",
+    "Scenario",
+    "SilentSpeaker",
+    "Speaker",
+    "SpokenUtterance",
+    "prepare",
+]
 
 SPEECH_LEVEL_DBFS = -26.0
 """RMS level of speech that a microphone is set up for (as telephony tests have it)."""
 
 _LOUDEST = 0.89  # -1 dBFS
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """How a speaker behaves; ranges are drawn from uniformly."""
-
-    pause_s: tuple[float, float] = (3.0, 3.0)
-    """Seconds of silence from one clip to the next where nobody replies."""
-    think_s: tuple[float, float] = (0.5, 1.5)
-    """Seconds from the end of a reply, as heard, to the next utterance."""
-    wait_for_reply: bool = True
-    """Whether the speaker lets the other side answer."""
-    reply_timeout_s: float = 15.0
-    """Seconds after the utterance, or its last final transcript, until no reply is hoped for."""
-    interruption_probability: float = 0.0
-    """Share of replies that are interrupted."""
-    interrupt_after_s: tuple[float, float] = (0.7, 2.0)
-    """Seconds of a reply that are heard before it is interrupted."""
-    start_within_s: float = 3.0
-    """The first utterance begins within so many seconds, so that speakers are out of step."""
-
-    def __post_init__(self) -> None:
-        for name in ("pause_s", "think_s", "interrupt_after_s"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high:
-                raise UsageError(f"expected 0 <= low <= high for {name}, got {low:g} and {high:g}")
-        if not 0 <= self.interruption_probability <= 1:
-            raise UsageError(
-                f"expected an interruption_probability from 0 to 1, "
-                f"got {self.interruption_probability:g}"
-            )
-        if min(self.reply_timeout_s, self.start_within_s) < 0:
-            raise UsageError(
-                f"expected reply_timeout_s and start_within_s of 0 or more, "
-                f"got {self.reply_timeout_s:g} and {self.start_within_s:g}"
-            )
-
-
-SCENARIOS = MappingProxyType(
-    {
-        "conversation": Scenario(),
-        "dictation": Scenario(wait_for_reply=False),
-        "interruptions": Scenario(interruption_probability=0.5),
-    }
-)
-"""Scenarios by name; "conversation" is the default."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,8 +152,14 @@ class Speaker:
         frame_s: float = 0.02,
         *,
         aligned: bool = False,
+        end_offset_s: float = 0.0,
+        floor: Sequence[bytes] = (),
     ) -> None:
-        """Where `aligned`, clips begin with a frame, so that their frames are cut only once."""
+        """Where `aligned`, clips begin with a frame, so that their frames are cut only once.
+
+        Where turns end together, this speaker's end `end_offset_s` later. `floor` is what the
+        microphone hears while nothing is said, frame by frame, again and again.
+        """
         _check(clips, rate_hz, frame_s)
         self.utterances: list[SpokenUtterance] = []
         """All that was begun, in order; it grows."""
@@ -200,9 +171,13 @@ class Speaker:
         self._silence = bytes(2 * self._frame_samples)
         self._frames = 0
         self._state = _State.PAUSING
-        self._next_sample: int | None = self._sample(rng.uniform(0, scenario.start_within_s))
-        self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
         self._aligned = aligned
+        self._began_at_s = 0.0
+        self._end_offset_s = end_offset_s
+        self._floor = floor
+        self._first_s = rng.uniform(0, scenario.start_within_s)
+        self._next_sample: int | None = self._start(self._first_s)
+        self._rest: NDArray[np.int16] = np.zeros(0, np.int16)
         self._cut: Sequence[bytes] = ()
         self._spoken = 0
         self._reply_plays = False
@@ -214,6 +189,12 @@ class Speaker:
         """Whether only silence is left."""
         return self._state is _State.SILENT
 
+    def begin(self, at_s: float) -> None:
+        """The stream's first sample is spoken at `at_s` of the clock that all speakers share."""
+        self._began_at_s = at_s
+        if not self._frames and self._state is _State.PAUSING:
+            self._next_sample = self._start(self._first_s)
+
     def frame(self, index: int) -> bytes:
         """PCM16 of frame `index`; ask for each once, from 0 on."""
         if index != self._frames:
@@ -221,16 +202,19 @@ class Speaker:
         self._frames += 1
         begin = index * self._frame_samples
         if self._quiet_until(begin + self._frame_samples):
-            return self._silence
+            return self._background(index)
         if self._aligned:
             return self._speak_cut(begin)
-        out = np.zeros(self._frame_samples, dtype="<i2")
+        out = np.frombuffer(self._background(index), "<i2").copy()
         at = 0
         while at < len(out) and not self._quiet_until(begin + len(out)):
             if self._state is not _State.SPEAKING:
                 at = self._begin(begin + at) - begin
             at = self._speak(out, at, begin)
         return out.tobytes()
+
+    def _background(self, index: int) -> bytes:
+        return self._floor[index % len(self._floor)] if self._floor else self._silence
 
     def _speak_cut(self, begin: int) -> bytes:
         """The next frame of the clip, silence after its end included."""
@@ -286,16 +270,29 @@ class Speaker:
             self._listen()
         else:
             self._state = _State.AWAITING
-            self._next_sample = self._sample(at_s + self._scenario.reply_timeout_s)
+            self._next_sample = self._start(at_s + self._scenario.reply_timeout_s)
 
     def _pause(self, at_s: float, range_s: tuple[float, float]) -> None:
         self._state = _State.PAUSING
-        self._next_sample = self._sample(at_s + self._rng.uniform(*range_s))
+        self._next_sample = self._start(at_s + self._rng.uniform(*range_s))
 
     def _listen(self) -> None:
         self._state = _State.LISTENING
         interrupt_at_s = self._interrupt_at_s
-        self._next_sample = None if interrupt_at_s is None else self._sample(interrupt_at_s)
+        self._next_sample = None if interrupt_at_s is None else self._start(interrupt_at_s)
+
+    def _start(self, earliest_s: float) -> int:
+        """Sample at which the next clip begins, at `earliest_s` of the stream or after."""
+        every_s = self._scenario.turn_ends_every_s
+        if every_s is None:
+            return self._sample(earliest_s)
+        # What `frame` has given out is past: an end that would need it is missed.
+        earliest_s = max(earliest_s, self._frames * self._frame_samples / self._rate_hz)
+        clip = self._clips[len(self.utterances) % len(self._clips)].clip
+        lead_s = self._began_at_s - self._end_offset_s + clip.speech_end_s
+        end = math.ceil((earliest_s + lead_s) / every_s - 1e-9)
+        grid = self._frame_samples if self._aligned else 1
+        return round((end * every_s - lead_s) * self._rate_hz / grid) * grid
 
     def _sample(self, at_s: float) -> int:
         return round(at_s * self._rate_hz)
@@ -320,13 +317,40 @@ class Speaker:
     def final_received(self, at_s: float) -> None:
         """The speaker was understood; the reply may take its time from now."""
         if self._state is _State.AWAITING:
-            self._next_sample = self._sample(at_s + self._scenario.reply_timeout_s)
+            self._next_sample = self._start(at_s + self._scenario.reply_timeout_s)
 
     def stop(self, at_s: float) -> None:
         """From `at_s` on begin nothing more; what is being said is said to its end."""
         self._stopping = True
         if self._state is not _State.SPEAKING:
             self._state, self._next_sample = _State.SILENT, None
+
+
+class SilentSpeaker:
+    """Somebody who listens and says nothing; only what is around is heard."""
+
+    def __init__(self, frame_samples: int, floor: Sequence[bytes] = ()) -> None:
+        """`floor` as of `Speaker`."""
+        self.utterances: Sequence[SpokenUtterance] = ()
+        self._floor = floor or (bytes(2 * frame_samples),)
+        self._stopping = False
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is to be heard of it."""
+        return self._stopping
+
+    def begin(self, at_s: float) -> None: ...
+
+    def frame(self, index: int) -> bytes:
+        return self._floor[index % len(self._floor)]
+
+    def reply_started(self, at_s: float) -> None: ...
+    def reply_ended(self, at_s: float) -> None: ...
+    def final_received(self, at_s: float) -> None: ...
+
+    def stop(self, at_s: float) -> None:
+        self._stopping = True
 
 
 def _check(clips: Sequence[PreparedClip], rate_hz: int, frame_s: float) -> None:
