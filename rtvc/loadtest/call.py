@@ -1,7 +1,7 @@
 """One call, pure: a simulated speaker, the protocol and the measurement, wired together.
 
-    next_frame() → message to send          receive(message, at_s) → messages to send
-    tick(at_s): the loudspeaker plays on    settled(at_s) → turns that are complete
+    upgraded(at_s), receive(message, at_s), tick(at_s) → messages to send
+    next_pcm16() → audio of the next frame   append(pcm16) → the message that carries it
 
 Instants are seconds since the run's start; the speaker lives in seconds of its own stream.
 """
@@ -9,14 +9,20 @@ Instants are seconds since the run's start; the speaker lives in seconds of its 
 from collections.abc import Sequence
 from typing import Protocol
 
-from rtvc.loadtest.measure import Measurement, Reply, Utterance
+from rtvc.loadtest.client import ProtocolClient
+from rtvc.loadtest.heard import Reply
+from rtvc.loadtest.measure import Measurement, Utterance
+from rtvc.loadtest.messages import Outgoing
 from rtvc.loadtest.observations import (
     FinalText,
     Observation,
+    PlaybackStopped,
     ReplyAudio,
     ReplyDone,
     SessionUsable,
+    SpansHeard,
     SpeechStarted,
+    TurnedAway,
     TurnTimed,
 )
 from rtvc.loadtest.surroundings import SendTimes, with_surroundings
@@ -35,6 +41,7 @@ class Microphone(Protocol):
     def utterances(self) -> Sequence[Utterance]: ...
     @property
     def done(self) -> bool: ...
+    def begin(self, at_s: float) -> None: ...
     def frame(self, index: int) -> bytes: ...
     def reply_started(self, at_s: float) -> None: ...
     def reply_ended(self, at_s: float) -> None: ...
@@ -48,6 +55,8 @@ class Mute:
     utterances: Sequence[Utterance] = ()
     done = True
 
+    def begin(self, at_s: float) -> None: ...
+
     def frame(self, index: int) -> bytes:
         return b""
 
@@ -55,15 +64,6 @@ class Mute:
     def reply_ended(self, at_s: float) -> None: ...
     def final_received(self, at_s: float) -> None: ...
     def stop(self, at_s: float) -> None: ...
-
-
-class ProtocolClient(Protocol):
-    """The caller's side of one wire protocol."""
-
-    def opening(self) -> list[str]: ...
-    def append(self, pcm16: bytes) -> str: ...
-    def truncate(self, item_id: str, audio_end_ms: int) -> str: ...
-    def receive(self, message: str | bytes, at_s: float) -> Observation | None: ...
 
 
 class Call:
@@ -82,12 +82,30 @@ class Call:
         """As the server named it."""
         self.usable_at_s: float | None = None
         """When the server said that the caller may speak."""
+        self.turned_away: TurnedAway | None = None
+        """The server said no, or goodbye, in words of its protocol."""
         self._timed: list[TurnTimed] = []
+        self._outbox: list[Outgoing] = []
         self._send_times = SendTimes()
+
+    def upgraded(self, at_s: float) -> list[Outgoing]:
+        """The WebSocket is open: messages to send."""
+        if self._client.usable_at_once:
+            self.usable_at_s = at_s
+        return self._client.greeting()
+
+    def goodbye(self) -> list[Outgoing]:
+        """Messages to send before hanging up."""
+        return self._client.goodbye()
+
+    def append(self, pcm16: bytes) -> Outgoing:
+        """The message that carries a piece of audio; made for this call only."""
+        return self._client.append(pcm16)
 
     def begin(self, stream_start_s: float) -> None:
         """The first sample of frame 0 is spoken now."""
         self._stream_start_s = stream_start_s
+        self._microphone.begin(stream_start_s)
         self.measurement.begin(stream_start_s, self._microphone.utterances)
 
     def next_pcm16(self) -> bytes:
@@ -100,41 +118,60 @@ class Call:
         """Everything up to `audio_s`, an offset in the stream, has been sent."""
         self._send_times.sent(audio_s, at_s)
 
-    def next_frame(self) -> str:
+    def next_frame(self) -> Outgoing:
         """The message that carries it."""
         return self._client.append(self.next_pcm16())
 
-    def receive(self, message: str | bytes, at_s: float) -> list[str]:
+    def receive(self, message: str | bytes, at_s: float) -> list[Outgoing]:
         """Messages to send in answer."""
         seen = self._client.receive(message, at_s)
-        if seen is None:
+        if isinstance(seen, tuple):
+            for each in seen:
+                self._take(each, at_s)
+        elif seen is not None:
+            self._take(seen, at_s)
+        return self._to_send()
+
+    def _to_send(self) -> list[Outgoing]:
+        if not self._outbox:
             return []
+        messages, self._outbox = self._outbox, []
+        return messages
+
+    def _take(self, seen: Observation, at_s: float) -> None:
         self.measurement.observe(seen)
         match seen:
-            case SessionUsable(at_s, session_id):
-                return self._usable(at_s, session_id)
-            case SpeechStarted():
-                return self._barge_in(at_s)
+            case SessionUsable(session_id=session_id):
+                self._usable(at_s, session_id)
+            case TurnedAway():
+                self.turned_away = self.turned_away or seen
             case FinalText():
                 self._microphone.final_received(at_s - self._stream_start_s)
-            case ReplyAudio(response_id=response_id):
-                self._hear(response_id, at_s)
-            case ReplyDone(response_id=response_id, status=status):
-                self._done(response_id, status, at_s)
+            case SpansHeard(spans=spans) if any(span.final for span in spans):
+                self._microphone.final_received(at_s - self._stream_start_s)
             case TurnTimed():
                 times = self._send_times
                 self._timed.append(
                     with_surroundings(seen, self._stream_start_s, times, self.measurement)
                 )
             case _:
-                pass
-        return []
+                self._take_reply(seen, at_s)
 
-    def _usable(self, at_s: float, session_id: str | None) -> list[str]:
-        if self.usable_at_s is not None:
-            return []
-        self.usable_at_s, self.session_id = at_s, session_id
-        return self._client.opening()
+    def _take_reply(self, seen: Observation, at_s: float) -> None:
+        match seen:
+            case SpeechStarted() | PlaybackStopped():
+                self._barge_in(at_s)
+            case ReplyAudio(response_id=response_id):
+                self._hear(response_id, at_s)
+            case ReplyDone(response_id=response_id, status=status):
+                self._done(response_id, status, at_s)
+            case _:
+                pass
+
+    def _usable(self, at_s: float, session_id: str | None) -> None:
+        if self.usable_at_s is None:
+            self.usable_at_s, self.session_id = at_s, session_id
+            self._outbox += self._client.opening()
 
     def _hear(self, response_id: str, at_s: float) -> None:
         reply = self.measurement.replies[response_id]
@@ -142,26 +179,34 @@ class Call:
             return
         if self._listening is None:
             self._microphone.reply_started(at_s - self._stream_start_s)
+            self._outbox += self._client.playing(True)
         self._listening = reply
 
-    def _barge_in(self, at_s: float) -> list[str]:
+    def _barge_in(self, at_s: float) -> None:
         reply = self._listening
         if reply is None or reply.item_id is None or not reply.playing_or_coming(at_s):
-            return []
+            return
         heard_ms = round(reply.playback.heard_s(at_s) * 1000)
         reply.playback.stop(at_s)
         self._end_reply(at_s)
-        return [self._client.truncate(reply.item_id, heard_ms)]
+        truncate = self._client.truncate(reply.item_id, heard_ms)
+        self._outbox += [] if truncate is None else [truncate]
 
     def _done(self, response_id: str, status: str, at_s: float) -> None:
         silent = self.measurement.replies[response_id].first_audio_at_s is None
         if silent and status != "cancelled":
             # A reply without sound; the conversation goes on.
             self._microphone.reply_ended(at_s - self._stream_start_s)
-        self.tick(at_s)
+        self._play_on(at_s)
 
-    def tick(self, at_s: float) -> None:
-        """Call often: the loudspeaker plays on, and the speaker hears the reply end."""
+    def tick(self, at_s: float) -> list[Outgoing]:
+        """Call often: the loudspeaker plays on, and the speaker hears the reply end.
+
+        Returns messages to send."""
+        self._play_on(at_s)
+        return self._to_send()
+
+    def _play_on(self, at_s: float) -> None:
         reply = self._listening
         if reply is None:
             return
@@ -176,6 +221,7 @@ class Call:
     def _end_reply(self, at_s: float) -> None:
         self._listening = None
         self._microphone.reply_ended(at_s - self._stream_start_s)
+        self._outbox += self._client.playing(False)
 
     def stop(self, at_s: float) -> None:
         """Say no more once the current utterance is over."""

@@ -5,6 +5,7 @@ first named, and never by counting finals:
 
 1. The server said where in the audio the speech began: the utterance nearest to that position.
 2. It did not: the utterance that was being spoken then, or the last one spoken.
+3. It tells stretches of audio with their text, and no utterances: see `spans`.
 
 So answers may come late, swapped, twice or never without being credited to the wrong utterance.
 A reply belongs to the utterance whose item was committed last before the reply was created.
@@ -12,11 +13,12 @@ A reply belongs to the utterance whose item was committed last before the reply 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from statistics import median
 from typing import Protocol
 
+from rtvc.loadtest.heard import Item, Reply
 from rtvc.loadtest.observations import (
     ErrorReported,
     FinalFailed,
@@ -28,15 +30,17 @@ from rtvc.loadtest.observations import (
     ReplyAudio,
     ReplyCreated,
     ReplyDone,
+    SpansHeard,
     SpeechStarted,
+    TextSpan,
 )
-from rtvc.loadtest.playback import Playback
-
-BURST_S = 0.05
-"""Messages with text that come closer together than this are one text for whoever reads."""
+from rtvc.loadtest.spans import owners
 
 PADDING_S = 0.5
 """A server may report speech this much earlier than it began (its prefix padding)."""
+
+SPANNED = 8
+"""Utterances, the latest begun, to which a stretch of text may belong."""
 
 
 class Utterance(Protocol):
@@ -58,85 +62,6 @@ class Utterance(Protocol):
     def speech_end_s(self) -> float: ...
     @property
     def complete(self) -> bool: ...
-
-
-@dataclass(slots=True)
-class Item:
-    """One stretch of audio the server took for an utterance."""
-
-    item_id: str
-    """As the server named it."""
-    utterance: int | None
-    """Index of the utterance it belongs to; None if nothing had been said yet."""
-    first_partial_at_s: float | None = None
-    """First partial or final holding text."""
-    final_at_s: float | None = None
-    """Its final transcript; None so far."""
-    text: str = ""
-    """The final transcript."""
-    failed: bool = False
-    """The server gave it up."""
-    shown_at_s: list[float] = field(default_factory=list)
-    """When text became visible, each burst of messages once."""
-
-    @property
-    def open(self) -> bool:
-        return self.final_at_s is None and not self.failed
-
-    def show(self, at_s: float) -> None:
-        """Some text of it was received."""
-        if self.first_partial_at_s is None:
-            self.first_partial_at_s = at_s
-        if not self.shown_at_s or at_s - self.shown_at_s[-1] > BURST_S:
-            self.shown_at_s.append(at_s)
-
-
-@dataclass(slots=True)
-class Reply:
-    """One reply as it came."""
-
-    response_id: str
-    """As the server named it."""
-    utterance: int | None
-    """Index of the utterance it answers; None if none was committed."""
-    user_item_id: str | None
-    """The item committed last when the reply was created."""
-    item_id: str | None = None
-    """The assistant's item; None before the first sound."""
-    first_audio_at_s: float | None = None
-    """First sample received."""
-    last_audio_at_s: float | None = None
-    """Last sample received."""
-    done_at_s: float | None = None
-    """No more will come."""
-    playback: Playback = field(default_factory=Playback)
-    """What was heard of it."""
-
-    def hear(self, at_s: float, item_id: str, audio_s: float) -> None:
-        self.item_id = item_id
-        self.last_audio_at_s = at_s
-        if self.first_audio_at_s is None:
-            self.first_audio_at_s = at_s
-        self.playback.receive(at_s, audio_s)
-
-    def playing_or_coming(self, at_s: float) -> bool:
-        """Whether the caller is in the middle of it, or between two of its pieces."""
-        if self.first_audio_at_s is None or self.playback.stopped_at_s is not None:
-            return False
-        return self.done_at_s is None or self.playback.playing(at_s)
-
-    def interrupted_by(self, start_at_s: float) -> bool:
-        """Whether speech that began then was spoken over it."""
-        if self.first_audio_at_s is None or self.first_audio_at_s > start_at_s:
-            return False
-        return max(self.playback.silent_at_s or 0.0, self.last_audio_at_s or 0.0) > start_at_s
-
-    @property
-    def quiet_at_s(self) -> float | None:
-        """Neither heard nor received any more."""
-        if self.playback.silent_at_s is None or self.last_audio_at_s is None:
-            return None
-        return max(self.playback.silent_at_s, self.last_audio_at_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +105,21 @@ class Turn:
 class Measurement:
     """All turns of one call."""
 
-    def __init__(self, *, conversation: bool, grace_s: float = 10.0, settle_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        conversation: bool,
+        grace_s: float = 10.0,
+        settle_s: float = 1.0,
+        finals_end_turns: bool = True,
+    ) -> None:
         """A final later than `grace_s` is missing; a turn is kept open `settle_s` after its last
-        final, in case the utterance was split and more is to come."""
+        final, in case the utterance was split and more is to come. Where finals claim no end of a
+        turn (`finals_end_turns`), none of them is premature."""
         self._conversation = conversation
         self._grace_s = grace_s
         self._settle_s = settle_s
+        self._finals_end_turns = finals_end_turns
         self._stream_start_s = 0.0
         self._utterances: Sequence[Utterance] = ()
         self._items: dict[str, Item] = {}
@@ -196,6 +130,7 @@ class Measurement:
         self.counts: Counter[str] = Counter()
         """What went wrong, by name."""
         self._complaints: dict[str, str] = {}
+        self._strays: list[tuple[float, str]] = []
 
     def begin(self, stream_start_s: float, utterances: Sequence[Utterance]) -> None:
         """`utterances` is the speaker's own growing list."""
@@ -233,6 +168,9 @@ class Measurement:
                 self._committed = self._item(item_id, at_s)
             case PartialText(at_s, item_id, text):
                 self._partial(self._item(item_id, at_s), at_s, text)
+            case SpansHeard(at_s, spans):
+                for span in spans:
+                    self._span(span, at_s)
             case FinalText(at_s, item_id, text):
                 self._final(self._item(item_id, at_s), at_s, text)
             case FinalFailed(at_s, item_id, reason):
@@ -262,9 +200,13 @@ class Measurement:
             self._items[item_id] = item
         return item
 
-    def _utterance_at(self, now_s: float, audio_start_s: float | None) -> int | None:
+    def _begun(self, now_s: float, most: int) -> list[Utterance]:
+        """Those begun by then, the latest first."""
         latest = (u for u in reversed(self._utterances) if u.speech_start_s <= now_s)
-        begun = list(islice(latest, 4))
+        return list(islice(latest, most))
+
+    def _utterance_at(self, now_s: float, audio_start_s: float | None) -> int | None:
+        begun = self._begun(now_s, 4)
         if not begun:
             return None
         if audio_start_s is None or not 0 <= audio_start_s <= now_s:
@@ -295,9 +237,40 @@ class Measurement:
             item.failed = True
             return
         if item.utterance is None and text.strip():
-            self.counts["finals_without_utterance"] += 1
+            self._stray(at_s, text)
         self._partial(item, at_s, text)
         item.final_at_s, item.text = at_s, text
+
+    def _span(self, span: TextSpan, at_s: float) -> None:
+        """A stretch of text: a final makes an item, what may still change keeps one open."""
+        begun = self._begun(at_s - self._stream_start_s, SPANNED)[::-1]
+        if not begun:
+            if span.final and span.text.strip():
+                self._stray(at_s, span.text)
+            return
+        for utterance, text in owners(span, begun):
+            changing = self._changing(utterance)
+            changing.superseded = span.final
+            if span.final:
+                item = Item(f"{utterance.index}@{span.start_s:.3f}", utterance.index)
+                self._final(self._items.setdefault(item.item_id, item), at_s, text)
+            else:
+                self._partial(changing, at_s, text)
+
+    def _changing(self, utterance: Utterance) -> Item:
+        """Where the changing text of an utterance is kept."""
+        item = Item(f"{utterance.index}@", utterance.index)
+        return self._items.setdefault(item.item_id, item)
+
+    def _stray(self, at_s: float, text: str) -> None:
+        """Text where nothing had been said."""
+        self.counts["finals_without_utterance"] += 1
+        self._strays.append((at_s, text))
+
+    def drain_strays(self) -> list[tuple[float, str]]:
+        """When finals came though nothing had been said, and their text; since the last call."""
+        strays, self._strays = self._strays, []
+        return strays
 
     def _too_late(self, index: int | None, at_s: float) -> bool:
         if index is None:
@@ -414,7 +387,7 @@ class Measurement:
             first_partial_at_s=min(partials, default=None),
             final_at_s=final_at_s,
             finals=len(finals),
-            premature_finals=_premature(finals, end_s),
+            premature_finals=_premature(finals, end_s) if self._finals_end_turns else 0,
             reply_first_audio_at_s=audible[-1].first_audio_at_s if audible else None,
             reply_last_audio_at_s=audible[-1].last_audio_at_s if audible else None,
             reply_expected=self._conversation and (patient or bool(audible)),

@@ -17,6 +17,20 @@ class SessionUsable:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """The server said no, or goodbye, in the protocol's own words; or it speaks another one."""
+
+    at_s: float
+    """When."""
+    outcome: str
+    """"refused" or "failed" before the session was usable, "lost" after."""
+    failure: str
+    """A name of `rtvc.failures`."""
+    reason: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechStarted:
     """The server heard speech begin, and named the item it will become."""
 
@@ -48,6 +62,30 @@ class PartialText:
     """The utterance."""
     text: str
     """All of the partial transcript so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextSpan:
+    """Text that a server attached to a stretch of the audio it was sent."""
+
+    start_s: float
+    """Position in the audio sent."""
+    end_s: float
+    """Position in the audio sent."""
+    text: str
+    """What was said there."""
+    final: bool
+    """Whether it will not change."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpansHeard:
+    """New stretches of text, of a server that knows positions and no utterances."""
+
+    at_s: float
+    """When."""
+    spans: tuple[TextSpan, ...]
+    """What is new, in order; what had been said before is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +151,14 @@ class ReplyDone:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaybackStopped:
+    """The server said: play no more of this reply, somebody speaks."""
+
+    at_s: float
+    """When."""
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorReported:
     """The server complained; the session stays open."""
 
@@ -168,14 +214,17 @@ class Garbage:
 
 Observation = (
     SessionUsable
+    | TurnedAway
     | SpeechStarted
     | ItemCommitted
     | PartialText
+    | SpansHeard
     | FinalText
     | FinalFailed
     | ReplyCreated
     | ReplyAudio
     | ReplyDone
+    | PlaybackStopped
     | ErrorReported
     | TurnTimed
     | Garbage

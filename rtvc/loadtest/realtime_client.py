@@ -10,8 +10,18 @@ import binascii
 import json
 from base64 import b64encode
 from collections.abc import Callable
-from typing import Any
 
+from rtvc.loadtest.client import ProtocolClient
+from rtvc.loadtest.messages import (
+    OPENAI_REALTIME,
+    UNREADABLE,
+    Message,
+    Outgoing,
+    number_of,
+    read_message,
+    stranger,
+    text_of,
+)
 from rtvc.loadtest.observations import (
     ErrorReported,
     FinalFailed,
@@ -34,21 +44,20 @@ WIRE_RATE_HZ = 24_000
 
 REPLY_BYTES_PER_S = WIRE_RATE_HZ * 2
 
-Message = dict[str, Any]
-
 _APPEND_PREFIX = '{"type":"input_audio_buffer.append","audio":"'
 _FORMAT = {"type": "audio/pcm", "rate": WIRE_RATE_HZ}
 ASKED_MODEL = "gpt-4o-mini-transcribe"
 """Named where a server sends no transcripts unless asked; OpenAI's own is such a server."""
 
 
-class RealtimeClient:
+class RealtimeClient(ProtocolClient):
     """Turns messages into observations, and intentions into messages."""
 
     def __init__(self, *, transcription: bool) -> None:
         self._transcription = transcription
         self._partials: dict[str, str] = {}
         self._sends_no_text = False
+        self._created = False
         self._readers: dict[str, Callable[[Message, float], Observation | None]] = {
             "session.created": self._session_created,
             "error": _error,
@@ -64,8 +73,7 @@ class RealtimeClient:
             "rtvc.turn": _turn,
         }
 
-    def opening(self) -> list[str]:
-        """Messages to send once the session is usable."""
+    def opening(self) -> list[Outgoing]:
         heard = {"transcription": {"model": ASKED_MODEL}} if self._sends_no_text else {}
         if self._transcription:
             return [_update("transcription", {"format": _FORMAT, **heard})]
@@ -77,7 +85,6 @@ class RealtimeClient:
 
     @staticmethod
     def truncate(item_id: str, audio_end_ms: int) -> str:
-        """Tell the server how much of its reply was heard before it was interrupted."""
         return json.dumps(
             {
                 "type": "conversation.item.truncate",
@@ -89,24 +96,26 @@ class RealtimeClient:
 
     def receive(self, message: str | bytes, at_s: float) -> Observation | None:
         """None for messages that say nothing about a measurement; never raises."""
-        try:
-            event = json.loads(message)
-        except (ValueError, RecursionError):
-            return Garbage(at_s, "garbage_not_json")
-        if not isinstance(event, dict):
-            return Garbage(at_s, "garbage_not_object")
+        event = read_message(message)
+        if isinstance(event, str):
+            return Garbage(at_s, event)
+        other = None if self._created else stranger(OPENAI_REALTIME, event, at_s)
+        return other or self._read(event, at_s)
+
+    def _read(self, event: Message, at_s: float) -> Observation | None:
         kind = event.get("type")
         if not isinstance(kind, str):
             return Garbage(at_s, "garbage_no_type")
         reader = self._readers.get(kind)
         try:
             return reader(event, at_s) if reader else None
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        except UNREADABLE:
             return Garbage(at_s, "garbage_fields")
 
     def _session_created(self, event: Message, at_s: float) -> Observation:
         session = event["session"]
         session_id = session.get("id")
+        self._created = True
         audio = session.get("audio")
         heard = audio.get("input") if isinstance(audio, dict) else None
         # A server that says so sends no transcripts unless asked to.
@@ -114,18 +123,18 @@ class RealtimeClient:
         return SessionUsable(at_s, session_id if isinstance(session_id, str) else None)
 
     def _delta(self, event: Message, at_s: float) -> Observation:
-        item_id = _text(event, "item_id")
-        text = self._partials.get(item_id, "") + _text(event, "delta")
+        item_id = text_of(event, "item_id")
+        text = self._partials.get(item_id, "") + text_of(event, "delta")
         self._partials[item_id] = text
         return PartialText(at_s, item_id, text)
 
     def _completed(self, event: Message, at_s: float) -> Observation:
-        item_id, text = _text(event, "item_id"), _text(event, "transcript")
+        item_id, text = text_of(event, "item_id"), text_of(event, "transcript")
         self._partials.pop(item_id, None)
         return FinalText(at_s, item_id, text)
 
     def _failed(self, event: Message, at_s: float) -> Observation:
-        item_id = _text(event, "item_id")
+        item_id = text_of(event, "item_id")
         self._partials.pop(item_id, None)
         return FinalFailed(at_s, item_id, _reason(event))
 
@@ -135,21 +144,11 @@ def _update(kind: str, heard: Message) -> str:
     return json.dumps({"type": "session.update", "session": session})
 
 
-def _text(event: Message, field: str) -> str:
-    value = event[field]
-    if not isinstance(value, str):
-        raise TypeError(field)
-    return value
-
-
 def _seconds(event: Message, field_ms: str) -> float:
     value = event[field_ms]
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, str):
         raise TypeError(field_ms)
-    seconds = value / 1000
-    if not -1e9 < seconds < 1e9:  # also false for NaN
-        raise ValueError(field_ms)
-    return seconds
+    return number_of(value) / 1000
 
 
 def _reason(event: Message) -> str:
@@ -165,38 +164,38 @@ def _error(event: Message, at_s: float) -> Observation:
 
 def _speech_started(event: Message, at_s: float) -> Observation:
     position_s = _seconds(event, "audio_start_ms") if "audio_start_ms" in event else None
-    return SpeechStarted(at_s, _text(event, "item_id"), position_s)
+    return SpeechStarted(at_s, text_of(event, "item_id"), position_s)
 
 
 def _committed(event: Message, at_s: float) -> Observation:
-    return ItemCommitted(at_s, _text(event, "item_id"))
+    return ItemCommitted(at_s, text_of(event, "item_id"))
 
 
 def _hypothesis(event: Message, at_s: float) -> Observation:
-    return PartialText(at_s, _text(event, "item_id"), _text(event, "text"))
+    return PartialText(at_s, text_of(event, "item_id"), text_of(event, "text"))
 
 
 def _response_created(event: Message, at_s: float) -> Observation:
-    return ReplyCreated(at_s, _text(event["response"], "id"))
+    return ReplyCreated(at_s, text_of(event["response"], "id"))
 
 
 def _audio_delta(event: Message, at_s: float) -> Observation:
-    pcm16 = binascii.a2b_base64(_text(event, "delta"), strict_mode=True)
-    ids = _text(event, "response_id"), _text(event, "item_id")
+    pcm16 = binascii.a2b_base64(text_of(event, "delta"), strict_mode=True)
+    ids = text_of(event, "response_id"), text_of(event, "item_id")
     return ReplyAudio(at_s, *ids, len(pcm16) / REPLY_BYTES_PER_S)
 
 
 def _response_done(event: Message, at_s: float) -> Observation:
     response = event["response"]
-    status, details = _text(response, "status"), response.get("status_details")
+    status, details = text_of(response, "status"), response.get("status_details")
     failed = status == "failed" and isinstance(details, dict)
-    return ReplyDone(at_s, _text(response, "id"), status, _reason(details) if failed else None)
+    return ReplyDone(at_s, text_of(response, "id"), status, _reason(details) if failed else None)
 
 
 def _segments(event: Message, field: str, *, hidden: bool) -> list[Segment]:
     return [
         Segment(
-            _text(part, "name"), _seconds(part, "start_ms"), _seconds(part, "duration_ms"), hidden
+            text_of(part, "name"), _seconds(part, "start_ms"), _seconds(part, "duration_ms"), hidden
         )
         for part in event.get(field) or []
     ]
@@ -208,9 +207,9 @@ def _turn(event: Message, at_s: float) -> Observation:
     hidden = _segments(event, "hidden", hidden=True)
     return TurnTimed(
         at_s,
-        _text(event, "item_id"),
+        text_of(event, "item_id"),
         response_id if isinstance(response_id, str) else None,
-        _text(event, "stage"),
+        text_of(event, "stage"),
         (*shown, *hidden),
         _seconds(event, "last_speech_ms") if "last_speech_ms" in event else None,
         _seconds(event, "received_ms") if "received_ms" in event else None,
