@@ -220,14 +220,38 @@ def aligned_words(reference: str, hypothesis: str) -> list[tuple[int, int]]:
     ]
 
 
+def lost_ends(reference: str, hypothesis: str) -> tuple[bool, bool]:
+    """Whether the first, and whether the last word said is missing in what was heard.
+
+    It is if what was said without that word explains what was heard with fewer edits: always, if
+    words were cut off there, and not if the word was only misheard. Of equal words side by side
+    nobody can tell which one was lost; then it is the one at the end.
+
+    >>> lost_ends("turn on the light", "on the light")
+    (True, False)
+    >>> lost_ends("turn on the light", "burn on the")
+    (False, True)
+    """
+    said, heard = normalise(reference).split(), normalise(hypothesis).split()
+    if not said or said == heard:
+        return False, False
+    edits = _edits(said, heard)
+    return _edits(said[1:], heard) < edits, _edits(said[:-1], heard) < edits
+
+
+def _edits(said: list[str], heard: list[str]) -> int:
+    return word_errors(" ".join(said), " ".join(heard)).errors
+
+
 def cross_talk_words(heard: str, own: str, others: Iterable[str]) -> int:
     """Words of another's utterance that surfaced in this speaker's transcript.
 
     A *foreign run* is a longest stretch of consecutive words of `heard` that stands, in the same
     order and without gaps, in one other text. Its *evidence* is its content words (no articles,
     pronouns, auxiliaries, …) that `own` lacks. A run counts its evidence if that is two words or
-    more: one wrong word, even between right ones, is what a misrecognition looks like. No word of
-    `heard` counts twice.
+    more: one wrong word, even between right ones, is what a misrecognition looks like. Where all
+    of `heard` is all of another text, one such word is enough, and where there is none any word
+    that `own` lacks. No word of `heard` counts twice.
 
     >>> cross_talk_words("turn on play some jazz", "turn on the lights", ["please play some jazz"])
     2
@@ -237,8 +261,11 @@ def cross_talk_words(heard: str, own: str, others: Iterable[str]) -> int:
     words, own_words = normalise(heard).split(), set(normalise(own).split())
     evidence = [word not in own_words and word not in _FUNCTION_WORDS for word in words]
     counted: set[int] = set()
-    for other in others:
-        for start, stop in _foreign_runs(words, normalise(other)):
+    for other in map(normalise, others):
+        if other.split() == words:
+            strange = [k for k, word in enumerate(words) if word not in own_words]
+            counted.update([k for k in strange if evidence[k]] or strange)
+        for start, stop in _foreign_runs(words, other):
             strange = [k for k in range(start, stop) if evidence[k]]
             counted.update(strange if len(strange) >= 2 else [])
     return len(counted)

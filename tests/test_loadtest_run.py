@@ -38,6 +38,7 @@ def sink(*arguments: str) -> Iterator[int]:
 def loadtest(port: int, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [
         *(sys.executable, "-m", "rtvc", "loadtest", f"ws://127.0.0.1:{port}"),
+        *("--protocol", "openai-realtime"),
         *("--out", str(folder), "--warm-up", "0", "--json", *arguments),
     ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -176,6 +177,7 @@ def verdict_of(tmp_path: Path, *arguments: str, mode: str = "answer", path: str 
     with sink("--mode", mode) as port:
         command = [
             *(sys.executable, "-m", "rtvc", "loadtest", f"127.0.0.1:{port}{path}"),
+            *("--protocol", "openai-realtime"),
             *("--out", str(tmp_path / "run"), "--warm-up", "0", "--json", *arguments),
         ]
         done = subprocess.run(
@@ -211,8 +213,8 @@ def test_a_connect_storm_is_told_in_connections(tmp_path: Path) -> None:
     assert "20 connections, 4 at once: " in told
 
 
-def test_without_a_server_there_is_one_clear_line(tmp_path: Path) -> None:
-    code, out, err = finish(loadtest(1, tmp_path / "run", "--speakers", "1"))
+def test_without_a_server_a_search_says_so_in_one_line(tmp_path: Path) -> None:
+    code, out, err = finish(loadtest(1, tmp_path / "run", "--find-capacity"))
     assert (code, out) == (1, "")
     assert err.strip().startswith("rtvc: no server answers at http://127.0.0.1:1/readyz")
     assert len(err.strip().splitlines()) <= 2
