@@ -152,8 +152,14 @@ class Procedure:
                 code = self._wait(child, watch, folder)
         if code is None:
             return True
-        if code not in KEPT_CODES and not (folder / MANIFEST_FILE).exists():
+        if code in KEPT_CODES:
+            return False
+        if not (folder / MANIFEST_FILE).exists():
             raise _failed(code, order.folder / LOG_FILE)
+        reason = _why_nobody_is_there(folder)
+        if reason is not None:
+            _set_aside(folder, "nobody-there")
+            raise RtvcError(f"no server answers at {order.url}: {reason}")
         return False
 
     def _machine(self) -> Machine:
@@ -205,6 +211,21 @@ def _set_aside(folder: Path, why: str) -> None:
             folder.rename(aside)
             return
     raise RecordError(f"expected room for another try beside {folder}, but there are a thousand")
+
+
+def _why_nobody_is_there(folder: Path) -> str | None:
+    """None if anybody answered anybody, be it with a refusal; else the first reason given."""
+    attempts = load_run(folder).attempts
+    silent = [
+        row
+        for row in attempts
+        if row.handshake_s is None and row.outcome == "failed" and not _is_status(row.failure)
+    ]
+    return silent[0].reason if silent and len(silent) == len(attempts) else None
+
+
+def _is_status(failure: str | None) -> bool:
+    return failure is None or failure.startswith("http_")
 
 
 def _failed(code: int, log: Path) -> RtvcError:
