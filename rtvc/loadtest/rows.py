@@ -6,7 +6,10 @@ from functools import lru_cache
 from rtvc.loadtest.measure import Turn
 from rtvc.loadtest.observations import TurnTimed
 from rtvc.record import ServerTurnRow, TurnRow
-from rtvc.transcript import WordErrors, cross_talk_words, normalise, word_errors
+from rtvc.transcript import WordErrors, cross_talk_words, lost_ends, normalise, word_errors
+
+LOOK_BACK_S = 15.0
+"""An answer that went astray may be to something another speaker said so long before."""
 
 
 def turn_row(
@@ -22,6 +25,7 @@ def turn_row(
     utterance = turn.utterance
     heard = turn.heard if scored else None
     errors = None if heard is None else word_errors(utterance.text, heard)
+    first_lost, last_lost = _lost_ends(utterance.text, heard, errors)
     return TurnRow(
         speaker=speaker,
         session_id=session_id,
@@ -54,6 +58,8 @@ def turn_row(
         cross_talk_words=foreign_words(heard or "", utterance.text, others),
         warm_up=turn.speech_start_at_s < warm_up_s,
         partial_interval_s=turn.partial_interval_s,
+        first_word_lost=first_lost,
+        last_word_lost=last_lost,
     )
 
 
@@ -65,17 +71,26 @@ def _reference_words(text: str, errors: WordErrors | None) -> int:
     return errors.reference_words if errors else len(normalise(text).split())
 
 
+def _lost_ends(
+    text: str, heard: str | None, errors: WordErrors | None
+) -> tuple[bool | None, bool | None]:
+    if heard is None or errors is None:
+        return None, None
+    return lost_ends(text, heard) if errors.errors else (False, False)
+
+
 def foreign_words(heard: str, own: str, others: Callable[[], Sequence[str]]) -> int:
     """`cross_talk_words`, without its cost where it cannot find anything: it takes two words
-    of another's text that are not one's own.
+    of another's text that are not one's own, or one where there are no more.
 
     >>> foreign_words("turn on the lights", "turn on the lights", lambda: 1 / 0)
     0
     """
     strange = _words(heard) - _words(own)
-    if len(strange) < 2:
+    if not strange:
         return 0
-    suspects = [text for text in others() if len(strange & _words(text)) >= 2]
+    enough = min(2, len(strange))
+    suspects = [text for text in others() if len(strange & _words(text)) >= enough]
     return cross_talk_words(heard, own, suspects) if suspects else 0
 
 
