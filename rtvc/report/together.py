@@ -98,8 +98,8 @@ def sentence(series: Sequence[Series]) -> str:
 def row_of(one: Series, number: int) -> dict[str, Any]:
     """One row of the table."""
     answer = capacity(one.run.steps)
-    at_most = [step for step in one.run.steps if step.speakers == answer.holds]
-    best = max(at_most, key=lambda step: step.utterances, default=None)
+    passed = [s for s in one.run.steps if s.outcome == "passed" and s.speakers == answer.holds]
+    best = passed[-1] if passed else None
     missed = [s for s in one.run.steps if s.speakers > answer.holds and s.outcome == "failed"]
     first = min(missed, key=lambda step: step.speakers, default=None)
     return {
