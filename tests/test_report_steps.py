@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rtvc.errors import RecordError
 from rtvc.record import Run, RunWriter, StepRow, load_run
 from rtvc.report.figures import capacity_figure, strategies_figure
 from rtvc.report.page import build_report
@@ -206,3 +207,14 @@ def test_an_interval_is_a_metric_with_its_own_n(tmp_path: Path) -> None:
     metric = summarize(load_run(tmp_path)).metrics["partial_interval"]
     assert metric.n == 20
     assert metric.p50 == pytest.approx(1.05)
+
+
+def test_a_run_whose_rows_are_gone_keeps_its_summary(tmp_path: Path) -> None:
+    write_search(tmp_path)
+    build_report(tmp_path)
+    before = (tmp_path / "summary.json").read_text("utf-8")
+    for name in ("connections", "turns", "generator"):
+        (tmp_path / f"{name}.csv").unlink()
+    with pytest.raises(RecordError, match="left as it is"):
+        build_report(tmp_path)
+    assert (tmp_path / "summary.json").read_text("utf-8") == before

@@ -39,7 +39,14 @@ from rtvc.slo import (
     telling_step,
     utterance_targets,
 )
-from rtvc.summary import Summary, during, summarize, with_inferred_ready, write_summary
+from rtvc.summary import (
+    SUMMARY_FILE,
+    Summary,
+    during,
+    summarize,
+    with_inferred_ready,
+    write_summary,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -59,8 +66,12 @@ def build_report(
 
     `with_text` None shows texts unless the corpus is somebody's recordings; `objectives` None
     judges by those that the run was made with; `png` writes each figure as PNG as well.
+
+    Raises:
+        RecordError: it is no run, or only its summary is left.
     """
     run = with_inferred_ready(load_run(Path(run_dir)))
+    _check_rows(run)
     wanted = run_objectives(run) if objectives is None else tuple(objectives)
     step = telling_step(run.steps)
     summary = summarize(run, step, utterance_targets(wanted))
@@ -83,6 +94,16 @@ def build_report(
     path = run.folder / REPORT_FILE
     path.write_text(page, "utf-8")
     return path
+
+
+def _check_rows(run: Run) -> None:
+    """A summary of rows that were thinned out would overwrite one that says more."""
+    bare = not (run.connections or run.turns or run.generator)
+    if bare and (run.folder / SUMMARY_FILE).exists():
+        raise RecordError(
+            f"{run.folder}: expected the rows of the run (connections.csv, turns.csv, "
+            f"generator.csv), found its {SUMMARY_FILE} only, which is left as it is"
+        )
 
 
 def _drawn(
