@@ -235,12 +235,23 @@ def lost_ends(reference: str, hypothesis: str) -> tuple[bool, bool]:
     said, heard = normalise(reference).split(), normalise(hypothesis).split()
     if not said or said == heard:
         return False, False
-    edits = _edits(said, heard)
-    return _edits(said[1:], heard) < edits, _edits(said[:-1], heard) < edits
+    without_last, edits = _edits(said, heard)
+    without_first, _ = _edits(said[::-1], heard[::-1])
+    return without_first < edits, without_last < edits
 
 
-def _edits(said: list[str], heard: list[str]) -> int:
-    return word_errors(" ".join(said), " ".join(heard)).errors
+def _edits(said: list[str], heard: list[str]) -> tuple[int, int]:
+    """The fewest word edits from what was said to what was heard: without the last word said,
+    and with it. Counted here because one pass gives both."""
+    row = list(range(len(heard) + 1))
+    without_last = row[-1]
+    for number, word in enumerate(said, 1):
+        without_last = row[-1]
+        corner, row[0] = row[0], number
+        for at, other in enumerate(heard):
+            best = min(row[at + 1] + 1, row[at] + 1, corner + (word != other))
+            corner, row[at + 1] = row[at + 1], best
+    return without_last, row[-1]
 
 
 def cross_talk_words(heard: str, own: str, others: Iterable[str]) -> int:

@@ -19,7 +19,7 @@ from rtvc.report.page import build_report
 from rtvc.slo import judge, parse_objectives
 from rtvc.speech.sentences import sentence, words_of
 from rtvc.summary import summarize
-from rtvc.transcript import lost_ends, normalise
+from rtvc.transcript import lost_ends, normalise, word_errors
 from tests.acceptance.exactness import SCENARIO
 from tests.loadtest_runs import Done, loadtest, serving
 from tests.reference_clips import write_clips
@@ -101,6 +101,16 @@ def test_words_cut_at_the_ends_are_always_named(said: list[str], first: int, las
     assert first_lost
     if last or not kept:
         assert last_lost
+
+
+@given(texts, texts)
+@settings(deadline=None)
+def test_a_lost_end_is_one_edit_less_to_explain(said: list[str], heard: list[str]) -> None:
+    def edits(words: list[str]) -> int:
+        return word_errors(" ".join(words), " ".join(heard)).errors
+
+    expected = (edits(said[1:]) < edits(said), edits(said[:-1]) < edits(said))
+    assert lost_ends(" ".join(said), " ".join(heard)) == expected
 
 
 @given(texts, st.data())

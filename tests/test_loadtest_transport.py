@@ -147,8 +147,9 @@ def test_a_server_that_stops_reading_is_lost_and_does_not_hang_us() -> None:
         url = f"ws://127.0.0.1:{listening.getsockname()[1]}/"
         connection = connect(url, clock=SystemClock(), timeout_s=2.0)
         connection.set_timeout(0.2)
-        with pytest.raises(LostError, match="the server stopped reading"):
+        with pytest.raises(LostError, match="the server stopped reading") as caught:
             flood(connection)
+        assert caught.value.failure == "stopped_reading"
         connection.close()
         done.set()
         thread.join(10)
