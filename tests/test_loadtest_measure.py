@@ -379,3 +379,30 @@ def test_texts_of_an_utterance_that_was_split_are_its_own() -> None:
     measurement.observe(PartialText(at(2.9), "b", "there"))
     measurement.observe(FinalText(at(3.6), "b", "there"))
     assert only(measurement.settled(at(5.0))).partial_interval_s == pytest.approx(0.5)
+
+
+def test_text_before_anything_was_said_is_kept_apart() -> None:
+    measurement = Measurement(conversation=False)
+    measurement.begin(0.0, [])
+    measurement.observe(PartialText(1.0, "a", "thank"))
+    measurement.observe(PartialText(1.2, "a", "thank you"))
+    measurement.observe(FinalText(1.5, "a", "Thank you."))
+    measurement.observe(FinalText(2.0, "b", "  "))
+    told = [(stray.at_s, stray.text, stray.final) for stray in measurement.drain_strays()]
+    assert told == [(1.0, "thank", False), (1.5, "Thank you.", True)]
+    assert measurement.drain_strays() == []
+    assert measurement.counts["finals_without_utterance"] == 1
+
+
+def test_after_an_early_final_the_rest_is_waited_for() -> None:
+    """A monologue of 40 s that the server cuts at 30 s, and takes up again without a word."""
+    measurement = measuring(Said(0, 1.0, 41.0))
+    measurement.observe(SpeechStarted(at(1.2), "a", None))
+    measurement.observe(FinalText(at(31.0), "a", "hello"))
+    assert not measurement.settled(at(41.1)), "what was said after it is not answered"
+    assert not measurement.all_settled(at(43.0))
+    measurement.observe(SpeechStarted(at(43.1), "b", 31.0))
+    measurement.observe(FinalText(at(43.2), "b", "there"))
+    turn = only(measurement.settled(at(44.3)))
+    assert (turn.heard, turn.final_at_s) == ("hello there", at(43.2))
+    assert (turn.finals, turn.premature_finals) == (2, 1)

@@ -50,7 +50,11 @@ def test_every_shipped_scenario_can_be_run(name: str, tmp_path: Path) -> None:
 def test_a_scenario_says_what_the_user_does_not(tmp_path: Path) -> None:
     assert usual_size("two-at-once") == (2, 60.0)
     assert usual_size("soak") == (10, 7200.0)
-    assert Wish(URL, scenario="silence").judged_by == ("hallucinated_finals==0", "errors<1%")
+    assert Wish(URL, scenario="silence").judged_by == (
+        "hallucinated_finals==0",
+        "hallucinated_partials==0",
+        "errors<1%",
+    )
     assert Wish(URL, scenario="silence", targets=("errors<5%",)).judged_by == ("errors<5%",)
     monologue = spec_of(tmp_path, scenario="long-monologue")
     assert "intent=transcription" in monologue.url

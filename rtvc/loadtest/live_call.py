@@ -7,10 +7,12 @@ receiver reads and stamps at once.
 gevent is met here and in the generator only; importing it patches nothing, the locustfile does.
 """
 
+import contextlib
 import itertools
 import math
-from collections import Counter
-from dataclasses import dataclass
+import random
+from collections import Counter, deque
+from dataclasses import dataclass, field
 
 import gevent
 
@@ -19,8 +21,18 @@ from rtvc.loadtest.attempt import Attempt, open_session
 from rtvc.loadtest.call import Call
 from rtvc.loadtest.measure import Turn
 from rtvc.loadtest.meter import Meter, frame_lag_s
+from rtvc.loadtest.network import Link
 from rtvc.loadtest.spec import LAST_WORD_S, LoadSpec
-from rtvc.loadtest.transport import Connection, Frames, LostError
+from rtvc.loadtest.transport import (
+    GOODBYE_S,
+    Connection,
+    Frame,
+    Frames,
+    LostError,
+    UnmaskedFrame,
+)
+from rtvc.loadtest.wires import Wire
+from rtvc.speech.scenario import Scenario
 
 IO_TIMEOUT_S = 10.0
 """A server that reads nothing for so long has hung up; a quiet receiver looks up as often."""
@@ -42,6 +54,8 @@ class Switchboard:
 
     spec: LoadSpec
     """What the run is to do."""
+    wire: Wire
+    """The protocol that is spoken."""
     clock: Clock
     """Seconds since the run's start."""
     meter: Meter
@@ -52,8 +66,10 @@ class Switchboard:
     """When to stop."""
     api_key: str | None
     """Bearer token; None: none is sent."""
-    frames: Frames
-    """Audio as it goes over the wire."""
+    frames: Frames | None
+    """Audio as it goes over the wire; None: no two calls send it alike."""
+    scenario: Scenario = field(default_factory=Scenario)
+    """What the speakers do, and how they are connected."""
 
 
 class LiveCall:
@@ -62,12 +78,18 @@ class LiveCall:
     def __init__(self, number: int, call: Call, board: Switchboard) -> None:
         self.number = number
         self.call = call
-        self.attempt = Attempt(number, board.clock.now())
+        self.attempt = Attempt(
+            number, board.clock.now(), ready_inferred=board.wire.ready == "inferred"
+        )
         self._board = board
         self._clock = board.clock
         self._lost: LostError | None = None
         self._over = False
         self._dismissed_at_s = math.inf
+        seed = f"{board.spec.seed}/{number}/link"
+        self._link = Link(board.scenario.of(number).network, random.Random(seed))
+        self._held: deque[tuple[float, float, Frame]] = deque()
+        self._last_send_s = (0.0, 0.0)
 
     @property
     def session_id(self) -> str | None:
@@ -88,10 +110,11 @@ class LiveCall:
                 api_key=self._board.api_key,
                 receive=self.call.receive,
                 usable=lambda: (self.call.usable_at_s, self.call.session_id),
+                opened=self.call.upgraded,
+                turned_away=lambda: self.call.turned_away,
             )
         except gevent.Timeout:
-            reason = f"{self.attempt.step} took longer than {spec.connect_timeout_s:g} s"
-            self.attempt.fail("failed", reason, None, self._clock.now())
+            self.attempt.time_out(spec.connect_timeout_s, self._clock.now())
         finally:
             limit.close()
         return self.attempt.connection is not None
@@ -124,32 +147,67 @@ class LiveCall:
                 if message is not None:
                     for answer in self.call.receive(message, self._clock.now()):
                         connection.send(answer)
+                    self._heed_goodbye()
         except LostError as error:
             if not self._over:
                 self._lost = error
 
+    def _heed_goodbye(self) -> None:
+        said = self.call.turned_away
+        if said is not None:
+            raise LostError(said.reason, None, failure=said.failure)
+
+    def _frame(self) -> Frame:
+        """The next one of the stream."""
+        pcm16, frames = self.call.next_pcm16(), self._board.frames
+        return UnmaskedFrame(self.call.append(pcm16)) if frames is None else frames.ready(pcm16)
+
     def _send(self, connection: Connection, start_s: float) -> None:
-        clock, board = self._clock, self._board
-        frame_s = board.spec.frame_s
-        before_s = after_s = start_s
+        clock, frame_s = self._clock, self._board.spec.frame_s
+        self._last_send_s = (start_s, start_s)
         for index in itertools.count():
             due_s = start_s + (index + 1) * frame_s
+            self._let_go(connection, due_s)
             # Also when late: the other speakers must get their turn.
             gevent.sleep(max(0.0, due_s - clock.now()))
             if self._lost is not None or self._is_done(clock.now()):
                 return
-            frame = board.frames.ready(self.call.next_pcm16())
-            sent_s = clock.now()
-            self.call.sent((index + 1) * frame_s, sent_s)
-            connection.send_frame(frame)
-            lag_s, blocked_s = frame_lag_s(due_s, sent_s, before_s, after_s, frame_s)
-            board.meter.frame(lag_s)
-            if blocked_s > frame_s:
-                board.counts["blocked_sends"] += 1
-            before_s, after_s = sent_s, clock.now()
+            for message in self.call.tick(clock.now()):
+                connection.send(message)
+            frame = self._frame()
+            departs_s = self._departs_s(frame, due_s)
+            if departs_s > due_s:
+                self._held.append((departs_s, (index + 1) * frame_s, frame))
+            else:
+                self._depart(connection, frame, (index + 1) * frame_s, due_s)
+
+    def _departs_s(self, frame: Frame, due_s: float) -> float:
+        """When the simulated network delivers it."""
+        return due_s if self._link.perfect else self._link.departs_s(due_s, len(frame.format()))
+
+    def _let_go(self, connection: Connection, until_s: float) -> None:
+        """Frames that the network held back so far."""
+        while self._held and self._held[0][0] <= until_s:
+            departs_s, audio_s, frame = self._held.popleft()
+            gevent.sleep(max(0.0, departs_s - self._clock.now()))
+            self._depart(connection, frame, audio_s, departs_s)
+
+    def _depart(
+        self, connection: Connection, frame: Frame, audio_s: float, departs_s: float
+    ) -> None:
+        """Send a frame; late is what leaves after it departs by its schedule and its network."""
+        board, clock = self._board, self._clock
+        frame_s = board.spec.frame_s
+        sent_s = clock.now()
+        self.call.sent(audio_s, sent_s)
+        connection.send_frame(frame)
+        lag_s, blocked_s = frame_lag_s(departs_s, sent_s, *self._last_send_s, frame_s)
+        board.meter.frame(lag_s)
+        if blocked_s > frame_s:
+            board.counts["blocked_sends"] += 1
+        self._last_send_s = (sent_s, clock.now())
 
     def _is_done(self, now_s: float) -> bool:
-        self.call.tick(now_s)
         shift = self._board.shift
         stop_at_s = min(shift.stop_at_s, self._dismissed_at_s)
         if now_s < stop_at_s:
@@ -162,10 +220,23 @@ class LiveCall:
         self._over = True
         now_s = self._clock.now()
         if self._lost is None:
+            self._say_goodbye()
             self.attempt.reason = self.call.measurement.complaint
             self.attempt.close(now_s)
         else:
-            self.attempt.fail("lost", self._lost.reason, self._lost.close_code, now_s)
+            lost = self._lost
+            said = self.call.turned_away
+            outcome = said.outcome if said else "lost"
+            self.attempt.fail(outcome, lost.reason, lost.close_code, now_s, lost.failure)
+
+    def _say_goodbye(self) -> None:
+        """A server that does not read gets none."""
+        connection = self.attempt.connection
+        if connection is not None:
+            connection.set_timeout(GOODBYE_S)
+            with contextlib.suppress(LostError):
+                for message in self.call.goodbye():
+                    connection.send(message)
 
     def last_turns(self) -> list[Turn]:
         """What is left when the call is over."""

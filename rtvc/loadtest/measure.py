@@ -36,6 +36,9 @@ from rtvc.loadtest.observations import (
 )
 from rtvc.loadtest.spans import owners
 
+UNHEARD_S = 0.5
+"""A final that came so long before the end of speech was not the last: more is to come."""
+
 PADDING_S = 0.5
 """A server may report speech this much earlier than it began (its prefix padding)."""
 
@@ -102,6 +105,18 @@ class Turn:
     """Median time between visible texts while talking; None if there were none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """Text that came though nothing had been said."""
+
+    at_s: float
+    """When."""
+    text: str
+    """What."""
+    final: bool
+    """Whether it would not change any more."""
+
+
 class Measurement:
     """All turns of one call."""
 
@@ -130,7 +145,7 @@ class Measurement:
         self.counts: Counter[str] = Counter()
         """What went wrong, by name."""
         self._complaints: dict[str, str] = {}
-        self._strays: list[tuple[float, str]] = []
+        self._strays: list[Stray] = []
 
     def begin(self, stream_start_s: float, utterances: Sequence[Utterance]) -> None:
         """`utterances` is the speaker's own growing list."""
@@ -167,7 +182,7 @@ class Measurement:
             case ItemCommitted(at_s, item_id):
                 self._committed = self._item(item_id, at_s)
             case PartialText(at_s, item_id, text):
-                self._partial(self._item(item_id, at_s), at_s, text)
+                self._changing_text(self._item(item_id, at_s), at_s, text)
             case SpansHeard(at_s, spans):
                 for span in spans:
                     self._span(span, at_s)
@@ -228,6 +243,11 @@ class Measurement:
         if text.strip():
             item.show(at_s)
 
+    def _changing_text(self, item: Item, at_s: float, text: str) -> None:
+        if item.utterance is None and item.first_partial_at_s is None and text.strip():
+            self._stray(at_s, text, final=False)
+        self._partial(item, at_s, text)
+
     def _final(self, item: Item, at_s: float, text: str) -> None:
         if item.final_at_s is not None:
             self.counts["duplicate_finals"] += 1
@@ -237,7 +257,7 @@ class Measurement:
             item.failed = True
             return
         if item.utterance is None and text.strip():
-            self._stray(at_s, text)
+            self._stray(at_s, text, final=True)
         self._partial(item, at_s, text)
         item.final_at_s, item.text = at_s, text
 
@@ -245,8 +265,8 @@ class Measurement:
         """A stretch of text: a final makes an item, what may still change keeps one open."""
         begun = self._begun(at_s - self._stream_start_s, SPANNED)[::-1]
         if not begun:
-            if span.final and span.text.strip():
-                self._stray(at_s, span.text)
+            if span.text.strip():
+                self._stray(at_s, span.text, final=span.final)
             return
         for utterance, text in owners(span, begun):
             changing = self._changing(utterance)
@@ -262,13 +282,14 @@ class Measurement:
         item = Item(f"{utterance.index}@", utterance.index)
         return self._items.setdefault(item.item_id, item)
 
-    def _stray(self, at_s: float, text: str) -> None:
+    def _stray(self, at_s: float, text: str, *, final: bool) -> None:
         """Text where nothing had been said."""
-        self.counts["finals_without_utterance"] += 1
-        self._strays.append((at_s, text))
+        if final:
+            self.counts["finals_without_utterance"] += 1
+        self._strays.append(Stray(at_s, text, final))
 
-    def drain_strays(self) -> list[tuple[float, str]]:
-        """When finals came though nothing had been said, and their text; since the last call."""
+    def drain_strays(self) -> list[Stray]:
+        """Texts that came though nothing had been said; since the last call."""
         strays, self._strays = self._strays, []
         return strays
 
@@ -333,7 +354,10 @@ class Measurement:
         if not items or any(item.open for item in items):
             return False
         times = [item.final_at_s for item in items if item.final_at_s is not None]
-        return bool(times) and now_s >= max(times) + self._settle_s
+        if not times or max(times) < self._end_at_s(utterance) - UNHEARD_S:
+            # What was said after the last of them is still to be answered.
+            return False
+        return now_s >= max(times) + self._settle_s
 
     def _reply_settled(self, utterance: Utterance, now_s: float) -> bool:
         if not self._conversation:

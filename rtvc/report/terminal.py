@@ -76,12 +76,15 @@ def _accuracy(summary: Summary) -> list[Text]:
 
 def _made_up(summary: Summary) -> list[Text]:
     """Text that came while nothing had been said; also that there was none, if that was all."""
-    finals, words = summary.accuracy.hallucinated_finals, summary.accuracy.hallucinated_words
-    if finals:
-        return [Text(f"made up while nothing was said: {finals} finals, {words} words", "yellow")]
+    heard = summary.accuracy
+    finals, partials = heard.hallucinated_finals, heard.hallucinated_partials
+    if finals or partials:
+        words = heard.hallucinated_words or 0
+        made_up = f"{finals or 0} finals ({words} words), {partials or 0} partials"
+        return [Text(f"made up while nothing was said: {made_up}", "yellow")]
     said = summary.utterances.spoken or summary.scenario == STORM
     silent = finals is not None and not said and summary.connections.usable
-    return [Text("nothing was said, and no final came")] if silent else []
+    return [Text("nothing was said, and no text came")] if silent else []
 
 
 def _lost_ends(heard: Accuracy) -> list[str]:
