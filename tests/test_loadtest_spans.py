@@ -175,3 +175,19 @@ def test_whatever_comes_each_utterance_is_told_once(
     assert sorted(turn.utterance.index for turn in turns) == [0, 1]
     for turn in turns:
         assert turn.final_at_s is None or turn.final_at_s <= turn.speech_end_at_s + 10.0
+
+
+def test_the_rest_of_an_utterance_is_waited_for_however_slow_the_server_is() -> None:
+    measurement = measuring(Said(0, 1.0))
+    measurement.observe(SpansHeard(at(2.5), (final(0.0, 2.0, "hello"),)))
+    assert measurement.settled(at(11.9)) == []
+    measurement.observe(SpansHeard(at(12.0), (final(2.0, 2.8, "there"),)))
+    turn = only(measurement.settled(at(15.1)))
+    assert (turn.heard, turn.final_at_s) == ("hello there", at(12.0))
+
+
+def test_a_rest_that_never_comes_is_lost() -> None:
+    measurement = measuring(Said(0, 1.0))
+    measurement.observe(SpansHeard(at(2.5), (final(0.0, 2.0, "hello"),)))
+    turn = only(measurement.settled(at(13.1)))
+    assert (turn.heard, turn.final_at_s) == ("hello", at(2.5))

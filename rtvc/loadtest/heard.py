@@ -26,6 +26,8 @@ class Item:
     """The server gave it up."""
     superseded: bool = False
     """Its text may have changed and has come as a final of its own."""
+    end_s: float | None = None
+    """Position in the audio at which its text ends; None if the server did not say."""
     shown_at_s: list[float] = field(default_factory=list)
     """When text became visible, each burst of messages once."""
 

@@ -42,6 +42,9 @@ UNHEARD_S = 0.5
 PADDING_S = 0.5
 """A server may report speech this much earlier than it began (its prefix padding)."""
 
+END_S = 0.5
+"""A text may be said to end this much earlier than its last word does."""
+
 SPANNED = 8
 """Utterances, the latest begun, to which a stretch of text may belong."""
 
@@ -272,7 +275,8 @@ class Measurement:
             changing = self._changing(utterance)
             changing.superseded = span.final
             if span.final:
-                item = Item(f"{utterance.index}@{span.start_s:.3f}", utterance.index)
+                name = f"{utterance.index}@{span.start_s:.3f}"
+                item = Item(name, utterance.index, end_s=span.end_s)
                 self._final(self._items.setdefault(item.item_id, item), at_s, text)
             else:
                 self._partial(changing, at_s, text)
@@ -353,6 +357,8 @@ class Measurement:
         items = self._items_of(utterance.index)
         if not items or any(item.open for item in items):
             return False
+        if not _to_its_end(utterance, items):
+            return False
         times = [item.final_at_s for item in items if item.final_at_s is not None]
         if not times or max(times) < self._end_at_s(utterance) - UNHEARD_S:
             # What was said after the last of them is still to be answered.
@@ -423,6 +429,12 @@ class Measurement:
             ),
             barge_in_stop_at_s=interrupted.quiet_at_s if interrupted else None,
         )
+
+
+def _to_its_end(utterance: Utterance, items: Sequence[Item]) -> bool:
+    """Whether the text, where it has places, reaches the end of what was said."""
+    ends = [item.end_s for item in items if item.end_s is not None]
+    return not ends or max(ends) >= utterance.speech_end_s - END_S
 
 
 def _distance_s(utterance: Utterance, position_s: float) -> float:

@@ -14,6 +14,7 @@ resumes where it stopped. Of each run the manifest and the summary are kept.
 import argparse
 import contextlib
 import json
+import math
 import shutil
 import socket
 import subprocess
@@ -143,7 +144,7 @@ class Case:
     start_s: float
     """From starting the process to its being ready."""
     server_cores: float
-    """CPU seconds of the server per second of the run, its children included."""
+    """CPU seconds of the server per second of the run, start to end, its children included."""
     exit_code: int
     """Of `rtvc loadtest`."""
 
@@ -213,13 +214,13 @@ def run_case(
     with tempfile.TemporaryDirectory() as scratch:
         run, log = Path(scratch) / "run", Path(scratch) / "server.log"
         with started(server, python, model, log) as (port, process, start_s):
-            clock = SystemClock()
-            began_s, used_s = clock.now(), _cpu_s(process)
+            used_s = _cpu_s(process)
             code = _loadtest(server, port, speakers, seconds, run)
-            cores = (_cpu_s(process) - used_s) / (clock.now() - began_s)
+            used_s = _cpu_s(process) - used_s
         folder.mkdir(parents=True, exist_ok=True)
         for name in (MANIFEST_FILE, SUMMARY_FILE):
             shutil.copy(run / name, folder / name)
+        cores = used_s / (load_summary(run).duration_s or 1.0)
         version = version_of(python, server.package)
         case = Case(
             server.name, version, speakers, model.name, round(start_s, 2), round(cores, 2), code
@@ -295,7 +296,9 @@ def _cells(case: Case, summary: Summary) -> list[str]:
 def _quantile(metric: Metric, name: str) -> str:
     """The largest where the samples do not support it."""
     value: float | None = getattr(metric, name)
-    return f"max {_seconds(metric.max)}" if value is None else _seconds(value)
+    if value is not None or metric.max is None or math.isinf(metric.max):
+        return _seconds(metric.max if value is None else value)
+    return f"max {_seconds(metric.max)}"
 
 
 def _seconds(value: float | None) -> str:
