@@ -79,6 +79,8 @@ class ConnectionRow:
     """WebSocket close code, if there was one."""
     closed_at_s: float | None
     """When it ended."""
+    failure: str | None = None
+    """Why not ok, a name of `rtvc.failures` that stays the same; None if ok."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,10 @@ class TurnRow:
     """Left out of the summary."""
     partial_interval_s: float | None = None
     """Median time between visible texts while talking; None: none came, or too short to tell."""
+    first_word_lost: bool | None = None
+    """Whether the first word said is missing in `heard`; None without one."""
+    last_word_lost: bool | None = None
+    """Whether the last word said is missing in `heard`; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +196,7 @@ class GeneratorRow:
     at_s: float
     """End of the second."""
     process: int
-    """Process id."""
+    """Process id; 0: several generators, added up."""
     speakers: int
     """Speakers connected."""
     frames: int
@@ -230,7 +236,7 @@ class StepRow:
     binding: str | None
     """What held it back, as far as the server tells: "inference", "turn policy", …"""
     stopped_early: bool
-    """Whether it was hopeless before its time."""
+    """Whether it was decided before its measuring time was over."""
     utterances: int
     """Utterances that count."""
     errors: int
@@ -249,6 +255,16 @@ class StepRow:
     """Seconds of delay added per second of the step; None if there is no upward trend."""
     lag_p99_s: float | None
     """The generator's own lag."""
+    throughput_per_s: float | None = None
+    """Utterances a second that got their final transcript; None if unknown."""
+    goodput_per_s: float | None = None
+    """Utterances a second within every target on a single utterance; None if unknown."""
+    goodput_share: float | None = None
+    """Share of utterances within every such target; None without utterances."""
+    good_speakers: int | None = None
+    """Speakers of whom every utterance was; None if unknown."""
+    evidence: str | None = None
+    """What the server's metrics said of the cause, or that it has none; None if not asked."""
 
 
 Row = ConnectionRow | TurnRow | ServerTurnRow | SampleRow | GeneratorRow | StepRow
@@ -327,6 +343,14 @@ class Manifest:
     """Seconds that were to be measured after the warm-up; None if that was left open."""
     interrupted: bool = False
     """Whether somebody stopped it before its time."""
+    ready: str | None = None
+    """How sessions are known to be usable: "message" or "inferred"; None if not recorded."""
+    not_observable: tuple[str, ...] = ()
+    """What the protocol cannot show, named as objectives name it."""
+    lost_generators: tuple[str, ...] = ()
+    """Generators of the run that ended before their time, each with what happened."""
+    aborted: str | None = None
+    """The objective that ended it before its time; None: none did."""
 
     @property
     def is_self_test(self) -> bool:

@@ -1,7 +1,7 @@
 """The generator: numbers the speakers, watches itself, and writes the run, second by second."""
 
 import functools
-import itertools
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,17 +12,22 @@ import psutil
 from gevent.event import Event
 
 from rtvc.clock import Clock
+from rtvc.loadtest.arrivals import Schedule
 from rtvc.loadtest.call import Call, Microphone
 from rtvc.loadtest.live_call import LiveCall, Shift, Switchboard
 from rtvc.loadtest.measure import Measurement, Turn
 from rtvc.loadtest.meter import PROBE_S, Meter
-from rtvc.loadtest.realtime_client import RealtimeClient
-from rtvc.loadtest.rows import server_turn_rows, turn_row
+from rtvc.loadtest.rows import LOOK_BACK_S, server_turn_rows, turn_row
 from rtvc.loadtest.scrape import ServerMetrics
 from rtvc.loadtest.spec import LoadSpec, Order, http_url, load_order
 from rtvc.loadtest.stage import Stage
 from rtvc.loadtest.transport import Frames
+from rtvc.loadtest.wires import WIRES
 from rtvc.record import RunWriter, SampleRow, TurnRow
+from rtvc.summary.outcomes import HALLUCINATED_PARTIAL_WORDS, HALLUCINATED_WORDS
+from rtvc.transcript import normalise
+
+_LOG = logging.getLogger(__name__)
 
 FLUSH_S = 1.0
 """How often rows are written."""
@@ -41,11 +46,11 @@ NewMicrophone = Callable[[int], Microphone]
 
 
 class RunClock:
-    """Seconds since the run's start."""
+    """Seconds since the run's start: a given instant of the clock, or now."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, started_s: float | None = None) -> None:
         self._clock = clock
-        self._started_s = clock.now()
+        self._started_s = clock.now() if started_s is None else started_s
 
     def now(self) -> float:
         return self._clock.now() - self._started_s
@@ -89,36 +94,51 @@ class Generator:
         clock: Clock,
         new_microphone: NewMicrophone,
         report: Report,
-        frames: Frames,
+        frames: Frames | None,
+        zero_s: float | None = None,
     ) -> None:
         self.spec = spec
-        self._clock = RunClock(clock)
+        self._clock = RunClock(clock, zero_s)
         self._writer = writer
         self._new_microphone = new_microphone
         self._report = report
         self._counts: Counter[str] = Counter()
+        scenario = spec.behaviour
         self._board = Switchboard(
             spec=spec,
+            wire=WIRES[spec.protocol],
             clock=self._clock,
             meter=Meter(os.getpid()),
             counts=self._counts,
             shift=Shift(spec.warm_up_s + spec.duration_s),
             api_key=spec.key_file.read_text("utf-8") if spec.key_file.exists() else None,
             frames=frames,
+            scenario=scenario,
         )
+        self._schedule = Schedule(
+            scenario.arrivals,
+            speakers=spec.speakers,
+            ramp_s=spec.ramp_s,
+            per_minute=spec.arrivals_per_minute,
+            seed=spec.seed,
+        )
+        self._stopped = Event()
         self._stage = Stage()
         self._live: dict[int, LiveCall] = {}
         self._calls: list[LiveCall] = []
-        self._numbers = itertools.count()
-        self._left = spec.speakers
+        self._left = len(spec.numbers)
         self._everyone_left = Event()
         self._process = psutil.Process()
         self._cpu_s = self._cpu_used_s()
         self._cpu_read_at_s = self._clock.now()
 
-    def run_speaker(self) -> None:
-        """The whole life of the next speaker, from its arrival on."""
-        number = next(self._numbers)
+    def start(self) -> None:
+        """Let this generator's speakers go; each arrives when it is due."""
+        for number in self.spec.numbers:
+            gevent.spawn(self._run_speaker, number)
+
+    def _run_speaker(self, number: int) -> None:
+        """The whole life of a speaker, from its arrival on."""
         run = {
             "calls": self._run_call,
             "connect-storm": self._run_storm,
@@ -132,10 +152,9 @@ class Generator:
                 self._everyone_left.set()
 
     def _run_call(self, number: int) -> None:
-        arrival_s = self.spec.ramp_s * number / self.spec.speakers
-        gevent.sleep(max(0.0, arrival_s - self._clock.now()))
-        if not self._board.shift.interrupted:
-            self._call_from_to(number)
+        wait_s = self._schedule.arrival_s(number) - self._clock.now()
+        if not self._stopped.wait(timeout=max(0.0, wait_s)):
+            self._call_from_to(number, self._schedule.stay_s(number))
 
     def _run_staged(self, number: int) -> None:
         """Come when wanted, stay while wanted; a call that broke waits for the next order."""
@@ -146,9 +165,11 @@ class Generator:
             if number < self._stage.speakers:
                 self._call_from_to(number)
 
-    def _call_from_to(self, number: int) -> None:
-        """A call from connecting to hanging up."""
+    def _call_from_to(self, number: int, stay_s: float | None = None) -> None:
+        """A call from connecting to hanging up; `stay_s` after its begin, if not None."""
         live = self._new_call(number)
+        if stay_s is not None:
+            live.dismiss(self._clock.now() + stay_s)
         if not self._connect(live):
             self._counts += live.what_went_wrong()
             return
@@ -186,10 +207,14 @@ class Generator:
         ]
 
     def _new_call(self, number: int) -> LiveCall:
-        spec = self.spec
-        measurement = Measurement(conversation=spec.conversation, grace_s=spec.grace_s)
-        client = RealtimeClient(transcription=spec.transcription)
-        call = Call(client, self._new_microphone(number), measurement)
+        spec, wire = self.spec, self._board.wire
+        measurement = Measurement(
+            conversation=spec.conversation,
+            grace_s=spec.grace_s,
+            settle_s=wire.settle_s,
+            finals_end_turns=wire.finals_end_turns,
+        )
+        call = Call(wire.new_client(spec), self._new_microphone(number), measurement)
         return LiveCall(number, call, self._board)
 
     def _connect(self, live: LiveCall) -> bool:
@@ -214,7 +239,8 @@ class Generator:
         """Write every second, until everyone has left; then once more."""
         probe = gevent.spawn(self._probe)
         stop_poll = gevent.spawn(self._poll_stop)
-        scrape = gevent.spawn(self._scrape)
+        # Several generators would be told the same.
+        scrape = gevent.spawn(self._scrape if self.spec.part == 0 else _nothing)
         try:
             while not self._everyone_left.wait(timeout=FLUSH_S):
                 self._flush()
@@ -253,6 +279,7 @@ class Generator:
             gevent.sleep(STOP_POLL_S)
         shift, now_s = self._board.shift, self._clock.now()
         shift.interrupted, shift.stop_at_s = True, now_s
+        self._stopped.set()
         self._stage.obey(Order(step=-1, speakers=0, ramp_s=0.0, over=True), now_s)
 
     def _poll_order(self) -> None:
@@ -288,6 +315,7 @@ class Generator:
 
     def _write_turns(self, live: LiveCall, turns: Sequence[Turn]) -> None:
         session_id = live.session_id or f"speaker-{live.number}"
+        self._write_strays(live)
         for timed in live.call.drain_timed():
             self._writer.append(*server_turn_rows(timed, session_id))
         for turn in turns:
@@ -302,13 +330,22 @@ class Generator:
             self._writer.append(row)
             self._report_turn(row)
 
+    def _write_strays(self, live: LiveCall) -> None:
+        """Text that came while the speaker had said nothing at all: made up."""
+        for stray in live.call.measurement.drain_strays():
+            words = float(len(normalise(stray.text).split()))
+            name = HALLUCINATED_WORDS if stray.final else HALLUCINATED_PARTIAL_WORDS
+            self._writer.append(SampleRow(stray.at_s, "generator", name, words))
+            _LOG.warning("speaker %d had said nothing, and %r was heard", live.number, stray.text)
+
     def _said_meanwhile(self, live: LiveCall, turn: Turn) -> list[str]:
+        from_s = turn.speech_start_at_s - LOOK_BACK_S
         until_s = turn.final_at_s or turn.speech_end_at_s
         return [
             text
             for other in self._calls
             if other is not live
-            for text in other.call.said(turn.speech_start_at_s, until_s)
+            for text in other.call.said(from_s, until_s)
         ]
 
     def _report_turn(self, row: TurnRow) -> None:
@@ -327,3 +364,7 @@ class Generator:
         used_s, since_s = self._cpu_used_s() - self._cpu_s, now_s - self._cpu_read_at_s
         self._cpu_s, self._cpu_read_at_s = self._cpu_s + used_s, now_s
         return used_s / since_s if since_s > 0 else None
+
+
+def _nothing() -> None:
+    """Another generator of this run does it."""

@@ -9,8 +9,6 @@ import contextlib
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,8 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rtvc.clock import Clock
-from rtvc.config import child_environment
 from rtvc.errors import RtvcError, UsageError
+from rtvc.loadtest.locust_process import LocustProcess, users_flags
 from rtvc.loadtest.progress import Tally, read_tally
 from rtvc.loadtest.spec import LAST_WORD_S, LoadSpec
 from rtvc.record import FILES, ConnectionRow, Manifest, RunWriter, load_run
@@ -27,7 +25,8 @@ from rtvc.record import FILES, ConnectionRow, Manifest, RunWriter, load_run
 LOG_FILE = "generator.log"
 """What Locust said, in the run directory."""
 
-LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+INTERRUPTED = 130
+"""Exit code of a run that somebody stopped."""
 
 POLL_S = 0.1
 """How often the generator is looked after."""
@@ -53,31 +52,23 @@ class Ended:
         return self.exit_status == 0
 
 
-class GeneratorProcess:
+class GeneratorProcess(LocustProcess):
     """The generator, from start to end."""
 
     def __init__(self, spec: LoadSpec, log: Path, clock: Clock) -> None:
         self._spec = spec
         self._clock = clock
-        spec_file = Path(spec.work_dir) / "spec.json"
+        spec_file = Path(spec.work_dir) / f"spec-{spec.part}.json"
         spec.save(spec_file)
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                _command(spec, spec_file),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=spec.work_dir,
-                env=_environment(),
-                start_new_session=True,
-            )
+        flags = users_flags(spec, len(spec.numbers))
+        super().__init__([*flags, "--rtvc-spec", str(spec_file)], Path(spec.work_dir), log)
 
     def wait(self, on_poll: Callable[[], None]) -> Ended:
         """Until it ends. Ctrl-C once: in order; twice: at once."""
         interrupted = False
         deadline_s = self._clock.now() + longest_s(self._spec)
         try:
-            while self._process.poll() is None and self._clock.now() < deadline_s:
+            while self.status() is None and self._clock.now() < deadline_s:
                 try:
                     on_poll()
                     time.sleep(POLL_S)
@@ -88,13 +79,9 @@ class GeneratorProcess:
                     self._spec.stop_file.touch()
                     deadline_s = self._clock.now() + ORDERLY_STOP_S
         finally:
-            self._insist()
-        return Ended(interrupted, self._process.wait())
-
-    def _insist(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
+            status = self.insist()
+        # The stop button of Locust's page asks as Ctrl-C does.
+        return Ended(interrupted or self._spec.page_stop_file.exists(), status)
 
 
 def longest_s(spec: LoadSpec) -> float:
@@ -102,22 +89,6 @@ def longest_s(spec: LoadSpec) -> float:
     rounds_s = spec.rounds * 3 * spec.connect_timeout_s
     calls_s = spec.ramp_s + spec.connect_timeout_s + spec.warm_up_s + spec.duration_s
     return START_S + calls_s + LAST_WORD_S + rounds_s
-
-
-def _command(spec: LoadSpec, spec_file: Path) -> list[str]:
-    # All users are started at once; each then arrives by the spec's ramp, to the millisecond.
-    users = str(spec.speakers)
-    return [
-        *(sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless"),
-        *("--users", users, "--spawn-rate", users, "--stop-timeout", "5"),
-        *("--rtvc-spec", str(spec_file)),
-    ]
-
-
-def _environment() -> dict[str, str]:
-    """Without the user's own LOCUST_* settings, which would change the run unseen."""
-    ours = child_environment(PYTHONUNBUFFERED="1")
-    return {name: value for name, value in ours.items() if not name.startswith("LOCUST_")}
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """What a load run is to do, as the command hands it to the generator process in a file."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from rtvc.errors import UsageError
+from rtvc.speech.scenario import Scenario, load_scenario, scenario_from_dict
 
 ENDPOINT_PATH = "/v1/realtime"
 
@@ -28,7 +29,7 @@ class LoadSpec:
     url: str
     """WebSocket URL with its query, as every speaker opens it."""
     protocol: str
-    """"openai-realtime"."""
+    """Name of a wire protocol (`wires`)."""
     speakers: int
     """Concurrent simulated speakers; in a search, the most of them."""
     warm_up_s: float
@@ -59,6 +60,28 @@ class LoadSpec:
     """Private folder of clips, this file and the stop request."""
     scored: bool = True
     """Whether what was heard is compared with what was said; not where it means nothing."""
+    scenario_fields: dict[str, Any] = field(default_factory=dict)
+    """The scenario, whole, so that nobody else needs its file; empty: the shipped one."""
+    arrivals_per_minute: float | None = None
+    """Callers who come and go; None: the speakers come over the ramp and stay."""
+    part: int = 0
+    """Which of the run's generators this is, from 0."""
+    parts: int = 1
+    """Generators of the run; speaker k is the concern of number k mod parts."""
+    web_port: int | None = None
+    """Port of Locust's page on this machine; None: no page."""
+
+    @property
+    def behaviour(self) -> Scenario:
+        """What the speakers do; made anew each time."""
+        if not self.scenario_fields:
+            return load_scenario(self.scenario)
+        return scenario_from_dict(self.scenario_fields, self.scenario)
+
+    @property
+    def numbers(self) -> range:
+        """The speakers of this generator, numbered as in the whole run."""
+        return range(self.part, self.speakers, self.parts)
 
     @property
     def conversation(self) -> bool:
@@ -71,8 +94,14 @@ class LoadSpec:
         return Path(self.work_dir) / "stop"
 
     @property
+    def page_stop_file(self) -> Path:
+        """Written with it where somebody pressed the button of Locust's page."""
+        return Path(self.work_dir) / "stopped-on-page"
+
+    @property
     def clips_file(self) -> Path:
-        return Path(self.work_dir) / "clips.npz"
+        name = "clips.npz" if self.parts == 1 else f"clips-{self.part}.npz"
+        return Path(self.work_dir) / name
 
     @property
     def key_file(self) -> Path:
@@ -137,16 +166,26 @@ def session_url(url: str, *, transcription: bool) -> str:
     >>> session_url("https://voice.test/v1/realtime?model=m", transcription=True)
     'wss://voice.test/v1/realtime?model=m&rtvc=1&intent=transcription'
     """
-    parts = urlsplit(url)
-    scheme = _WEBSOCKET_SCHEMES.get(parts.scheme)
-    if scheme is None or not parts.hostname:
-        raise UsageError(f"expected a URL such as ws://127.0.0.1:8000, got {url!r}")
+    parts = urlsplit(endpoint_url(url, ENDPOINT_PATH))
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     query.setdefault("rtvc", "1")
     if transcription:
         query["intent"] = "transcription"
-    path = ENDPOINT_PATH if parts.path in ("", "/") else parts.path
-    return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
+
+
+def endpoint_url(url: str, path: str) -> str:
+    """As a WebSocket is opened: `path` if none was given, and nothing else of ours.
+
+    >>> endpoint_url("http://box:9090/?token=t", "/ws")
+    'ws://box:9090/ws?token=t'
+    """
+    parts = urlsplit(url)
+    scheme = _WEBSOCKET_SCHEMES.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise UsageError(f"expected a URL such as ws://127.0.0.1:8000, got {url!r}")
+    kept = path if parts.path in ("", "/") else parts.path
+    return urlunsplit((scheme, parts.netloc, kept, parts.query, ""))
 
 
 def http_url(url: str, path: str) -> str:

@@ -29,12 +29,15 @@ def nobody_came(connections: Connections) -> bool:
     return connections.attempts > 0 and not connections.usable
 
 
-def generator_health(rows: Sequence[GeneratorRow], lag: Histogram, *, refused: bool) -> Generator:
-    """Where nobody was let in there was nothing to be late with."""
+def generator_health(
+    rows: Sequence[GeneratorRow], lag: Histogram, *, refused: bool, lost: Sequence[str] = ()
+) -> Generator:
+    """Where nobody was let in there was nothing to be late with; where some of the speakers were
+    lost on the way, the load was not the one that was asked for."""
     frames = sum(row.frames for row in rows)
     late = sum(row.late_frames for row in rows)
     lag_p99, cpu = lag.quantile(0.99), _busiest_cpu(rows)
-    reason = None if refused else _void_reason(lag_p99, cpu)
+    reason = None if refused else _lost_reason(lost) or _void_reason(lag_p99, cpu)
     oversleeps = [row.loop_lag_max_s for row in rows if row.loop_lag_max_s is not None]
     return Generator(
         valid=reason is None,
@@ -68,3 +71,14 @@ def _void_reason(lag_p99: float | None, cpu: float | None) -> str | None:
         used, limit = f"{100 * cpu:.0f}", f"{100 * CPU_LIMIT:.0f}"
         return f"the load generator used {used} % of a core (limit {limit} %)"
     return None
+
+
+def _lost_reason(lost: Sequence[str]) -> str | None:
+    """
+    >>> _lost_reason(["worker 2 of 3 was lost", "worker 3 of 3 was lost"])
+    'worker 2 of 3 was lost, and 1 more'
+    """
+    if not lost:
+        return None
+    more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+    return f"{lost[0]}{more}"
