@@ -8,10 +8,10 @@ import pytest
 from rtvc.clock import FakeClock
 from rtvc.errors import UsageError
 from rtvc.loadtest.plan import Wish, make_spec
+from rtvc.loadtest.rules import StepRules
 from rtvc.loadtest.search import Search, step_line
 from rtvc.loadtest.spec import LoadSpec, Order, load_order
 from rtvc.loadtest.stage import Stage
-from rtvc.loadtest.steps import StepRules
 from rtvc.record import (
     Manifest,
     Row,
@@ -187,7 +187,7 @@ def test_a_search_has_no_ramp_or_warm_up_of_its_own(tmp_path: Path) -> None:
         (Wish(URL, find_capacity=True, speakers=8, start_speakers=9), "--start-speakers of 1 to 8"),
         (Wish(URL, find_capacity=True, step_s=1), "--step-duration of 5"),
         (Wish(URL, find_capacity=True, storm_rounds=3), "a search or a connect storm"),
-        (Wish(URL, frame_ms=30), "--frame-ms of 20, 40, 60, 100"),
+        (Wish(URL, frame_ms=30, protocol="openai-realtime"), "--frame-ms of 20, 40, 60, 100"),
     ],
 )
 def test_what_cannot_be_searched_is_said(wish: Wish, expected: str, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_what_cannot_be_read_says_what_was_expected(text: str, expected: str) ->
 timed = st.builds(
     Objective,
     st.sampled_from(METRICS),
-    st.sampled_from([name for name in AGGREGATES if name != "avg"]),
+    st.sampled_from([name for name in AGGREGATES if name not in ("avg", "med")]),
     st.sampled_from(sorted(COMPARISONS)),
     st.integers(0, 100_000).map(lambda ms: ms / 1000),
     st.just("s"),

@@ -45,6 +45,8 @@ class StepOutcome:
     """Why not passed, one line."""
     binding: str | None = None
     """What held it back; None if unknown."""
+    evidence: str | None = None
+    """How that is known; None if nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Trial:
     """Why not passed."""
     binding: str | None
     """What held it back."""
+    evidence: str | None
+    """How that is known."""
 
 
 class CapacitySearch:
@@ -91,7 +95,13 @@ class CapacitySearch:
         if self._pending is None:
             raise ValueError("expected a step under way, but there is none")
         self._trials.append(
-            Trial(self._pending.speakers, outcome.outcome, outcome.reason, outcome.binding)
+            Trial(
+                self._pending.speakers,
+                outcome.outcome,
+                outcome.reason,
+                outcome.binding,
+                outcome.evidence,
+            )
         )
         self._last, self._pending = self._pending, None
 

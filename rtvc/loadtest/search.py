@@ -1,16 +1,16 @@
 """Drives a search: reads what the generator records, judges each step, orders the next.
 
-generator ── rows ──▶ RunTail ──▶ StepWatch ── outcome ──▶ CapacitySearch
-    ▲                                                          │
-    └────────────── order (a file) ◀───────────────────────────┘
+generator ── rows ──▶ RunTail ──▶ Course ── steps ──▶ steps.csv
+    ▲                               │
+    └────── order (a file) ◀────────┘
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
-from rtvc.loadtest.capacity import CapacitySearch, StepOutcome
-from rtvc.loadtest.spec import LoadSpec, Order
-from rtvc.loadtest.steps import StepRules, StepWatch
+from rtvc.loadtest.course import STATUSES, Course
+from rtvc.loadtest.rules import StepRules
+from rtvc.loadtest.spec import LoadSpec
 from rtvc.record import (
     MANIFEST_FILE,
     ConnectionRow,
@@ -25,12 +25,6 @@ from rtvc.record import (
     load_manifest,
 )
 from rtvc.slo import StepStatus, shown
-
-ARRIVAL_S = 0.2
-"""Between two new speakers of a step."""
-
-LONGEST_RAMP_S = 5.0
-"""For all new speakers of a step, however many."""
 
 MARKS: dict[StepStatus, str] = {"passed": "✓", "failed": "✗", "void": "–", "undecided": "?"}
 
@@ -78,18 +72,16 @@ class Search:
     ) -> None:
         """`on_step` is told of every step that is over, `on_progress` how the current one goes."""
         self._spec = spec
-        self._rules = rules
         self._folder = Path(spec.run_dir)
-        self._search = CapacitySearch(start, spec.speakers)
+        self._course = Course(rules, start, spec.speakers)
         self._on_step = on_step
         self._on_progress = on_progress
         self._tail: RunTail | None = None
-        self._watch: StepWatch | None = None
-        self._wanted = 0
-        self._disturbed = False
-        self._baseline: dict[str, float] | None = None
-        self.over = False
+
+    @property
+    def over(self) -> bool:
         """Whether the last step is done."""
+        return self._course.over
 
     def poll(self) -> None:
         """To be called about once a second while the generator runs."""
@@ -97,67 +89,32 @@ class Search:
             return
         if self._tail is None:
             self._tail = RunTail(self._folder)
-        run = self._tail.read()
-        if run.generator:
-            self._go_on(run)
+        self._go_on(self._tail)
 
-    def _go_on(self, run: Run) -> None:
-        if self._watch is None:
-            self._begin(run)
-            return
-        row = self._watch.look(run)
-        if row is None:
-            self._on_progress(f"step {self._search.steps + 1}: {self._watch.line(run)}")
-            return
-        self._finish(self._watch, row)
-        if self._tail is not None:
-            self._tail.forget()
-        self._begin(run)
-
-    def _begin(self, run: Run) -> None:
-        step = self._search.next_step()
-        if step is None:
-            self.over = True
-            self._order(Order(self._search.steps, 0, 0.0, over=True))
-            return
-        newcomers = max(0, step.speakers - self._wanted)
-        ramp_s = min(LONGEST_RAMP_S, ARRIVAL_S * newcomers)
-        self._watch = StepWatch(
-            step,
-            self._rules,
-            run.generator[-1].at_s,
-            recover=self._disturbed,
-            baseline=self._baseline,
-        )
-        self._wanted = step.speakers
-        self._order(Order(step.number, step.speakers, ramp_s))
-
-    def _order(self, order: Order) -> None:
-        order.save(self._spec.order_file)
-
-    def _finish(self, watch: StepWatch, row: StepRow) -> None:
-        append_rows(self._folder, row)
-        status = _status(row)
-        self._search.result(StepOutcome(status, row.reason, row.binding))
-        self._disturbed = status != "passed"
-        if status == "passed":
-            self._baseline = watch.parts
-        self._watch = None
-        self._on_step(step_line(row))
-
-
-def _status(row: StepRow) -> StepStatus:
-    return next(status for status in MARKS if status == row.outcome)
+    def _go_on(self, tail: RunTail) -> None:
+        run = tail.read()
+        followed = self._course.look(run)
+        for each in followed:
+            if isinstance(each, StepRow):
+                append_rows(self._folder, each)
+                tail.forget()
+                self._on_step(step_line(each))
+            else:
+                each.save(self._spec.order_file)
+        if run.generator and not followed:
+            self._on_progress(self._course.line(run))
 
 
 def step_line(row: StepRow) -> str:
     """A finished step in one line."""
     speakers = f"{row.speakers} speaker{'' if row.speakers == 1 else 's'}"
-    mark = MARKS[_status(row)]
+    mark = MARKS[STATUSES[row.outcome]]
     if row.reason is not None:
         return f"{mark} {speakers}: {row.reason}"
     name, value = ("p95", row.delay_p95_s) if row.delay_p95_s else ("max", row.delay_max_s)
     delay = (
         "no delay measured" if value is None else f"transcription delay {name} {shown(value, 's')}"
     )
-    return f"{mark} {speakers}: {delay}, n={row.utterances}"
+    share = row.goodput_share
+    good = "" if share is None or share == 1 else f", goodput {shown(share, '%')}"
+    return f"{mark} {speakers}: {delay}, n={row.utterances}{good}"

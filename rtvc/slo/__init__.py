@@ -1,6 +1,7 @@
 """Objectives, written as in k6, and the verdict on a run.
 
     transcription_delay_p95<500ms   connection_p95<3s   errors<1%   wer<10%   cross_talk==0
+    transcription_delay: p(95)<500ms   errors: rate<0.01   … abort_on_fail delay=30s
 
 A quantile that the samples cannot support is not judged; the maximum is: within the target the
 objective is passed. Above it, it is failed if so many of the n samples miss the target that a
@@ -10,19 +11,18 @@ fails. Of a run that was interrupted nothing is judged.
 """
 
 from rtvc.slo.answer import LOST_RUNS, Capacity, Level, Trial, capacity, levels, telling_step
+from rtvc.slo.files import load_objectives, parse_objectives
+from rtvc.slo.goodput import goodput_text, utterance_targets
+from rtvc.slo.grammar import DEFAULT, parse_objective
 from rtvc.slo.judgement import STORM, TOLD, Judgement, judge
 from rtvc.slo.objectives import (
     AGGREGATES,
     COMPARISONS,
     COUNTS,
-    DEFAULT,
     DIVISORS,
     SHARES,
     Objective,
     Reading,
-    load_objectives,
-    parse_objective,
-    parse_objectives,
 )
 from rtvc.slo.outcomes import EXIT_CODES, UNJUDGED, Outcome, Status, StepStatus
 from rtvc.slo.verdicts import AT_LEAST, Verdict, evaluate, finding
@@ -55,6 +55,7 @@ __all__ = [
     "capacity",
     "evaluate",
     "finding",
+    "goodput_text",
     "judge",
     "levels",
     "load_objectives",
@@ -63,4 +64,5 @@ __all__ = [
     "shown",
     "spoken",
     "telling_step",
+    "utterance_targets",
 ]

@@ -24,6 +24,8 @@ class Trial(Protocol):
     def reason(self) -> str | None: ...
     @property
     def binding(self) -> str | None: ...
+    @property
+    def evidence(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class Capacity:
     """For a person."""
     binding: str | None
     """What held it back at `fails_at`; None if unknown."""
+    evidence: str | None
+    """What the server's own figures said of it, or that it has none; None if not known."""
     outcome: Outcome
     """"met": a capacity was found; "missed": not even one speaker; else nothing is known."""
     confirmed: bool
@@ -98,6 +102,7 @@ def capacity(trials: Sequence[Trial]) -> Capacity:
     ...     outcome: str
     ...     reason: str | None = None
     ...     binding: str | None = None
+    ...     evidence: str | None = None
     >>> missed = Run(10, "failed", "transcription delay p95 812 ms", "inference")
     >>> capacity([Run(8, "passed"), missed, missed, Run(8, "passed")]).sentence
     'holds 8 speakers, not 10: transcription delay p95 812 ms; binding: inference'
@@ -109,16 +114,31 @@ def capacity(trials: Sequence[Trial]) -> Capacity:
     missed = (n for n, level in seen.items() if n > hopeful and level.failed > level.passed)
     fails_at = min(missed, default=None)
     causes = [t for t in trials if t.speakers == fails_at and t.outcome == "failed"]
-    binding = next((cause.binding for cause in reversed(causes) if cause.binding), None)
+    told = _most_telling(causes)
     once = [n for n in (holds, fails_at) if n and seen[n].decided < 2]
     return Capacity(
         holds=holds,
         fails_at=fails_at,
-        sentence=_capacity_sentence(trials, holds, fails_at, binding, confirmed=not once),
-        binding=binding,
+        sentence=_capacity_sentence(trials, holds, fails_at, told, confirmed=not once),
+        binding=told.binding if told else None,
+        evidence=told.evidence if told else None,
         outcome=_capacity_outcome(trials, holds, fails_at),
         confirmed=bool(trials) and not once,
     )
+
+
+def _most_telling(causes: Sequence[Trial]) -> Trial | None:
+    """The last of the runs that missed which knows why; else the last."""
+    known = [cause for cause in causes if cause.binding]
+    return ([None, *causes[-1:], *known[-1:]])[-1]
+
+
+def _bound(told: Trial) -> str:
+    """What held it back, and how that is known."""
+    if told.binding is None and told.evidence is None:
+        return ""
+    how = f" ({told.evidence})" if told.evidence else ""
+    return f"; binding: {told.binding or 'unknown'}{how}"
 
 
 def telling_step(steps: Sequence[StepRow]) -> StepRow | None:
@@ -141,7 +161,7 @@ def _capacity_sentence(
     trials: Sequence[Trial],
     holds: int,
     fails_at: int | None,
-    binding: str | None,
+    told: Trial | None,
     *,
     confirmed: bool,
 ) -> str:
@@ -151,7 +171,7 @@ def _capacity_sentence(
     apart = _between(trials, holds, fails_at) if holds else ""
     reasons = [t.reason for t in trials if t.speakers == fails_at and t.outcome == "failed"]
     why = f": {reasons[-1]}" if reasons and reasons[-1] else ""
-    bound = f"; binding: {binding}" if binding else ""
+    bound = _bound(told) if told else ""
     return f"{held}{apart if confirmed else ''}{why}{bound}{'' if confirmed else _ONCE}"
 
 
@@ -177,7 +197,8 @@ def _open_sentence(trials: Sequence[Trial], holds: int) -> str:
     if not trials:
         return "nothing is known: no step was finished"
     lost = [t for t in trials if t.outcome in ("void", "undecided") and t.speakers > holds]
-    known = f"holds at least {said_speakers(holds)}" if holds else "nothing is known"
+    void = "void: " if any(t.outcome == "void" for t in lost) else ""
+    known = f"holds at least {said_speakers(holds)}" if holds else f"{void}nothing is known"
     if not lost:
         return f"{known}, the most that were tried"
     return f"{known}; {lost[-1].speakers} could not be measured: {lost[-1].reason}"

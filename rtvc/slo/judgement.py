@@ -6,17 +6,23 @@ from dataclasses import dataclass
 from typing import get_args
 
 from rtvc.slo.answer import capacity
-from rtvc.slo.objectives import DEFAULT, Objective
+from rtvc.slo.grammar import DEFAULT
+from rtvc.slo.objectives import Objective
 from rtvc.slo.outcomes import EXIT_CODES, Outcome, Status
-from rtvc.slo.verdicts import Verdict, evaluate
+from rtvc.slo.verdicts import NOT_OBSERVABLE, Verdict, evaluate
 from rtvc.slo.wording import begun, said_speakers, spoken
 from rtvc.summary import Summary
 
 TOLD = 2
 """Findings told in the verdict sentence; the table has them all."""
 
+OFTEN = 0.05
+"""Share of the transcripts above which it is told that they lack a word at an end."""
+
 STORM = "connect-storm"
 """The scenario in which speakers only connect."""
+
+TOO_FEW = ", too few samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,11 @@ def _outcome(summary: Summary, verdicts: Iterable[Verdict]) -> Outcome:
     if not summary.generator.valid:
         return "void"
     made = summary.connections
-    if made.attempts and not made.ok:
+    if summary.aborted or (made.attempts and not made.ok):
         return "missed"
     if seen & {"failed", "no data"}:
         return "missed"
-    return "undecided" if "undecided" in seen else "met"
+    return "undecided" if seen & {"undecided", NOT_OBSERVABLE} else "met"
 
 
 def _sentence(outcome: Outcome, summary: Summary, verdicts: Sequence[Verdict]) -> str:
@@ -74,14 +80,36 @@ def _sentence(outcome: Outcome, summary: Summary, verdicts: Sequence[Verdict]) -
     wanted: dict[Outcome, tuple[Status, ...]] = {
         "met": get_args(Status),
         "missed": ("failed", "no data"),
-        "undecided": ("undecided",),
+        "undecided": ("undecided", NOT_OBSERVABLE),
     }
     told = [verdict for verdict in verdicts if verdict.status in wanted[outcome]]
     # What people ask about first comes first.
-    told.sort(key=lambda verdict: verdict.objective.metric != "transcription_delay")
+    told.sort(key=_precedence)
     facts = _missed_facts(told, summary) if outcome == "missed" else _facts(told[:1], summary)
+    if summary.aborted and not facts:
+        facts = [summary.aborted]
+    facts += _wrong_words(summary)
     opening = _opening(outcome, summary)
+    if outcome == "undecided" and all(verdict.status == NOT_OBSERVABLE for verdict in told):
+        opening = opening.replace(TOO_FEW, "")
     return f"{opening}: {'; '.join(facts)}." if facts else f"{opening}."
+
+
+def _precedence(verdict: Verdict) -> tuple[bool, bool]:
+    """What could be seen comes before what could not."""
+    return verdict.status == NOT_OBSERVABLE, verdict.objective.metric != "transcription_delay"
+
+
+def _wrong_words(summary: Summary) -> list[str]:
+    """Told whatever was asked for: an answer counts for nothing if it is somebody else's."""
+    heard, spoken_ = summary.accuracy, summary.utterances.spoken
+    facts = []
+    if heard.cross_talk_turns:
+        facts.append(f"{heard.cross_talk_turns} of {spoken_} transcripts hold another's words")
+    for end, times in (("first", heard.first_words_lost), ("last", heard.last_words_lost)):
+        if times and times > OFTEN * spoken_:
+            facts.append(f"{times} of {spoken_} transcripts lack the {end} word")
+    return facts
 
 
 def _progress(summary: Summary) -> str:
@@ -152,12 +180,15 @@ def _facts(verdicts: Iterable[Verdict], summary: Summary) -> list[str]:
 def _fact(verdict: Verdict, summary: Summary) -> str:
     """One figure of the headline, as short as can be.
 
-    >>> from rtvc.slo.objectives import parse_objective
+    >>> from rtvc.slo.grammar import parse_objective
     >>> _n_text(Verdict(parse_objective("connection_p95<3s"), "passed", 0.2, "max", 7))
     ' (n=7 connections)'
     """
     objective = verdict.objective
     target = f"target {objective.target_text}"
+    if verdict.status == NOT_OBSERVABLE:
+        where = f" with {summary.protocol}" if summary.protocol else ""
+        return f"{objective.name} is not observable{where}"
     if verdict.measured is None:
         return f"no data for {objective.name}, {target}"
     subject = objective.name
@@ -183,11 +214,12 @@ def _opening(outcome: Outcome, summary: Summary) -> str:
     if outcome == "met":
         held = f"{said_speakers(summary.connections.concurrent)} held"
         return f"{held} with {model}" if model else held
-    said = f"{_OPENINGS[outcome]} with {said_speakers(summary.speakers)}"
+    began = f"Aborted {_progress(summary)}" if summary.aborted else _OPENINGS[outcome]
+    said = f"{began} with {said_speakers(summary.speakers)}"
     return f"{said} on {model}" if model else said
 
 
-_OPENINGS: dict[Outcome, str] = {"missed": "Missed", "undecided": "Undecided, too few samples"}
+_OPENINGS: dict[Outcome, str] = {"missed": "Missed", "undecided": f"Undecided{TOO_FEW}"}
 
 
 def _named_model(summary: Summary) -> str | None:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Status = Literal["passed", "failed", "undecided", "no data"]
+Status = Literal["passed", "failed", "undecided", "no data", "not observable"]
 Outcome = Literal["met", "missed", "undecided", "void", "interrupted"]
 StepStatus = Literal["passed", "failed", "void", "undecided"]
 

@@ -12,6 +12,8 @@ from rtvc.summary import Metric, Summary
 AT_LEAST = "at least"
 """Judged where n does not support a quantile: what it is not less than, at 99 %."""
 
+NOT_OBSERVABLE: Status = "not observable"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -20,7 +22,8 @@ class Verdict:
     objective: Objective
     """What was asked."""
     status: Status
-    """"passed", "failed", "undecided" (too few samples) or "no data" (counts as failed)."""
+    """"passed", "failed", "undecided" (too few samples), "no data" (counts as failed) or "not
+    observable" (the protocol cannot show it: neither met nor missed)."""
     measured: float | None
     """What was judged, in seconds, share or count; None without data."""
     judged: str | None
@@ -46,7 +49,7 @@ class Verdict:
     @property
     def measured_text(self) -> str:
         if self.measured is None:
-            return "no data"
+            return NOT_OBSERVABLE if self.status == NOT_OBSERVABLE else "no data"
         value = self._distinct_from_target(self.measured)
         if not self.substituted or math.isinf(self.measured):
             return f"{value}, n={self.n}" if self.substituted else value
@@ -68,6 +71,8 @@ def evaluate(objectives: Iterable[Objective], summary: Summary) -> tuple[Verdict
 
 
 def _verdict(objective: Objective, summary: Summary) -> Verdict:
+    if objective.metric in summary.not_observable:
+        return Verdict(objective, NOT_OBSERVABLE, None, None, 0)
     if objective.aggregate is not None:
         return _timed_verdict(objective, objective.aggregate, summary.metrics[objective.metric])
     reading = SHARES.get(objective.metric) or COUNTS[objective.metric]
@@ -76,11 +81,11 @@ def _verdict(objective: Objective, summary: Summary) -> Verdict:
 
 
 def _timed_verdict(objective: Objective, aggregate: str, metric: Metric) -> Verdict:
-    value: float | None = getattr(metric, aggregate)
+    value = metric.aggregate(aggregate)
     if value is not None or metric.max is None:
         return _judged(objective, value, aggregate, metric.n)
     least = metric.at_least.get(aggregate)
-    if objective.comparison in ("<", "<=") and least is not None and not objective.holds(least):
+    if objective.is_upper_bound and least is not None and not objective.holds(least):
         return Verdict(objective, "failed", least, AT_LEAST, metric.n)
     return Verdict(objective, _by_maximum(objective, metric.max), metric.max, "max", metric.n)
 
@@ -94,13 +99,15 @@ def _judged(objective: Objective, value: float | None, judged: str | None, n: in
 def _by_maximum(objective: Objective, maximum: float) -> Status:
     """The quantile lies at or below the maximum: that decides some cases, not all."""
     within = objective.holds(maximum)
-    if objective.comparison in ("<", "<="):
+    if objective.is_upper_bound:
         return "passed" if within else "undecided"
-    return "undecided" if within or objective.comparison == "==" else "failed"
+    return "undecided" if within or objective.comparison in ("==", "!=") else "failed"
 
 
 def finding(verdict: Verdict) -> str:
     objective = verdict.objective
+    if verdict.status == NOT_OBSERVABLE:
+        return f"{objective.name} is not observable (target {objective.target_text})"
     if verdict.measured is None:
         return f"no data for {objective.name} (target {objective.target_text})"
     if not verdict.substituted:

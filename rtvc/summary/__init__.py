@@ -11,6 +11,7 @@ from rtvc.summary.figures import (
     Connections,
     Errors,
     Generator,
+    Goodput,
     Metric,
     Reason,
     Segment,
@@ -18,8 +19,10 @@ from rtvc.summary.figures import (
     Summary,
     Utterances,
 )
+from rtvc.summary.goodput import Target, is_good
 from rtvc.summary.health import CPU_LIMIT, FRAME_S
 from rtvc.summary.making import during, summarize
+from rtvc.summary.observable import INFERRED, with_inferred_ready
 from rtvc.summary.outcomes import REASONS, word_errors
 from rtvc.summary.server_turns import WAITS
 from rtvc.summary.storage import (
@@ -29,33 +32,46 @@ from rtvc.summary.storage import (
     to_json,
     write_summary,
 )
-from rtvc.summary.timed import TALKING_S, partial_interval, transcription_delay
+from rtvc.summary.timed import (
+    QUANTILES,
+    TALKING_S,
+    UTTERANCE_METRICS,
+    partial_interval,
+    transcription_delay,
+)
 
 __all__ = [
     "CPU_LIMIT",
     "FRAME_S",
+    "INFERRED",
     "METRICS",
+    "QUANTILES",
     "REASONS",
     "SCHEMA_VERSION",
     "SUMMARY_FILE",
     "TALKING_S",
+    "UTTERANCE_METRICS",
     "WAITS",
     "Accuracy",
     "Connections",
     "Errors",
     "Generator",
+    "Goodput",
     "Metric",
     "Reason",
     "Segment",
     "Stack",
     "Summary",
+    "Target",
     "Utterances",
     "during",
+    "is_good",
     "load_summary",
     "partial_interval",
     "summarize",
     "to_json",
     "transcription_delay",
+    "with_inferred_ready",
     "word_errors",
     "write_summary",
 ]

@@ -44,6 +44,20 @@ class Metric:
     """Seconds; infinite if one sample is."""
     at_least: dict[str, float] = field(default_factory=dict)
     """Seconds, by quantile that n does not support: it is no less, at 99 %; if that is known."""
+    min: float | None = None
+    """Seconds; None without samples."""
+    more: dict[str, float] = field(default_factory=dict)
+    """Seconds, by quantiles that are asked for less often; those that n supports."""
+
+    def aggregate(self, name: str) -> float | None:
+        """Seconds: the figure of that name, "p95" or "max"; None where n does not support it."""
+        if name in _OWN_FIELDS:
+            value: float | None = getattr(self, name)
+            return value
+        return self.more.get(name)
+
+
+_OWN_FIELDS = frozenset({"p50", "p90", "p95", "p99", "min", "max", "mean"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,8 @@ class Reason:
     """One line."""
     times: int
     """Attempts that ended so."""
+    failure: str | None = None
+    """A name of `rtvc.failures`; None in older runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +113,16 @@ class Utterances:
     """Spoken over a reply."""
     finals_missing: int
     """Utterances without a final transcript."""
-    premature_finals: int
-    """Finals that came while their utterance went on."""
-    cut_utterances: int
-    """Utterances with at least one premature final."""
+    premature_finals: int | None
+    """Finals that came while their utterance went on; None if not observable."""
+    cut_utterances: int | None
+    """Utterances with at least one premature final; None if not observable."""
     premature_share: float | None
-    """cut_utterances ÷ spoken; None if nothing was spoken."""
-    replies_expected: int
-    """Utterances that a reply should have followed."""
-    replies_missing: int
-    """Replies that never came."""
+    """cut_utterances ÷ spoken; None if nothing was spoken, or not observable."""
+    replies_expected: int | None
+    """Utterances that a reply should have followed; None if not observable."""
+    replies_missing: int | None
+    """Replies that never came; None if not observable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +147,16 @@ class Accuracy:
     """Words of one speaker found in another's transcript; None if no text is observable."""
     cross_talk_turns: int | None
     """Utterances with at least one such word; None if no text is observable."""
+    first_words_lost: int | None = None
+    """Utterances whose first word was not heard; None if nobody looked."""
+    last_words_lost: int | None = None
+    """Utterances whose last word was not heard; None if nobody looked."""
+    hallucinated_finals: int | None = None
+    """Finals with text in sessions in which nothing had been said; None if nobody looked."""
+    hallucinated_words: int | None = None
+    """Words in them; None if nobody looked."""
+    hallucinated_partials: int | None = None
+    """Texts that might still change, in such sessions; None if nobody looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +169,28 @@ class Errors:
     """Connection attempts, utterances, replies expected."""
     rate: float | None
     """count ÷ attempts; None without attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goodput:
+    """What was served well: within every target that an utterance, or a connection, can meet."""
+
+    utterances: int
+    """Utterances judged."""
+    good: int
+    """Those answered, and within every target on a single utterance."""
+    share: float | None
+    """good ÷ utterances; None without utterances."""
+    throughput_per_s: float | None
+    """Utterances a second that got their final transcript; None if the length is unknown."""
+    goodput_per_s: float | None
+    """Good ones a second; None if the length is unknown."""
+    speakers: int
+    """Speakers judged: those who tried to connect."""
+    good_speakers: int
+    """Those whose connection and every utterance was good, and who said something."""
+    speakers_share: float | None
+    """good_speakers ÷ speakers; None without speakers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,3 +309,15 @@ class Summary:
     """What the speakers did; None if not recorded."""
     url: str | None = None
     """The server; None if not recorded."""
+    protocol: str | None = None
+    """Wire protocol spoken; None if not recorded."""
+    ready: str | None = None
+    """How sessions are known to be usable: "message" or "inferred"; None if not recorded."""
+    not_observable: list[str] = field(default_factory=list)
+    """What the protocol cannot show, named as objectives name it."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """How often what went wrong, by its name in `rtvc.failures`, the most frequent first."""
+    goodput: Goodput | None = None
+    """What met its targets; None where the targets were not known."""
+    aborted: str | None = None
+    """The objective that ended the run before its time; None: none did."""

@@ -1,15 +1,20 @@
 """From a run's rows to its figures, or to those of one step."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from rtvc.record import ConnectionRow, Run, StepRow
 from rtvc.summary.figures import Summary
+from rtvc.summary.goodput import Target, goodput_of
 from rtvc.summary.health import generator_health, merged_lag, nobody_came
+from rtvc.summary.observable import as_observed, with_inferred_ready
 from rtvc.summary.outcomes import (
     accuracy_of,
     connections_of,
     errors_of,
+    failures_of,
+    message_counts,
     not_observable,
     utterances_of,
 )
@@ -18,16 +23,28 @@ from rtvc.summary.storage import SCHEMA_VERSION
 from rtvc.summary.timed import timed_metrics
 
 
-def summarize(run: Run, step: StepRow | None = None) -> Summary:
-    """The figures of a run, or of one step of it; pure."""
+def summarize(
+    run: Run, step: StepRow | None = None, targets: Sequence[Target] | None = None
+) -> Summary:
+    """The figures of a run, or of one step of it; pure.
+
+    `targets` on single utterances are what goodput is counted by; None: it is not.
+    """
     if step is not None:
-        return replace(summarize(during(run, step)), cut_off=run.cut_off, steps=run.steps)
+        part = during(run, step)
+        found = summarize(part, targets=targets)
+        before = message_counts(run.samples, step.measured_until_s - (_duration(part) or 0.0))
+        messages = message_counts(run.samples, step.measured_until_s + 1) - before
+        failures = failures_of(part.attempts, found.utterances, messages)
+        return replace(found, cut_off=run.cut_off, steps=run.steps, failures=failures)
+    run = with_inferred_ready(run)
     turns = [turn for turn in run.turns if not turn.warm_up]
     utterances = utterances_of(run.turns)
     connections = connections_of(run.attempts)
     lag = merged_lag(run)
     server_turns = without_warm_up(run)
-    return Summary(
+    measured_s = _measured_s(run)
+    made = Summary(
         schema_version=SCHEMA_VERSION,
         started_at=run.manifest.started_at,
         duration_s=_duration(run),
@@ -39,18 +56,31 @@ def summarize(run: Run, step: StepRow | None = None) -> Summary:
         metrics=timed_metrics(run.attempts, turns, lag),
         connections=connections,
         utterances=utterances,
-        accuracy=accuracy_of(turns) if run.manifest.text_observable else not_observable(turns),
+        accuracy=(
+            accuracy_of(turns, run.samples)
+            if run.manifest.text_observable
+            else not_observable(turns)
+        ),
         errors=errors_of(connections, utterances),
-        generator=generator_health(run.generator, lag, refused=nobody_came(connections)),
+        generator=generator_health(
+            run.generator,
+            lag,
+            refused=nobody_came(connections),
+            lost=run.manifest.lost_generators,
+        ),
         segments=segments_of(server_turns),
         stacks=stacks_of(server_turns),
         steps=run.steps,
         interrupted=run.manifest.interrupted,
         planned_duration_s=run.manifest.planned_duration_s,
-        measured_s=_measured_s(run),
+        measured_s=measured_s,
         scenario=_text(run.manifest.settings.get("scenario")),
         url=run.manifest.url,
+        failures=failures_of(run.attempts, utterances, message_counts(run.samples)),
+        goodput=None if targets is None else goodput_of(run, targets, measured_s),
+        aborted=run.manifest.aborted,
     )
+    return as_observed(made, run.manifest)
 
 
 def _measured_s(run: Run) -> float | None:
@@ -68,6 +98,7 @@ def _text(value: Any) -> str | None:
 
 def during(run: Run, step: StepRow) -> Run:
     """The part of a run that one step is judged by."""
+    run = with_inferred_ready(run)
     begin_s = step.measured_from_s
     begin_s = step.measured_until_s if begin_s is None else begin_s
     until_s = step.measured_until_s
@@ -76,7 +107,8 @@ def during(run: Run, step: StepRow) -> Run:
     items = {(turn.session_id, turn.item_id) for turn in turns}
     return replace(
         run,
-        manifest=replace(run.manifest, duration_s=until_s - begin_s),
+        # A search ends with the step in which a generator is lost, and does not keep it.
+        manifest=replace(run.manifest, duration_s=until_s - begin_s, lost_generators=()),
         connections=[row for row in run.attempts if _belongs(row, step, begin_s)],
         turns=turns,
         server_turns=[row for row in run.server_turns if (row.session_id, row.item_id) in items],
@@ -92,7 +124,8 @@ def _belongs(row: ConnectionRow, step: StepRow, begin_s: float) -> bool:
         return False
     wrong = row.outcome != "ok" and (row.closed_at_s or row.opened_at_s) >= step.ordered_at_s
     stayed = row.closed_at_s is None or row.closed_at_s > begin_s
-    return row.connection_s is not None and stayed if row.outcome == "ok" else wrong
+    begun = row.connection_s is not None or row.handshake_s is not None
+    return begun and stayed if row.outcome == "ok" else wrong
 
 
 def _duration(run: Run) -> float | None:
