@@ -41,7 +41,9 @@ class Talk:
 
 def test_a_session_is_usable_when_the_models_are_and_then_started() -> None:
     talk = Talk(ready=False)
+    before = talk.client.understood
     assert talk.says("hello", sessionId="s") is None
+    assert (before, talk.client.understood) == (False, True)
     assert talk.says("ready", ok=True) == SessionUsable(1.0, "s"), "told to everybody, without id"
     assert [json.loads(message) for message in talk.client.opening()] == [{"type": "start"}]
     assert talk.client.greeting() == talk.client.goodbye() == []

@@ -94,6 +94,11 @@ class Call:
             self.usable_at_s = at_s
         return self._client.greeting()
 
+    @property
+    def understood(self) -> bool:
+        """Whether the server has said something in the protocol that is expected of it."""
+        return self._client.understood
+
     def goodbye(self) -> list[Outgoing]:
         """Messages to send before hanging up."""
         return self._client.goodbye()

@@ -16,6 +16,9 @@ class ProtocolClient(ABC):
     usable_at_once = False
     """Whether the caller may speak as soon as the WebSocket is open: no ready message exists."""
 
+    understood = False
+    """Whether the server has said something in this protocol before the session was usable."""
+
     def greeting(self) -> list[Outgoing]:
         """Messages to send as soon as the WebSocket is open."""
         return []

@@ -112,6 +112,7 @@ class LiveCall:
                 usable=lambda: (self.call.usable_at_s, self.call.session_id),
                 opened=self.call.upgraded,
                 turned_away=lambda: self.call.turned_away,
+                understood=lambda: self.call.understood,
             )
         except gevent.Timeout:
             self.attempt.time_out(spec.connect_timeout_s, self._clock.now())

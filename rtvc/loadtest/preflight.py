@@ -1,19 +1,28 @@
 """Before the load: is the server there, is it ready, and what does it run?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from rtvc.clock import Clock
-from rtvc.errors import RtvcError, why
+from rtvc.errors import RtvcError, UsageError, why
+from rtvc.loadtest.messages import REALTIMESTT
+from rtvc.loadtest.spec import http_url
+from rtvc.loadtest.wires import Wire
+from rtvc.slo import Objective
 
 POLL_S = 0.5
 """How often a server that is loading is asked again."""
 
 HTTP_TIMEOUT_S = 5.0
 """For one answer."""
+
+
+class NobodyAnswers(RtvcError):
+    """There is no HTTP to be had at that address; why, the speakers will find out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,8 @@ def ask_server(
     """Wait until the server is ready.
 
     Raises:
-        RtvcError: nobody answers, loading failed, or it takes longer than `patience_s`.
+        NobodyAnswers: nothing that speaks HTTP is there.
+        RtvcError: loading failed, or it takes longer than `patience_s`.
     """
     deadline_s = clock.now() + patience_s
     while True:
@@ -65,8 +75,8 @@ def _readiness(url: str, client: httpx.Client) -> dict[str, Any] | None:
     """None if the server has no such page: then it is not ours, and nothing is known of it."""
     try:
         answer = client.get(url, timeout=HTTP_TIMEOUT_S)
-    except httpx.TransportError as error:
-        raise RtvcError(f"no server answers at {url}: {why(error)}") from None
+    except httpx.RequestError as error:
+        raise NobodyAnswers(f"no server answers at {url}: {why(error)}") from None
     try:
         body = answer.json()
     except ValueError:
@@ -82,3 +92,49 @@ def _facts(body: dict[str, Any]) -> ServerFacts:
         max_sessions=limit if isinstance(limit, int) else None,
         said={name: body[name] for name in ("version", "notice", "max_sessions") if name in body},
     )
+
+
+def ask_stranger(wire: Wire, url: str, client: httpx.Client) -> ServerFacts:
+    """What a server that is not ours says of itself, where its protocol has a page for it."""
+    page = _PAGES.get(wire.name)
+    if page is None:
+        return ServerFacts()
+    try:
+        body = client.get(http_url(url, page), timeout=HTTP_TIMEOUT_S).json()
+        settings, limits = body["settings"], body["limits"]
+        model, most = settings.get("model"), limits.get("maxSessions")
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
+        return ServerFacts()
+    return ServerFacts(
+        model=Path(model).name if isinstance(model, str) else None,
+        max_sessions=most if isinstance(most, int) else None,
+        said={name: _bare(settings[name]) for name in _TOLD if name in settings},
+    )
+
+
+def _bare(value: Any) -> Any:
+    """Where a model lies on that machine is nobody's business."""
+    return Path(value).name if isinstance(value, str) else value
+
+
+_PAGES = {REALTIMESTT: "/api/config"}
+
+_TOLD = (
+    "realtime_model",
+    "beam_size",
+    "beam_size_realtime",
+    "compute_type",
+    "post_speech_silence_duration",
+    "realtime_processing_pause",
+)
+"""Settings of RealtimeSTT's server that decide over its delay."""
+
+
+def check_observable(objectives: Iterable[Objective], hidden: frozenset[str]) -> None:
+    """Raises UsageError: a search cannot be decided by what the protocol does not show."""
+    for objective in objectives:
+        if objective.metric in hidden:
+            raise UsageError(
+                f"expected objectives that can be seen, but {objective.name} is not observable in "
+                "such a session"
+            )

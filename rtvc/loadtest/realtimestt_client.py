@@ -108,6 +108,7 @@ class RealtimeSTTClient(ProtocolClient):
     def _hello(self, event: Message, at_s: float) -> None:
         del at_s
         self._session_id = text_of(event, "sessionId")
+        self.understood = True
 
     def _ready(self, event: Message, at_s: float) -> Observation:
         if event.get("ok") is False:

@@ -17,6 +17,17 @@ import websocket
 
 from rtvc.clock import Clock
 from rtvc.errors import RtvcError, why
+from rtvc.failures import UNKNOWN, closed_failure, http_failure
+from rtvc.loadtest.messages import Outgoing
+from rtvc.loadtest.naming import (
+    CONNECTING,
+    SECURING,
+    UPGRADING,
+    broken_failure,
+    connect_failure,
+    tls_failure,
+    upgrade_failure,
+)
 
 REFUSED_STATUS = 503
 REFUSED_CLOSE_CODE = 1013
@@ -29,20 +40,32 @@ GOODBYE_S = 1.0
 
 
 class ConnectError(RtvcError):
-    """The session never became usable; `outcome` tells "refused" from "failed"."""
+    """The session never became usable; `outcome` tells "refused" from "failed", and `failure`
+    is a name of `rtvc.failures`."""
 
-    def __init__(self, outcome: str, reason: str, close_code: int | None = None) -> None:
+    def __init__(
+        self,
+        outcome: str,
+        reason: str,
+        close_code: int | None = None,
+        *,
+        failure: str = UNKNOWN,
+    ) -> None:
         super().__init__(reason)
+        self.failure = failure
         self.outcome = outcome
         self.reason = reason
         self.close_code = close_code
 
 
 class LostError(RtvcError):
-    """The server closed, or the connection broke."""
+    """The server closed, or the connection broke; `failure` is a name of `rtvc.failures`."""
 
-    def __init__(self, reason: str, close_code: int | None) -> None:
+    def __init__(
+        self, reason: str, close_code: int | None, *, failure: str = "connection_cut"
+    ) -> None:
         super().__init__(reason)
+        self.failure = failure
         self.reason = reason
         self.close_code = close_code
 
@@ -60,10 +83,10 @@ class ConnectTimes:
 
 
 class Frame(websocket.ABNF):
-    """A text message in its WebSocket frame, masked once and sent as often as wanted."""
+    """A message in its WebSocket frame, masked once and sent as often as wanted."""
 
-    def __init__(self, message: str) -> None:
-        frame = websocket.ABNF.create_frame(message, websocket.ABNF.OPCODE_TEXT)
+    def __init__(self, message: Outgoing) -> None:
+        frame = websocket.ABNF.create_frame(message, _opcode(message))
         self._bytes: bytes = frame.format()
 
     def format(self) -> bytes:
@@ -71,11 +94,43 @@ class Frame(websocket.ABNF):
         return self._bytes
 
 
+class UnmaskedFrame(Frame):
+    """A message that is sent once: its mask is zero, which costs nothing to apply."""
+
+    def __init__(self, message: Outgoing) -> None:
+        body = message.encode() if isinstance(message, str) else message
+        first = _FINAL | _opcode(message)
+        self._bytes = bytes((first, *_masked_length(len(body)))) + _ZERO_MASK + body
+
+
+_FINAL = 0x80
+_MASKED = 0x80
+_ZERO_MASK = bytes(4)
+
+
+def _opcode(message: Outgoing) -> int:
+    binary = isinstance(message, bytes)
+    return int(websocket.ABNF.OPCODE_BINARY if binary else websocket.ABNF.OPCODE_TEXT)
+
+
+def _masked_length(length: int) -> bytes:
+    """As RFC 6455, section 5.2, writes it.
+
+    >>> _masked_length(125).hex(), _masked_length(126).hex(), _masked_length(65536).hex()
+    ('fd', 'fe007e', 'ff0000000000010000')
+    """
+    if length < 126:
+        return bytes((_MASKED | length,))
+    if length < 65_536:
+        return bytes((_MASKED | 126,)) + length.to_bytes(2, "big")
+    return bytes((_MASKED | 127,)) + length.to_bytes(8, "big")
+
+
 class Frames:
     """Messages that are sent again and again, made once: by audio, which hashes once."""
 
-    def __init__(self, message: Callable[[bytes], str]) -> None:
-        """`message` makes the text that carries a piece of audio."""
+    def __init__(self, message: Callable[[bytes], Outgoing]) -> None:
+        """`message` makes what carries a piece of audio; the same audio, the same message."""
         self._message = message
         self._ready: dict[bytes, Frame] = {}
 
@@ -93,22 +148,22 @@ class Connection:
         self._wire = wire
         self.times = times
 
-    def send(self, message: str) -> None:
+    def send(self, message: Outgoing) -> None:
         try:
-            self._wire.send(message)
+            self._wire.send(message, _opcode(message))
         except websocket.WebSocketTimeoutException:
-            raise LostError("the server stopped reading", None) from None
+            raise _stopped_reading() from None
         except (OSError, websocket.WebSocketException) as error:
-            raise LostError(_one_line(error), NO_CLOSE_CODE) from None
+            raise _broken(error) from None
 
     def send_frame(self, frame: websocket.ABNF) -> None:
         """One of `Frames`."""
         try:
             self._wire.send_frame(frame)
         except websocket.WebSocketTimeoutException:
-            raise LostError("the server stopped reading", None) from None
+            raise _stopped_reading() from None
         except (OSError, websocket.WebSocketException) as error:
-            raise LostError(_one_line(error), NO_CLOSE_CODE) from None
+            raise _broken(error) from None
 
     def receive(self) -> str | bytes | None:
         """The next message; None if none came within the time-out."""
@@ -117,9 +172,9 @@ class Connection:
         except websocket.WebSocketTimeoutException:
             return None
         except (OSError, websocket.WebSocketException, ValueError) as error:
-            raise LostError(_one_line(error), NO_CLOSE_CODE) from None
+            raise _broken(error) from None
         if opcode == websocket.ABNF.OPCODE_CLOSE:
-            raise LostError(*_close_reason(body))
+            raise _closed(body)
         return bytes(body)
 
     def set_timeout(self, seconds: float) -> None:
@@ -135,13 +190,33 @@ class Connection:
         self._wire.shutdown()  # type: ignore[no-untyped-call]
 
 
+def _stopped_reading() -> LostError:
+    return LostError("the server stopped reading", None, failure="stopped_reading")
+
+
+def _broken(error: Exception) -> LostError:
+    return LostError(_one_line(error), NO_CLOSE_CODE, failure=broken_failure(error))
+
+
+def _unheard(_: str) -> None:
+    """Nobody follows the steps."""
+
+
 def connect(
-    url: str, *, clock: Clock, timeout_s: float, insecure: bool = False, api_key: str | None = None
+    url: str,
+    *,
+    clock: Clock,
+    timeout_s: float,
+    insecure: bool = False,
+    api_key: str | None = None,
+    on_step: Callable[[str], None] = _unheard,
 ) -> Connection:
-    """Open a WebSocket, or raise `ConnectError` saying who said no."""
+    """Open a WebSocket, or raise `ConnectError` saying who said no; `on_step` is told what is
+    being waited for (`naming`)."""
     opened_s = clock.now()
-    plain = _open_socket(url, timeout_s, insecure)
+    plain = _open_socket(url, timeout_s, insecure, on_step)
     transport_s = clock.now()
+    on_step(UPGRADING)
     wire = websocket.WebSocket(enable_multithread=True, skip_utf8_validation=True)
     headers = [f"Authorization: Bearer {api_key}"] if api_key else []
     try:
@@ -151,28 +226,43 @@ def connect(
     except websocket.WebSocketBadStatusException as error:
         raise _bad_status(error) from None
     except (OSError, websocket.WebSocketException, ValueError) as error:
-        raise ConnectError("failed", f"no WebSocket there: {_one_line(error)}") from None
+        raise _no_websocket(error, wire) from None
     finally:
         if not wire.connected:
             plain.close()
     return Connection(wire, ConnectTimes(opened_s, transport_s, clock.now()))
 
 
-def _open_socket(url: str, timeout_s: float, insecure: bool) -> socket.socket:
+def _no_websocket(error: Exception, wire: websocket.WebSocket) -> ConnectError:
+    status = wire.getstatus()
+    failure = upgrade_failure(error)
+    # A redirection is an answer that we do not follow.
+    if status is not None and 300 <= status < 400:
+        failure = http_failure(status)
+    return ConnectError("failed", f"no WebSocket there: {_one_line(error)}", failure=failure)
+
+
+def _open_socket(
+    url: str, timeout_s: float, insecure: bool, on_step: Callable[[str], None]
+) -> socket.socket:
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "wss"
+    on_step(CONNECTING)
     try:
         plain = socket.create_connection((host, parts.port or (443 if secure else 80)), timeout_s)
     except OSError as error:
-        raise ConnectError("failed", f"no connection: {_one_line(error)}") from None
+        reason = f"no connection: {_one_line(error)}"
+        raise ConnectError("failed", reason, failure=connect_failure(error)) from None
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not secure:
         return plain
+    on_step(SECURING)
     try:
         return _tls(insecure).wrap_socket(plain, server_hostname=host)
     except (OSError, ValueError) as error:
         plain.close()
-        raise ConnectError("failed", f"no TLS: {_one_line(error)}") from None
+        reason = f"no TLS: {_one_line(error)}"
+        raise ConnectError("failed", reason, failure=tls_failure(error)) from None
 
 
 @lru_cache(maxsize=2)
@@ -188,7 +278,8 @@ def _tls(insecure: bool) -> ssl.SSLContext:
 def _bad_status(error: websocket.WebSocketBadStatusException) -> ConnectError:
     status = int(error.status_code)
     reason = f"HTTP {status}{_said(error.resp_body)}"
-    return ConnectError("refused" if status == REFUSED_STATUS else "failed", reason)
+    outcome = "refused" if status == REFUSED_STATUS else "failed"
+    return ConnectError(outcome, reason, failure=http_failure(status))
 
 
 def _said(body: bytes | None) -> str:
@@ -200,12 +291,14 @@ def _said(body: bytes | None) -> str:
         return ""
 
 
-def _close_reason(body: bytes) -> tuple[str, int | None]:
+def _closed(body: bytes) -> LostError:
     if len(body) < 2:
-        return "closed by the server without a reason", None
+        said = "closed by the server without a reason"
+        return LostError(said, None, failure=closed_failure(None))
     code = int.from_bytes(body[:2], "big")
     said = body[2:].decode("utf-8", errors="replace")
-    return f"closed by the server with {code}{': ' if said else ''}{said}"[:200], code
+    reason = f"closed by the server with {code}{': ' if said else ''}{said}"[:200]
+    return LostError(reason, code, failure=closed_failure(code))
 
 
 def _one_line(error: Exception) -> str:
