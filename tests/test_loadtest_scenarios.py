@@ -84,11 +84,12 @@ def test_a_file_reaches_the_generator_whole(tmp_path: Path) -> None:
     assert spec.behaviour.think_s == load_scenario("steady").think_s
 
 
-def test_a_file_can_storm_under_its_own_name(tmp_path: Path) -> None:
+def test_a_file_can_storm(tmp_path: Path) -> None:
     path = tmp_path / "rush.toml"
     path.write_text("[behaviour]\nconnect_rounds = 6", "utf-8")
     spec = spec_of(tmp_path, scenario=str(path), speakers=3)
-    assert (spec.kind, spec.rounds, spec.scenario) == ("connect-storm", 6, "rush")
+    assert (spec.kind, spec.rounds, spec.scenario) == ("connect-storm", 6, "connect-storm")
+    assert spec.behaviour.connect_rounds == 6
 
 
 OPEN = '[arrivals]\nkind = "open"\nstay_s = [20, 40]\n'

@@ -169,7 +169,8 @@ def make_spec(wish: Wish, run_dir: Path, work_dir: Path) -> LoadSpec:
         duration_s=SEARCH_S if search else wish.duration_s,
         ramp_s=0.0 if search else ramp_s,
         rounds=(wish.storm_rounds or scenario.connect_rounds) if storm else 0,
-        scenario=scenario.name,
+        # Storms are told in connections, whatever their file is called.
+        scenario=STORM if storm else scenario.name,
         scenario_fields=scenario_to_dict(scenario),
         arrivals_per_minute=per_minute,
         transcription=wish.transcribes,
