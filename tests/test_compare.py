@@ -72,7 +72,7 @@ def test_a_shifted_run_is_found(runs: dict[str, Path]) -> None:
     assert delay.clustered
     assert delay.ratio_interval.low < 1.5 < delay.ratio_interval.high
     assert sentence(found).startswith("B is worse than A: transcription delay p")
-    assert "regression (more than 10 %)" in verdict_text(delay)
+    assert verdict_text(delay) == "regression (> 10 %)"
 
 
 def test_a_run_that_is_faster_is_better(runs: dict[str, Path]) -> None:
@@ -167,7 +167,7 @@ def test_words_that_are_lost_are_a_regression_of_the_word_error_rate(tmp_path: P
     wer = by_name(found)["word error rate"]
     assert wer.regression
     assert (wer.before, wer.after) == (0.0, 0.25)
-    assert ratio_text(wer) == "+25 points (+25 points to +25 points)"
+    assert ratio_text(wer) == "+25 points (+25 to +25)"
     assert wer.ratio is None
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from rtvc.cli import main
 from rtvc.clock import FakeClock
-from rtvc.record import Row, Run, RunWriter, load_run
+from rtvc.record import Row, Run, RunWriter, SampleRow, load_run
 from rtvc.report.distributions import POINTS, Curve, Panel, distributions, grid, steps
-from rtvc.report.figures import figures
+from rtvc.report.figures import figures, gauges
 from rtvc.report.page import build_report, css, delay_targets
 from rtvc.report.png import Sheet
 from rtvc.report.said import conversations, left_out
@@ -89,6 +89,24 @@ def test_each_metric_has_its_own_tightest_target() -> None:
         ["connection_p95<3s", "connection_p50<=1s", "response_latency_p95>1s", "errors<1%"]
     )
     assert delay_targets(wanted) == {"connection": 1.0}
+
+
+# Gauges.
+
+
+def test_gauges_that_moved_are_drawn_and_what_waits_comes_first(tmp_path: Path) -> None:
+    names = ["ready", "jobs_total", "open_files", "queued_jobs", 'moves_count{kind="a"}']
+    rows: list[Row] = [
+        SampleRow(float(at), "server", f"rtvc_{name}", 1.0 if name == "ready" else float(at))
+        for at in range(1, 4)
+        for name in names
+    ]
+    run = run_of(tmp_path, rows)
+    figure = gauges(run)
+    assert figure is not None
+    drawn = re.findall(r'class="label"[^>]*>([^<]+)<', figure.svg)
+    assert drawn == ["server queued jobs", "server open files"]
+    assert "3 more are in samples.csv" in figure.caption
 
 
 # Who spoke when.
@@ -254,6 +272,7 @@ def test_the_page_prints(tmp_path: Path) -> None:
     run_of(tmp_path, [a_turn(), a_connection(), a_second()])
     markup = build_report(tmp_path).read_text("utf-8")
     printed = markup[markup.index("@media print") :]
+    assert "@page" in markup
     assert "color-scheme: light" in printed
     assert "overflow: visible" in printed
     assert "prefers-color-scheme: dark" in markup

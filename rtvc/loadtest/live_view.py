@@ -137,7 +137,7 @@ def _time_line(seen: Glance) -> list[Text]:
     if seen.length_s is None or seen.left_s is None:
         return [Text(f"{seen.tally.at_s:.0f} s")]
     filled = round(BAR * min(1.0, seen.tally.at_s / max(seen.length_s, 1e-9)))
-    line = Text("━" * filled, "cyan").append("━" * (BAR - filled), "dim")
+    line = Text().append("━" * filled, "cyan").append("━" * (BAR - filled), "dim")
     left = f" {seen.left_s:.0f} s left" if seen.left_s else " the last words"
     return [line.append(left).append(", warming up" if seen.warming_up else "", "yellow")]
 
@@ -157,7 +157,7 @@ def _target_line(verdict: Verdict) -> Text:
     mark, style = _MARKS[verdict.status]
     value = "" if verdict.measured is None else verdict.bare_text
     n = " ".join(filter(None, (f"n={verdict.n}", verdict.objective.counted)))
-    line = Text(f"{mark} ", style).append(f"{verdict.objective.name:<{NAME}}", "default")
+    line = Text().append(f"{mark} ", style).append(f"{verdict.objective.name:<{NAME}}", "default")
     line.append(f"{value:>{VALUE}}  ", style)
     return line.append(f"{verdict.objective.target_text:<{TARGET}}", "default").append(n, "dim")
 

@@ -36,6 +36,9 @@ REGRESSION_EXIT = 99
 WIDE = 110
 """Characters of a terminal from which on the verdicts stand there in words as well."""
 
+UNSEEN = 140
+"""Characters of a line where there is no terminal: no row is broken."""
+
 LEGEND = "✗ regression  ▽ worse, tolerated  ✓ better  = no difference seen  ? too few samples"
 
 _STYLES: dict[Tone, str] = {
@@ -130,7 +133,7 @@ def _refuse(found: Comparison, *, said: bool) -> None:
 def _print(found: Comparison, page: Path) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = max(console.width, WIDE)
+        console.width = max(console.width, UNSEEN)
     console.print(f"A: {found.before}\nB: {found.after}\n", markup=False, soft_wrap=True)
     console.print(comparison_table(found, in_words=console.width >= WIDE))
     console.print(Text(LEGEND, "dim"))
@@ -161,7 +164,7 @@ def comparison_table(found: Comparison, *, in_words: bool) -> Table:
 
 def _cells(each: Difference, *, in_words: bool) -> list[Text]:
     tone = tone_of(each)
-    style = _STYLES[tone]
+    style = "dim" if each.kind == "segment" else _STYLES[tone]
     return [
         Text(MARKS[tone], style),
         Text(name_of(each), "dim" if each.kind == "segment" else ""),

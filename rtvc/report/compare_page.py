@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rtvc.compare.comparable import Side
-from rtvc.compare.comparison import Comparison
+from rtvc.compare.comparison import Comparison, Difference
 from rtvc.compare.measured import TIMED, delays
 from rtvc.report.comparing import (
     MARKS,
@@ -47,7 +47,7 @@ def _context(found: Comparison, before: Side, after: Side) -> dict[str, Any]:
         "rows": [
             {
                 "mark": MARKS[tone_of(each)],
-                "kind": _KINDS.get(tone_of(each), "unjudged"),
+                "kind": _kind(each),
                 "name": name_of(each),
                 "segment": each.kind == "segment",
                 "before": unbroken(value_text(each.before, each)),
@@ -63,6 +63,11 @@ def _context(found: Comparison, before: Side, after: Side) -> dict[str, Any]:
         "method": METHOD,
         "version": after.run.manifest.rtvc_version,
     }
+
+
+def _kind(each: Difference) -> str:
+    """What the server says of itself explains and is not judged."""
+    return "unjudged" if each.kind == "segment" else _KINDS.get(tone_of(each), "unjudged")
 
 
 def _outcome(found: Comparison) -> tuple[str, str]:

@@ -18,7 +18,7 @@ MARKS: dict[Tone, str] = {
     "unknown": "?",
 }
 
-TOLD = 3
+TOLD = 2
 """Findings told in the sentence; the table has them all."""
 
 METHOD = (
@@ -48,8 +48,8 @@ def name_of(each: Difference) -> str:
     'server: queue wait p50'
     """
     place = "server: " if each.kind == "segment" else ""
-    share = " (share of utterances)" if each.metric == "cross_talk" else ""
-    return f"{place}{' '.join(filter(None, (spoken(each.metric), each.aggregate)))}{share}"
+    named = "utterances with cross-talk" if each.metric == "cross_talk" else spoken(each.metric)
+    return f"{place}{' '.join(filter(None, (named, each.aggregate)))}"
 
 
 _UNITS: dict[Kind, Unit] = {"delay": "s", "segment": "s", "share": "%", "capacity": ""}
@@ -71,8 +71,9 @@ def ratio_text(each: Difference) -> str:
         return f"× {_times(each.ratio)}{_between(each.ratio_interval, _times)}"
     if each.change is None:
         return "–"
+    unit = " points" if each.kind == "share" else ""
     tail = "" if each.change_interval is None else _between(each.change_interval, _step(each))
-    return f"{_step(each)(each.change)}{tail}"
+    return f"{_step(each)(each.change)}{unit}{tail}"
 
 
 def _between(interval: Interval, written: "Written") -> str:
@@ -89,9 +90,9 @@ class Written:
     def __call__(self, value: float) -> str:
         if self._unit is None:
             return "∞" if math.isinf(value) else f"{value:.2f}"
-        sign = "+" if value > 0 else "−" if value < 0 else "±"
-        size = shown(abs(value), self._unit)
-        return sign + (f"{size.removesuffix(' %')} points" if self._unit == "%" else size)
+        size = shown(abs(value), self._unit).removesuffix(" %")
+        sign = "±" if size.startswith("0 ") or size == "0" else "+" if value > 0 else "−"
+        return sign + size
 
 
 _times = Written(None)
@@ -105,7 +106,7 @@ def verdict_text(each: Difference) -> str:
     """In words, with the tolerance where it mattered."""
     limit = shown(each.tolerance, "%") if each.kind != "share" else _points(each.tolerance)
     if each.regression:
-        return "gone" if each.verdict == "no data" else f"regression (more than {limit})"
+        return "gone" if each.verdict == "no data" else f"regression (> {limit})"
     if each.verdict == "worse":
         return "worse" if each.kind == "segment" else f"worse, within {limit}"
     return each.verdict
@@ -147,8 +148,7 @@ def _told(findings: Sequence[Difference]) -> str:
 def _finding(each: Difference) -> str:
     if each.verdict == "no data":
         return f"{name_of(each)} is gone, n={n_text(each)}"
-    values = f"{value_text(each.before, each)} → {value_text(each.after, each)}"
-    return f"{name_of(each)} {values}, {ratio_text(each)}"
+    return f"{name_of(each)} {ratio_text(each)}"
 
 
 def _also(better: Sequence[Difference]) -> str:

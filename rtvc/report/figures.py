@@ -39,6 +39,12 @@ HIDDEN_WIDTH = 4.0
 GAUGES = 8
 """Gauges drawn from samples.csv."""
 
+COUNTERS = ("_total", "_count", "_sum", "_bucket", "_created")
+"""Ends of the names of what only rises."""
+
+WAITING = ("queue", "backlog", "lag", "unsent", "busy")
+"""In the names of gauges that tell where it jams."""
+
 
 def capacity_figure(steps: Sequence[StepRow], target_s: float | None) -> Figure | None:
     """Delay against speakers; None if there was no search."""
@@ -330,13 +336,14 @@ def gauges(run: Run) -> Figure | None:
     by_name: dict[str, list[tuple[float, float]]] = {}
     for row in run.samples:
         by_name.setdefault(f"{row.source} {row.name}", []).append((row.at_s, row.value))
-    names = sorted(by_name)[:GAUGES]
+    names = _telling(by_name)[:GAUGES]
     if not names:
         return None
     end = float(math.ceil(max(row.at_s for row in run.samples)))
     parts = []
     for place, name in enumerate(names):
-        parts += _strip(_by_second(by_name[name]), end, STRIP * place, spoken(name), None)
+        called = spoken(name.replace(" rtvc_", " "))
+        parts += _strip(_by_second(by_name[name]), end, STRIP * place, called, None)
     height = STRIP * len(names)
     parts += bottom_axis(Scale(0, max(end, 1.0), LEFT, RIGHT), height, height, "s")
     left_out = len(by_name) - len(names)
@@ -344,9 +351,19 @@ def gauges(run: Run) -> Figure | None:
     return Figure(
         "gauges",
         "Gauges over the run",
-        f"Largest reading of each second.{more}",
+        f"Largest reading of each second, of those that moved.{more}",
         picture(height + 26, parts, "Gauges over the run"),
     )
+
+
+def _telling(by_name: Mapping[str, Sequence[tuple[float, float]]]) -> list[str]:
+    """Gauges that moved, what waits first; counters only ever rise."""
+    moved = [
+        name
+        for name, readings in by_name.items()
+        if not name.partition("{")[0].endswith(COUNTERS) and len({v for _, v in readings}) > 1
+    ]
+    return sorted(moved, key=lambda name: (not any(word in name for word in WAITING), name))
 
 
 def _by_second(readings: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -132,12 +132,20 @@ def bottom_axis(scale: Scale, y: float, top: float, unit: str, factor: float = 1
     return parts
 
 
+def short(value: float) -> str:
+    """
+    >>> short(0.25), short(2500), short(150_000_000)
+    ('0.25', '2500', '150 M')
+    """
+    return f"{value / 1e6:g} M" if abs(value) >= 1e6 else f"{value:g}"
+
+
 def left_axis(scale: Scale, x: float, right: float, unit: str, factor: float = 1.0) -> list[str]:
     """Ticks at the left, a faint grid to the right; the top tick carries the unit."""
     parts = []
     ticks = scale.ticks(4)
     for value in ticks:
         y = scale(value)
-        name = f"{value * factor:g}" + (f" {unit}" if value == ticks[-1] else "")
+        name = short(value * factor) + (f" {unit}" if value == ticks[-1] else "")
         parts += [line(x, y, right, y, "grid"), text(x - 8, y + 4, name, "tick", "end")]
     return parts
