@@ -122,7 +122,7 @@ def test_help_breaks_no_sentence_and_hides_no_default() -> None:
     assert "[synthetic speakers]" in out
     assert '[slo] objectives = ["errors<1%", "wer<10%"]' in out
     assert "SECONDS" in out
-    assert "OpenAI Realtime only" in out
+    assert "[auto: the server is asked]" in out
 
 
 def test_the_version_is_printed() -> None:
