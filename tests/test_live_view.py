@@ -161,12 +161,15 @@ def test_a_terminal_is_left_clean_and_keeps_what_is_printed(tmp_path: Path) -> N
         run.append(a_connection(), a_turn(), a_second(20.0))
     console = Console(file=io.StringIO(), force_terminal=True, width=100, height=20)
     with watching(console, a_spec(tmp_path), DEFAULT) as say:
-        say("unused")
+        say("20 s · 4 speakers")
+        say("generator 2 was lost after 12 s")
         console.print("✓ 4 speakers: held", highlight=False)
     written = console.file.getvalue()  # type: ignore[attr-defined]
     assert STARTING in written
     assert "✓ 4 speakers: held" in written
     assert "4 of 10 speakers" in written
+    assert "generator 2 was lost after 12 s" in written
+    assert "20 s · 4 speakers" not in written
     # Lines above are erased when it ends.
     assert written.rstrip().endswith("\x1b[2K")
 

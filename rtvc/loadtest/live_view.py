@@ -5,6 +5,7 @@ view reads the rest from the run directory.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ Say = Callable[[str], None]
 """Told in a line how things are."""
 
 STARTING = "starting the speakers"
+
+ROUTINE = re.compile(r"\d+ s · |step \d+: ")
+"""How lines begin whose content the view shows by itself."""
 
 BAR = 30
 """Characters of the bar that fills with time."""
@@ -54,6 +58,9 @@ def watching(console: Console, spec: LoadSpec, objectives: Sequence[Objective]) 
         view = LiveView(spec, objectives)
 
         def say(line: str) -> None:
+            if view.shows_run and not ROUTINE.match(line):
+                # Above the view, where it stays: a generator that was lost, say.
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
             live.update(view.drawn(line, console.width, console.height), refresh=True)
 
         yield say
@@ -66,13 +73,21 @@ class LiveView:
         self._spec = spec
         self._objectives = objectives
         self._so_far: RunSoFar | None = None
+        self._current = "looking for the capacity" if spec.kind == "search" else ""
+
+    @property
+    def shows_run(self) -> bool:
+        """Whether there is a run to show yet; before, the line alone is shown."""
+        return self._so_far is not None
 
     def drawn(self, line: str, width: int, height: int) -> RenderableType:
         """The run as far as it is recorded; before that, the line alone."""
         seen = self._look()
         if seen is None:
             return Text(line)
-        current = line if self._spec.kind == "search" else ""
+        if self._spec.kind == "search" and ROUTINE.match(line):
+            self._current = line
+        current = self._current
         return Group(*lines(seen, current, width, height))
 
     def _look(self) -> Glance | None:
@@ -98,7 +113,7 @@ def lines(seen: Glance, current: str, width: int, height: int) -> list[Text]:
     """
     head = [_counts(seen), *_time_line(seen)]
     if current:
-        head = [_capacity_line(seen), Text(current, "bold"), _counts(seen)]
+        head = [*_capacity_line(seen), Text(current, "bold"), _counts(seen)]
     targets = [_target_line(verdict) for verdict in seen.verdicts]
     drawn = [*head, *targets, *_spark_lines(seen, width)]
     fitted = drawn[: max(1, height - 1)]
@@ -142,15 +157,15 @@ def _time_line(seen: Glance) -> list[Text]:
     return [line.append(left).append(", warming up" if seen.warming_up else "", "yellow")]
 
 
-def _capacity_line(seen: Glance) -> Text:
+def _capacity_line(seen: Glance) -> list[Text]:
     """What the steps so far say together."""
     steps = len(seen.steps)
     if not steps:
-        return Text("looking for the capacity", "dim")
+        return []
     found = capacity(seen.steps)
     holds = f"holds {found.holds}" if found.holds else "holds none"
     fails = "" if found.fails_at is None else f", not {found.fails_at}"
-    return Text(f"so far {holds}{fails}, after {_counted(steps, 'step')}", "dim")
+    return [Text(f"so far {holds}{fails}, after {_counted(steps, 'step')}", "dim")]
 
 
 def _target_line(verdict: Verdict) -> Text:
