@@ -235,6 +235,19 @@ def test_a_server_that_is_down_is_counted_and_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_stranger_is_counted_and_reported_where_no_protocol_was_named(tmp_path: Path) -> None:
+    with serving(HOSTILE, "later") as server:
+        done = loadtest(
+            *(f"ws://127.0.0.1:{server.port}", tmp_path / "run", "--speakers", "1"),
+            *("--protocol", "auto", *SHORT),
+        )
+    assert done.code == 1
+    assert names(done) == {"refused_1013": 1}
+    assert "speaks a known protocol" in done.errors
+    assert "refused · refused_1013" in done.page
+
+
+@pytest.mark.slow
 def test_a_name_that_leads_nowhere_is_not_a_server_that_is_down(tmp_path: Path) -> None:
     done = loadtest("ws://nobody.invalid:8000", tmp_path / "run", "--speakers", "1", *SHORT)
     assert done.code == 1
