@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -405,6 +406,24 @@ def test_a_page_escapes_what_runs_say(tmp_path: Path) -> None:
     after = written(tmp_path / "b", speaking(0.3), model="x")
     assert rtvc(str(before), str(after)) == 0
     assert "script" not in Page((after / "compare.html").read_text("utf-8")).tags
+
+
+def test_the_example_workflow_uses_flags_that_there_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    example = Path(__file__).parents[1] / "docs" / "github-actions-example.yml"
+    text = example.read_text("utf-8").replace("\\\n", " ")
+    used = re.findall(r"bin/rtvc (\w+)([^\n]*)", text)
+    assert {verb for verb, _ in used} == {"serve", "loadtest", "compare"}
+    for verb, rest in used:
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        known = capsys.readouterr().out
+        for flag in re.findall(r"--[a-z-]+", rest):
+            assert flag in known, (verb, flag)
+    assert "--fail-on regression" in text
+    assert "report.html" in text
 
 
 def test_a_search_is_compared_by_the_step_that_tells_most(tmp_path: Path) -> None:
