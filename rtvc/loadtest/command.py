@@ -16,21 +16,34 @@ from rich.status import Status
 
 from rtvc.clock import Clock, SystemClock
 from rtvc.duration import parse_duration
-from rtvc.errors import RtvcError
+from rtvc.errors import RtvcError, UsageError
+from rtvc.loadtest.abort import AbortWatch
 from rtvc.loadtest.clips import Corpus, builtin_corpus, recorded_corpus, save_clips
+from rtvc.loadtest.detect import detect
+from rtvc.loadtest.live_view import watching
+from rtvc.loadtest.locust_process import LOOPBACK
 from rtvc.loadtest.plan import (
+    ANCHORS,
     CONNECT_TIMEOUT_S,
     GRACE_S,
     Wish,
     default_folder,
     make_spec,
+    usual_size,
 )
-from rtvc.loadtest.preflight import ServerFacts, ask_server
+from rtvc.loadtest.preflight import (
+    NobodyAnswers,
+    ServerFacts,
+    ask_server,
+    ask_stranger,
+    check_observable,
+)
 from rtvc.loadtest.progress import Tally
+from rtvc.loadtest.rules import StepRules
 from rtvc.loadtest.runner import (
+    INTERRUPTED,
     LOG_FILE,
     Ended,
-    GeneratorProcess,
     claim_folder,
     every,
     hand_over,
@@ -42,9 +55,27 @@ from rtvc.loadtest.runner import (
     why_nothing_ran,
     work_folder,
 )
+from rtvc.loadtest.scale_flags import (
+    PATIENCE_S,
+    BindHost,
+    BindPort,
+    ExpectWorkers,
+    IsWorker,
+    Join,
+    Master,
+    MaxWait,
+    Processes,
+    Web,
+    WebPort,
+    check_roles,
+    spread_of,
+)
 from rtvc.loadtest.search import Search
 from rtvc.loadtest.spec import LoadSpec, http_url, with_scheme
-from rtvc.loadtest.steps import StepRules
+from rtvc.loadtest.spread import BIND_PORT, WEB_PORT, only, shares
+from rtvc.loadtest.starting import start_generators
+from rtvc.loadtest.wires import AUTO, WIRES
+from rtvc.loadtest.worker import work_for
 from rtvc.record import (
     MANIFEST_FILE,
     Manifest,
@@ -56,7 +87,9 @@ from rtvc.record import (
 from rtvc.report.page import build_report
 from rtvc.report.terminal import terminal_width, verdict_panel
 from rtvc.slo import Judgement, Objective, capacity, judge, parse_objectives
+from rtvc.speech.scenario import BUILTIN_SCENARIOS
 from rtvc.summary import Summary, load_summary, to_json
+from rtvc.transcript import NORMALISER
 
 READY_PATIENCE_S = 300.0
 """A server may pull and warm a model first."""
@@ -70,8 +103,6 @@ REDRAW_EVERY_S = 1.0
 SEARCH_EVERY_S = 1.0
 """How often a search looks at its step."""
 
-INTERRUPTED = 130
-
 
 def _flag(name: str, text: str, **more: Any) -> Any:
     # Brackets hold defaults here, not markup.
@@ -79,7 +110,8 @@ def _flag(name: str, text: str, **more: Any) -> Any:
 
 
 SLO_HELP = (
-    "Objective such as 'transcription_delay_p95<500ms', or a TOML file that says "
+    "Objective such as 'transcription_delay_p95<500ms' or, as k6 has it, 'connection: p(95)<3000', "
+    "with abort_on_fail if it is to end the run; or a TOML file that says "
     '[slo] objectives = ["errors<1%", "wer<10%"]; repeatable '
     "[connection_p95<3s, transcription_delay_p95<500ms, errors<1%]"
 )
@@ -87,25 +119,26 @@ SLO_HELP = (
 
 def loadtest(
     url: Annotated[
-        str,
+        str | None,
         typer.Argument(metavar="URL", help="Server: localhost:8000, wss://box/v1/realtime?model=…"),
-    ],
+    ] = None,
     speakers: Annotated[
-        int, _flag("--speakers", "Concurrent simulated speakers [10]", metavar="N")
-    ] = 10,
+        int | None,
+        _flag("--speakers", "Concurrent simulated speakers [10, or the scenario's]", metavar="N"),
+    ] = None,
     duration: Annotated[
-        str,
+        str | None,
         _flag(
             "--duration",
-            "Measured time: 60, 90s, 2m, 1h30m; the warm-up comes first [60]",
+            "Measured time: 90s, 2m, 1h30m, after the warm-up [60, or the scenario's]",
             metavar="TIME",
         ),
-    ] = "60",
+    ] = None,
     scenario: Annotated[
         str | None,
         _flag(
             "--scenario",
-            "conversation, dictation, interruptions, connect-storm [conversation]",
+            f"{', '.join(BUILTIN_SCENARIOS)}, or a FILE.toml [conversation]",
             metavar="NAME",
         ),
     ] = None,
@@ -141,12 +174,9 @@ def loadtest(
     protocol: Annotated[
         str,
         _flag(
-            "--protocol",
-            "Wire protocol: OpenAI Realtime only, today; RealtimeVoiceChat's and WhisperLive's "
-            "come next [openai-realtime]",
-            metavar="NAME",
+            "--protocol", f"auto, {', '.join(WIRES)} [auto: the server is asked]", metavar="NAME"
         ),
-    ] = "openai-realtime",
+    ] = AUTO,
     connect_storm: Annotated[
         int,
         _flag(
@@ -172,9 +202,9 @@ def loadtest(
         _flag("--grace", "A final or reply later than this is missing [10]", metavar="SECONDS"),
     ] = GRACE_S,
     frame_ms: Annotated[
-        int,
-        _flag("--frame-ms", "Audio in one message: 20, 40, 60 or 100 ms [20]", metavar="MS"),
-    ] = 20,
+        float | None,
+        _flag("--frame-ms", "Audio in one message [20, or as the protocol has it]", metavar="MS"),
+    ] = None,
     find_capacity: Annotated[
         bool, _flag("--find-capacity", "Search for the most speakers that meet the targets")
     ] = False,
@@ -192,6 +222,16 @@ def loadtest(
             metavar="TIME",
         ),
     ] = "30",
+    processes: Processes = 1,
+    master: Master = False,
+    expect_workers: ExpectWorkers = 1,
+    expect_workers_max_wait: MaxWait = PATIENCE_S,
+    bind_host: BindHost = LOOPBACK,
+    bind_port: BindPort = BIND_PORT,
+    worker: IsWorker = False,
+    join: Join = None,
+    web: Web = False,
+    web_port: WebPort = WEB_PORT,
     insecure: Annotated[
         bool, _flag("--insecure", "Accept a self-signed certificate (wss)")
     ] = False,
@@ -204,10 +244,14 @@ def loadtest(
     Exit code: 0 targets met or a capacity found, 99 missed, 3 void or undecided, 130 interrupted
     (what was measured is kept, and not judged), 2 wrong usage, 1 anything else.
     """
+    check_roles(url=url, master=master, worker=worker, join=join, processes=processes)
+    if join is not None:
+        raise typer.Exit(work_for(join, processes, lambda line: typer.echo(line, err=True)))
+    usual_speakers, usual_s = usual_size(scenario)
     wish = Wish(
-        url=with_scheme(url),
-        speakers=max_speakers if find_capacity else speakers,
-        duration_s=parse_duration(duration),
+        url=with_scheme(url or ""),
+        speakers=max_speakers if find_capacity else speakers or usual_speakers,
+        duration_s=usual_s if duration is None else parse_duration(duration),
         scenario=scenario,
         speech=speech,
         targets=tuple(slo or ()),
@@ -224,6 +268,15 @@ def loadtest(
         find_capacity=find_capacity,
         start_speakers=start_speakers,
         step_s=parse_duration(step_duration),
+        spread=spread_of(
+            processes=processes,
+            master=master,
+            expect_workers=expect_workers,
+            max_wait_s=expect_workers_max_wait,
+            bind_host=bind_host,
+            bind_port=bind_port,
+            web_port=web_port if web else None,
+        ),
     )
     raise typer.Exit(_LoadTest(wish, out, api_key, as_json=as_json).run())
 
@@ -239,13 +292,17 @@ class _LoadTest:
         self._clock: Clock = SystemClock()
         self._console = Console(stderr=True)
         self._objectives = parse_objectives(wish.judged_by)
+        self._aborted: str | None = None
 
     def run(self) -> int:
         """The exit code."""
         with work_folder() as work_dir, terminable(), ExitStack() as leaving:
             # What was asked for is checked before a folder is made or the server is asked.
-            name = _name(make_spec(self._wish, work_dir, work_dir))
+            make_spec(self._wish, work_dir, work_dir)
             facts = self._preflight()
+            name = _name(make_spec(self._wish, work_dir, work_dir))
+            if self._wish.find_capacity:
+                check_observable(self._objectives, self._wish.not_observable)
             wanted = self._out or default_folder(name, self._clock.utc())
             leaving.callback(remove_empty, not_there_yet(wanted))
             folder = claim_folder(wanted)
@@ -258,13 +315,22 @@ class _LoadTest:
             raise why_nothing_ran(folder / LOG_FILE)
         if ended.interrupted:
             complete_manifest(folder, interrupted=True)
+        elif self._aborted is not None:
+            complete_manifest(folder, aborted=self._aborted)
         summary = _finish(folder)
         judgement = judge(summary, self._objectives)
         self._tell(folder, summary, judgement)
         return self._exit_code(ended, summary, judgement)
 
     def _preflight(self) -> ServerFacts:
-        facts = self._ask_server()
+        try:
+            facts = self._ask_server()
+        except NobodyAnswers as error:
+            # A search would only look for the edge of nothing.
+            if self._wish.find_capacity:
+                raise
+            self._print(f"{error}; the speakers try all the same")
+            facts = ServerFacts()
         limit = facts.max_sessions
         if limit is not None and limit < self._wish.speakers:
             self._console.print(
@@ -279,7 +345,7 @@ class _LoadTest:
             httpx.Client(verify=not self._wish.insecure, trust_env=False) as client,
             self._status("asking the server") as status,
         ):
-            return ask_server(
+            facts = ask_server(
                 readyz,
                 client=client,
                 clock=self._clock,
@@ -287,6 +353,24 @@ class _LoadTest:
                 patience_s=READY_PATIENCE_S,
                 on_wait=status,
             )
+            self._wish = replace(self._wish, protocol=self._protocol(client))
+            return facts if facts.said else ask_stranger(self._wish.wire, self._wish.url, client)
+
+    def _protocol(self, client: httpx.Client) -> str:
+        """As asked for, or found out; a stranger is spoken to like OpenAI's server, and what comes
+        of it is counted under its own name."""
+        wish, key = self._wish, self._api_key
+        if wish.protocol != AUTO:
+            return wish.protocol
+        try:
+            return detect(
+                wish.url, client=client, clock=self._clock, insecure=wish.insecure, api_key=key
+            ).name
+        except UsageError as error:
+            if wish.find_capacity:
+                raise
+            self._print(f"{error}; the speakers try {wish.wire.name}")
+            return wish.wire.name
 
     def _prepare_clips(self, spec: LoadSpec) -> Corpus | None:
         if spec.kind == "connect-storm":
@@ -294,26 +378,32 @@ class _LoadTest:
         wish = self._wish
         with self._status("preparing what the speakers say"):
             if wish.speech is not None:
-                corpus = recorded_corpus(wish.speech, wish.speakers)
+                corpus = recorded_corpus(wish.speech, spec.speakers, spec.behaviour, spec.seed)
             else:
                 run_s = spec.warm_up_s + spec.duration_s
-                corpus = builtin_corpus(wish.speakers, run_s, wish.seed)
-            save_clips(spec.clips_file, corpus.deal)
+                corpus = builtin_corpus(spec.speakers, run_s, spec.seed, spec.behaviour)
+            for each in shares(spec):
+                mine = only(corpus.deal, each.numbers)
+                save_clips(each.clips_file, mine, each, corpus.talk)
         return corpus
 
     def _manifest(self, spec: LoadSpec, facts: ServerFacts, corpus: Corpus | None) -> Manifest:
         settings = {
             "speakers": spec.speakers,
+            "processes": spec.parts,
             "duration_s": spec.duration_s,
             "warm_up_s": spec.warm_up_s,
             "ramp_s": spec.ramp_s,
             "scenario": spec.scenario,
+            "scenario_fields": spec.scenario_fields,
             "transcription": spec.transcription,
             "seed": spec.seed,
             "storm_rounds": spec.rounds,
             "connect_timeout_s": spec.connect_timeout_s,
             "grace_s": spec.grace_s,
             "frame_s": spec.frame_s,
+            "normaliser": NORMALISER,
+            "anchors": ANCHORS,
             **self._search_settings(),
         }
         return new_manifest(
@@ -322,6 +412,8 @@ class _LoadTest:
             settings=settings,
             url=without_secrets(spec.url),
             protocol=spec.protocol,
+            ready=self._wish.wire.ready,
+            not_observable=tuple(sorted(self._wish.not_observable)),
             model=facts.model,
             model_kind=facts.model_kind,
             server=facts.said,
@@ -342,18 +434,27 @@ class _LoadTest:
         if spec.kind == "search":
             return self._search(spec, folder)
         every_s = REDRAW_EVERY_S if self._console.is_terminal else LINE_EVERY_S
-        with self._status("starting the speakers") as say:
-            generator = GeneratorProcess(spec, folder / LOG_FILE, self._clock)
+        with watching(self._console, spec, self._objectives) as say:
+            generator = start_generators(spec, self._wish.spread, folder, self._clock, say)
 
             def show(seen: Tally) -> None:
                 say(seen.line())
 
-            return generator.wait(tell_progress(folder, self._clock, every_s, show))
+            progress = tell_progress(folder, self._clock, every_s, show)
+            watch = AbortWatch(spec, self._objectives, self._clock)
+
+            def look() -> None:
+                progress()
+                watch.poll()
+
+            ended = generator.wait(look)
+            self._aborted = watch.reason
+            return ended
 
     def _search(self, spec: LoadSpec, folder: Path) -> Ended:
         wish = self._wish
         rules = StepRules(self._objectives, measure_s=wish.step_s, explicit=bool(wish.targets))
-        with self._status("starting the speakers") as say:
+        with watching(self._console, spec, self._objectives) as say:
             search = Search(
                 spec,
                 rules,
@@ -361,7 +462,7 @@ class _LoadTest:
                 on_step=self._print,
                 on_progress=self._now_and_then(say),
             )
-            generator = GeneratorProcess(spec, folder / LOG_FILE, self._clock)
+            generator = start_generators(spec, self._wish.spread, folder, self._clock, say)
             return generator.wait(every(self._clock, SEARCH_EVERY_S, search.poll))
 
     def _print(self, line: str) -> None:
@@ -439,6 +540,6 @@ def written(objective: Objective) -> str:
 def _finish(folder: Path) -> Summary:
     """Report, summary and Parquet copies of what was recorded."""
     keep_last_rows(folder)
-    build_report(folder)
+    build_report(folder, png=True)
     write_parquet(folder)
     return load_summary(folder)

@@ -195,7 +195,10 @@ def _stopped_reading() -> LostError:
 
 
 def _broken(error: Exception) -> LostError:
-    return LostError(_one_line(error), NO_CLOSE_CODE, failure=broken_failure(error))
+    failure, reason = broken_failure(error), _one_line(error)
+    if failure == "broken_frames":
+        reason = f"not a WebSocket frame: {reason}"
+    return LostError(reason, NO_CLOSE_CODE, failure=failure)
 
 
 def _unheard(_: str) -> None:
