@@ -63,6 +63,7 @@ cells: dict[Any, st.SearchStrategy[Any]] = {
     str | None: st.none() | texts,
     float | None: st.none() | numbers,
     int | None: st.none() | st.integers(),
+    bool | None: st.none() | st.booleans(),
 }
 
 
