@@ -380,10 +380,12 @@ def test_mistakes_are_named(runs: dict[str, Path], capsys: pytest.CaptureFixture
     assert rtvc(folder, "nowhere") == 2
     assert rtvc(folder, folder, "--fail-on", "speed") == 2
     assert rtvc(folder, folder, "--threshold", "much") == 2
+    assert rtvc(folder, folder, "--out", "no/such/folder/page.html") == 2
     err = capsys.readouterr().err
     assert "nowhere" in err
     assert "--fail-on regression, got 'speed'" in err
     assert "'much'" in err
+    assert "cannot write no/such/folder/page.html" in err
 
 
 def test_the_page_of_a_comparison_opens_offline(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from rtvc.compare.comparable import Side
 from rtvc.compare.comparison import Comparison, Difference
 from rtvc.compare.measured import TIMED, delays
+from rtvc.errors import UsageError
 from rtvc.report.comparing import (
     MARKS,
     METHOD,
@@ -33,7 +34,10 @@ _KINDS = {"regression": "failed", "worse": "undecided", "better": "passed"}
 def write_comparison(found: Comparison, before: Side, after: Side, path: Path) -> Path:
     """One file that opens offline; returns its path."""
     page = template("compare.html.j2").render(_context(found, before, after))
-    path.write_text(page, "utf-8")
+    try:
+        path.write_text(page, "utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
     return path
 
 
