@@ -307,7 +307,9 @@ class Generator:
 
     def _count_rows(self, now_s: float) -> list[SampleRow]:
         """What went wrong so far, one running count a name."""
-        counts = sum((live.what_went_wrong() for live in self._live.values()), self._counts.copy())
+        counts = self._counts.copy()
+        for live in self._live.values():
+            counts.update(live.what_went_wrong())
         return [
             SampleRow(at_s=now_s, source="generator", name=f"{name}_count", value=float(n))
             for name, n in sorted(counts.items())

@@ -63,7 +63,7 @@ class Role(Protocol):
         """Locust has begun its test."""
 
     def stop(self) -> None:
-        """Locust has ended its test, because somebody pressed the button on its page or because
+        """Locust ends its test, because somebody pressed the button on its page or because
         we are done."""
 
 
@@ -324,7 +324,7 @@ def _start(environment: Environment, **_: Any) -> None:
     _ROLES[environment].start()
 
 
-@events.test_stop.add_listener
+@events.test_stopping.add_listener
 def _stop(environment: Environment, **_: Any) -> None:
     _ROLES[environment].stop()
 

@@ -5,6 +5,7 @@ into this run's folder of parts; here the parts are put together like those of p
 machine.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from rtvc.clock import Clock
 from rtvc.errors import RtvcError
 from rtvc.loadtest.crew import PREPARE_S, CrewNote, load_note, note_file
 from rtvc.loadtest.gather import Gathering
-from rtvc.loadtest.locust_process import LocustProcess, users_flags
+from rtvc.loadtest.locust_process import LOOPBACK, LocustProcess, users_flags
 from rtvc.loadtest.runner import LOG_FILE, why_nothing_ran
 from rtvc.loadtest.spec import LoadSpec
 from rtvc.loadtest.spread import Spread
+
+FAREWELL_S = 1.0
+"""For the master to send those home who came."""
 
 
 class MasterRoster:
@@ -41,7 +45,8 @@ class MasterRoster:
 
     @property
     def running(self) -> bool:
-        return self._process.status() is None
+        # Locust's own waiting for workers would go on.
+        return self._process.status() is None and self._note.failed is None
 
     @property
     def ended(self) -> Mapping[int, str | None]:
@@ -81,6 +86,8 @@ class MasterRoster:
         return [{name: worker[name] for name in shown} for worker in self._note.workers]
 
     def insist(self) -> None:
+        if self._note.failed is not None:
+            time.sleep(FAREWELL_S)
         self._process.insist()
 
 
@@ -101,5 +108,7 @@ def start_master(
     spec: LoadSpec, spread: Spread, folder: Path, clock: Clock, say: Callable[[str], None]
 ) -> Gathering:
     """Raises RtvcError if it cannot be started."""
+    if spread.bind_host != LOOPBACK and spec.key_file.exists():
+        say("note: the API key goes to the workers, over connections that are not encrypted")
     more_s = spread.patience_s + PREPARE_S
     return Gathering(spec, MasterRoster(spec, spread, folder), clock, say, more_s)
