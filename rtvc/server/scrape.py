@@ -2,62 +2,19 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Any, get_args
-
-from prometheus_client import Metric as Family
-from prometheus_client import generate_latest
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
+from typing import get_args
 
 from rtvc import __version__
 from rtvc.instruments.process import ProcessSampler, ProcessUse, usable_cpus
-from rtvc.server.metrics import METRICS, Histogram
+from rtvc.server.exposition import CONTENT_TYPE, Sheet
 from rtvc.server.services import Services
 from rtvc.stt.transcriber import EngineState, EngineStatus
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+__all__ = ["CONTENT_TYPE", "Scraper"]
 
 _OUTCOMES = ("done", "superseded", "cancelled", "failed", "promoted")
 _PROCESSES = {"rtvc.stt.child": "engine"}
 """Word of a child's command line → what it is."""
-_FAMILIES: dict[str, Any] = {
-    "gauge": GaugeMetricFamily,
-    "counter": CounterMetricFamily,
-    "histogram": HistogramMetricFamily,
-}
-
-
-class Sheet:
-    """The figures of one scrape; a metric that is not in the table raises `KeyError`."""
-
-    def __init__(self) -> None:
-        self._samples: dict[str, list[tuple[Any, ...]]] = {name: [] for name in METRICS}
-
-    def put(self, name: str, value: float | None, *labels: str) -> None:
-        """A value under the values of its labels; None: unknown, and left out."""
-        if value is not None:
-            self._samples[name].append((labels, value))
-
-    def put_all(self, name: str, values: Iterable[tuple[str, float]]) -> None:
-        """Values of a metric with one label."""
-        for label, value in values:
-            self.put(name, value, label)
-
-    def put_histogram(self, name: str, histogram: Histogram, *labels: str) -> None:
-        """A histogram as it is now, whatever is observed later."""
-        self._samples[name].append((labels, histogram.cumulative(), histogram.sum))
-
-    def collect(self) -> Iterator[Family]:
-        """For `generate_latest`: every metric of the table, even without samples."""
-        for name, row in METRICS.items():
-            family = _FAMILIES[row.kind](name, row.help, labels=row.labels)
-            for sample in self._samples[name]:
-                family.add_metric(*sample)
-            yield family
 
 
 class Scraper:
@@ -82,13 +39,13 @@ class Scraper:
     def _finished(self, sheet: Sheet) -> bytes:
         for role, use in self._processes.sample().items():
             _put_process(sheet, role, use)
-        return generate_latest(sheet)
+        return sheet.text()
 
     def _put_observed(self, sheet: Sheet) -> None:
         metrics = self._services.metrics
         for name, histograms in metrics.histograms.items():
             for labels, histogram in histograms.items():
-                sheet.put_histogram(name, histogram, *labels)
+                sheet.put_histogram(name, histogram.cumulative(), histogram.sum, *labels)
         sheet.put("rtvc_premature_suspects_total", metrics.premature_suspects)
         if self._services.traces is not None:
             sheet.put_all("rtvc_traces_total", self._services.traces.outcomes.items())
