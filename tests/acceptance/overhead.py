@@ -4,8 +4,9 @@
 
 1. A stage of the recorder, and the report of a turn, in microseconds.
 2. Saturated: as many jobs as the engine gives, in this process, on and off by turns; six jobs are
-   a turn. On: metrics of every job, timings and a trace of every turn, a stage around each job, the
-   probe of the event loop, a scrape a second.
+   a turn. On: metrics of every job, timings of every turn, a stage around each job, the probe of the
+   event loop, a scrape a second. Traced: besides, a trace of every turn to a collector, which shares
+   the machine.
 3. Loaded: dictation by a fixed number of speakers, 24 kHz, 60 ms a message, 3 s pauses, against a
    server of its own each time, so that no run inherits another's. Off: `--no-instruments`. On: the
    default and `--otel-endpoint`, the load test scraping once a second, and beside it a reader like
@@ -43,7 +44,7 @@ PAIRS = 10
 SPY_EVERY = 4
 """Pairs from one with py-spy to the next."""
 SECONDS = 60
-ROUNDS = 120
+ROUNDS = 90
 
 
 # Arithmetic.
@@ -223,7 +224,8 @@ def of(name: str, pairs: Sequence[tuple[Any, Any]], scale: float = 1.0) -> list[
 
 def rows(bench: Bench, pairs: int, rounds: int, speakers: int) -> list[Row]:
     full = [kept for n in range(rounds) if (kept := bench.kept(f"saturated-{n:03}"))]
-    at_full = [(pair["off"], pair["on"]) for pair in full]
+    at_full = [(found["off"], found["on"]) for found in full]
+    traced = [(found["off"], found["traced"]) for found in full]
     loaded = loaded_pairs(bench, pairs, "off", "on")
     spied = [
         (on, spy) for on, spy in loaded_pairs(bench, pairs, "on", "spy") if not spy["spy"]["code"]
@@ -232,6 +234,8 @@ def rows(bench: Bench, pairs: int, rounds: int, speakers: int) -> list[Row]:
     return [
         row("Jobs a second, saturated", rate, limit=0.01, more_is_better=True),
         row("CPU a job, saturated, ms", of("cpu_ms_per_job", at_full)),
+        row("Jobs a second, saturated, with traces", of("jobs_per_s", traced)),
+        row("CPU a job, saturated, with traces, ms", of("cpu_ms_per_job", traced)),
         row(
             f"Transcription delay p95, {speakers} speakers, ms",
             of("delay_p95_s", loaded, 1e3),

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def make_services(collector: str | None) -> Services:
 async def saturated(
     collector: str | None, rounds: range, keep: Callable[[int, dict[str, Any]], None]
 ) -> None:
-    """On and off by turns; each round's pair is handed to `keep`."""
+    """Off, on, and with traces, by turns; what a round found is handed to `keep`."""
     services = make_services(collector)
     clips = [clip.audio for clip in builtin_clips(96, seed=31)]
     try:
@@ -135,11 +136,13 @@ async def saturated(
         await jobs(services.engine, clips, 4 * ROUND_S, None)
         scraper = Scraper(services)
         for number in rounds:
-            order = [("off", None), ("on", (services, scraper))]
-            pair: dict[str, Any] = {}
+            bare = replace(services, traces=None)
+            order = [("off", None), ("on", (bare, scraper)), ("traced", (services, scraper))]
+            order = order[number % 3 :] + order[: number % 3]
+            found: dict[str, Any] = {}
             for name, instruments in order if number % 2 == 0 else reversed(order):
-                pair[name] = await jobs(services.engine, clips, ROUND_S, instruments)
-            keep(number, pair)
+                found[name] = await jobs(services.engine, clips, ROUND_S, instruments)
+            keep(number, found)
     finally:
         await close(services)
 
