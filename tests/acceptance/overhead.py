@@ -3,10 +3,10 @@
     python -m tests.acceptance.overhead [--minutes 40] [--out reports/overhead]
 
 1. A stage of the recorder, and the report of a turn, in microseconds.
-2. Saturated: as many jobs as the engine gives, in this process, on and off by turns; six jobs are
-   a turn. On: metrics of every job, timings of every turn, a stage around each job, the probe of the
-   event loop, a scrape a second. Traced: besides, a trace of every turn to a collector, which shares
-   the machine.
+2. Saturated: as many jobs as the engine gives, in this process, by turns; six jobs are a turn. On:
+   metrics of every job, timings of every turn, a stage around each job, the probe of the event
+   loop, a scrape a second. Traced: besides, a trace of every turn to a collector, which shares the
+   machine. Off: none of it.
 3. Loaded: dictation by a fixed number of speakers, 24 kHz, 60 ms a message, 3 s pauses, against a
    server of its own each time, so that no run inherits another's. Off: `--no-instruments`. On: the
    default and `--otel-endpoint`, the load test scraping once a second, and beside it a reader like
