@@ -281,9 +281,17 @@ def _said(ladder: Ladder, runs: dict[int, list[dict[str, Any]]]) -> str:
     beyond = [speakers for speakers in runs if speakers > most]
     limit = f", not {beyond[0]}" if beyond else " (the most that was tried)"
     wanted = "" if ladder.target is None else f"; wanted {ladder.target}"
-    verdict = "" if ladder.target is None else (", met" if most >= ladder.target else ", missed")
+    verdict = _verdict(ladder, most, bool(beyond))
     room = "" if memory is None else f"; {memory / 1024:.0f} KiB of memory for one more speaker"
     return f"- {ladder.title}: holds {most}{limit}{wanted}{verdict}{room}"
+
+
+def _verdict(ladder: Ladder, most: int, beyond: bool) -> str:
+    if ladder.target is None:
+        return ""
+    if most >= ladder.target:
+        return ", met"
+    return ", missed" if beyond else ", not tried yet"
 
 
 def write(bench: Bench, out: Path, seconds: int) -> str:
