@@ -1,8 +1,7 @@
 """One engine: a process with the model, a scheduler over all sessions that use it."""
 
 import asyncio
-import contextlib
-import threading
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import cast
@@ -11,7 +10,9 @@ from rtvc.clock import Clock
 from rtvc.errors import EngineDied, ModelError, TranscriberError
 from rtvc.stt.calibration import Calibration, Tunable, Wish
 from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, partial_workers, targets_for
+from rtvc.stt.losses import OUT_OF_MEMORY, Outcomes, ended, told
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
+from rtvc.stt.on_loop import in_daemon_thread, post
 from rtvc.stt.process import EngineProcess, resident_bytes
 from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
 from rtvc.stt.transcriber import (
@@ -22,6 +23,8 @@ from rtvc.stt.transcriber import (
     ReportProgress,
     Transcriber,
 )
+
+_log = logging.getLogger(__name__)
 
 HANG_AFTER_S = 10.0
 """No batch is given up sooner than this."""
@@ -198,9 +201,9 @@ class ProcessEngine:
         loop = asyncio.get_running_loop()
 
         def report(progress: float, detail: str) -> None:
-            _post(loop, self._change, "starting", progress, detail)
+            post(loop, self._change, "starting", progress, detail)
 
-        self._plan = plan = await _in_daemon_thread(lambda: self._prepare(report))
+        self._plan = plan = await in_daemon_thread(lambda: self._prepare(report), "prepare model")
         self._status = replace(
             self._status,
             model=plan.model,
@@ -223,8 +226,8 @@ class ProcessEngine:
         loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
         process = EngineProcess(
-            lambda message: _post(loop, self._on_message, process, message),
-            lambda exit_code: _post(loop, self._on_exit, process, exit_code),
+            lambda message: post(loop, self._on_message, process, message),
+            lambda exit_code: post(loop, self._on_exit, process, exit_code),
         )
         self._process = process
         self._alive.add(process)
@@ -377,12 +380,14 @@ class ProcessEngine:
 
     def _on_failed(self, message: Failed) -> None:
         batch = self._take_back(message.batch_id)
+        before = Outcomes.of(self._scheduler.counts)
         self._try_again(batch, message.message)
         self._failures_in_a_row += 1
         if self._process is not None and message.out_of_memory:
-            self._lose(message.message)
+            self._lose(message.message, OUT_OF_MEMORY, before)
         elif self._process is not None and self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            self._lose(f"{self._failures_in_a_row} batches in a row failed: {message.message}")
+            row = f"{self._failures_in_a_row} batches in a row failed"
+            self._lose(f"{row}: {message.message}", row, before)
         self._dispatch()
 
     def _take_back(self, batch_id: int) -> Batch:
@@ -398,24 +403,30 @@ class ProcessEngine:
 
     def _on_exit(self, process: EngineProcess, exit_code: int | None) -> None:
         if process is self._process:
-            self._lose(f"its process ended (exit code {exit_code})")
+            self._lose(f"its process ended (exit code {exit_code})", ended(exit_code))
 
     def _on_hang(self, process: EngineProcess, waited_s: float) -> None:
         if process is self._process:
             self._lose(f"no answer within {waited_s:.1f} s")
 
-    def _lose(self, why: str) -> None:
-        """The process is of no use any more: its jobs go back, another one is started."""
+    def _lose(self, why: str, logged: str = "", before: Outcomes | None = None) -> None:
+        """The process is of no use any more: its jobs go back, another one is started.
+
+        `logged`: the reason without the words of a library; `before`: jobs before it was lost.
+        """
         if self._status.state == "closed":
             return
         if self._ready is not None and not self._ready.done():
             self._settle_ready(EngineDied(f"the engine failed while loading: {why}"))
             return
         self._process = None
+        before = before or Outcomes.of(self._scheduler.counts)
         # The last goes back first, as each goes to the front of the row.
         for batch_id in sorted(self._running, reverse=True):
             self._try_again(self._take_back(batch_id), why)
         self._failures_in_a_row = 0
+        lost = Outcomes.of(self._scheduler.counts).since(before)
+        _log.warning("%s", told(logged or why, lost))
         self._status = replace(self._status, restarts=self._status.restarts + 1)
         self._change("restarting", 0.0, why)
         self._replacing = asyncio.get_running_loop().create_task(self._replace())
@@ -439,6 +450,7 @@ class ProcessEngine:
         await self._launch(self._plan)
 
     def _give_up(self) -> None:
+        _log.error("the speech-to-text engine could not be restarted: it has failed")
         self._change("failed", 0.0, self._status.detail)
         for ticket in self._scheduler.drain():
             self._answer(ticket, EngineDied(f"the engine failed: {self._status.detail}"))
@@ -471,32 +483,3 @@ class ProcessEngine:
         self._status = replace(self._status, state=state, progress=progress, detail=detail)
         for listener in self._listeners:
             listener(self.status)
-
-
-async def _in_daemon_thread(call: Callable[[], EnginePlan]) -> EnginePlan:
-    """Like `asyncio.to_thread`, but a download under way does not keep the program from ending."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[EnginePlan] = loop.create_future()
-
-    def settle(plan: EnginePlan | None, error: Exception | None) -> None:
-        if outcome.done():
-            return
-        if plan is not None:
-            outcome.set_result(plan)
-        elif error is not None:
-            outcome.set_exception(error)
-
-    def run() -> None:
-        try:
-            _post(loop, settle, call(), None)
-        except Exception as error:  # noqa: BLE001  raised again by whoever awaits
-            _post(loop, settle, None, error)
-
-    threading.Thread(target=run, name="prepare model", daemon=True).start()
-    return await outcome
-
-
-def _post(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:
-    """From a thread to the loop; a closed loop has nobody left to tell."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(call, *arguments)
