@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from rtvc.cli import main
 from rtvc.errors import UsageError
 from rtvc.profile.logs.alerts import Alert, Watch, parse_alert
 from rtvc.profile.logs.command import followed_lines
+from rtvc.profile.logs.lines import EXAMPLES, parse_line
 from rtvc.profile.logs.reader import LogReader
 from rtvc.profile.logs.summary import Observation
 from tests.acceptance import log_speed
@@ -105,10 +107,54 @@ def test_a_file_is_summed_up(log_file: Path, capsys: pytest.CaptureFixture[str])
     assert "realtimevoicechat: " in out
     assert "times to within 10 ms" in out
     assert "60 turns" in out
+    assert re.search(r"^known: [\d,]+ of [\d,]+ lines", out, re.M)
     assert "speech_to_final" in out
     assert "n=60" in out
     assert "ALERT drops>0" in out
     assert "RUNTIME_ERROR" in out
+
+
+def test_a_log_it_half_knows_says_how_much_and_what_a_line_looks_like(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "half.log"
+    path.write_text("INFO:root:New client connected\n" + "something else\n" * 5, encoding="utf-8")
+    assert run(str(path)) == 0
+    out = capsys.readouterr().out
+    assert "whisperlive: 6 lines, " in out
+    assert "known: 1 of 6 lines, hardly any; one looks like '59:58.07 transcribe INFO" in out
+
+
+def test_one_is_not_a_plural(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "one.log"
+    path.write_text("00:01.50 server INFO Recording stopped.\n", encoding="utf-8")
+    assert run(str(path), "--alert", "drops>0") == 0
+    out = capsys.readouterr().out
+    assert "1 line, " in out
+    assert "1 turn\n" in out
+    assert "known: 1 of 1 line\n" in out
+    assert not re.search(r"\b1 (lines|turns|times)", out)
+
+
+def test_a_log_of_neither_is_shown_a_line_of_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "other.log"
+    path.write_text("hello\n", encoding="utf-8")
+    assert run(str(path)) == 2
+    err = capsys.readouterr().err
+    assert "got 1 line and none that either writes, such as " in err
+    for server, example in EXAMPLES.items():
+        assert example in err
+        event = parse_line(example.encode())
+        assert event is not None
+        assert event.server is server
+
+
+def test_times_are_written_as_everywhere_else() -> None:
+    alert = parse_alert("final>1s")
+    assert (alert.shown(1.5), alert.shown(0.2914)) == ("1.5 s", "291 ms")
+    assert parse_alert("drops>0").shown(3) == "3"
 
 
 def test_json_is_complete(log_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +201,7 @@ def test_a_file_that_is_not_there_and_one_that_is_no_log(
     other = tmp_path / "other.log"
     other.write_text("hello\n")
     assert run(str(other)) == 2
-    assert "got 1 lines and none" in capsys.readouterr().err
+    assert "got 1 line and none" in capsys.readouterr().err
 
 
 def test_live_turns_and_alerts_are_told_as_they_happen(

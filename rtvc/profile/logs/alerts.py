@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rtvc.errors import UsageError
 from rtvc.profile.logs.summary import COUNTS, FIGURES, LogSummary, Observation
+from rtvc.slo import shown
 
 DEFAULT_ALERTS = ("final>1s", "ttft>2s", "drops>0", "model_loads>1", "backlog>1s")
 """Those that are watched when none is named."""
@@ -44,7 +45,7 @@ class Alert:
         return self.name in _TIMED
 
     def shown(self, value: float) -> str:
-        return f"{1000 * value:,.0f} ms" if self.timed else f"{value:g}"
+        return shown(value, "s" if self.timed else "")
 
 
 def parse_alert(text: str) -> Alert:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from rtvc.errors import UsageError, why
 from rtvc.profile.logs.alerts import DEFAULT_ALERTS, Alert, Watch, parse_alert
-from rtvc.profile.logs.lines import Server
+from rtvc.profile.logs.lines import EXAMPLES, Server
 from rtvc.profile.logs.reader import LogReader
 from rtvc.profile.logs.summary import (
     COUNTS,
@@ -29,6 +29,7 @@ from rtvc.profile.logs.summary import (
     News,
     Observation,
 )
+from rtvc.slo import shown
 from rtvc.stats import Quantile
 
 LONGEST_LINE_BYTES = 1 << 16
@@ -39,6 +40,9 @@ POLL_S = 0.2
 
 LISTED = 8
 """Model loads and changes of clients that are listed in text."""
+
+FEW_LINES, FEW_SHARE, LEAST_SHARE = 10, 0.25, 0.01
+"""Known lines that are hardly any: so few and no larger share, or a share below the last."""
 
 UNDECIDED, ALERTED, INTERRUPTED = 3, 99, 130
 
@@ -77,6 +81,9 @@ def logs(
 ) -> None:
     """Read the log of RealtimeVoiceChat or WhisperLive: turns, waits, drops, model loads, clients.
 
+    Lines look like "59:58.07 transcribe INFO 👂⏳ New waiting time: 0.46 for text: Hi." or
+    "INFO:root:New client connected".
+
     Exit code: 0 read, 3 a named alert is on what this log cannot show, 99 a named alert fired.
     """
     watch = Watch([parse_alert(text) for text in alert or DEFAULT_ALERTS])
@@ -88,7 +95,7 @@ def logs(
     if summary.server is None or not summary.known_lines:
         raise UsageError(
             "expected the log of RealtimeVoiceChat or WhisperLive, got "
-            f"{reader.lines} lines and none that either writes"
+            f"{_counted(reader.lines, 'line')} and none that either writes, such as {_examples()}"
         )
     show.summary(summary, watch)
     raise typer.Exit(_exit_code(summary, watch, named=bool(alert), ended=ended or follow))
@@ -266,7 +273,7 @@ def turn_line(turn: LoggedTurn) -> str:
         "TTFA": turn.ttfa_s,
         "total": turn.total_s,
     }
-    return "  ".join([start, *(f"{name} {_ms(value_s)}" for name, value_s in parts.items())])
+    return "  ".join([start, *(f"{name} {_time(value_s)}" for name, value_s in parts.items())])
 
 
 def _instant(at_s: float | None) -> str:
@@ -277,8 +284,20 @@ def _instant(at_s: float | None) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest / 10:04.1f}"
 
 
-def _ms(value_s: float | None) -> str:
-    return "–" if value_s is None else f"{1000 * value_s:,.0f} ms"
+def _time(value_s: float | None) -> str:
+    return "–" if value_s is None else shown(value_s, "s")
+
+
+def _counted(number: int, noun: str) -> str:
+    """
+    >>> _counted(1, "turn"), _counted(1200, "turn")
+    ('1 turn', '1,200 turns')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _examples() -> str:
+    return " or ".join(repr(example) for example in EXAMPLES.values())
 
 
 def _headline(summary: LogSummary) -> list[str]:
@@ -286,18 +305,21 @@ def _headline(summary: LogSummary) -> list[str]:
     exact = (
         ""
         if summary.resolution_s is None
-        else f", times to within {_exactness(summary.resolution_s)}"
+        else f", times to within {shown(max(summary.resolution_s, STEP_S), 's')}"
     )
-    lines = [f"{summary.server}: {summary.lines:,} lines, {span}{exact}"]
+    lines = [f"{summary.server}: {_counted(summary.lines, 'line')}, {span}{exact}", _known(summary)]
     if summary.turns is not None:
         mixed = f", {summary.mixed_turns} of them mixed" if summary.mixed_turns else ""
-        lines.append(f"{summary.turns:,} turns{mixed}")
+        lines.append(f"{_counted(summary.turns, 'turn')}{mixed}")
     return lines
 
 
-def _exactness(stamp_s: float) -> str:
-    resolution_s = max(stamp_s, STEP_S)
-    return f"{resolution_s:g} s" if resolution_s >= 1 else f"{1000 * resolution_s:g} ms"
+def _known(summary: LogSummary) -> str:
+    known, of = summary.known_lines, summary.lines
+    said = f"known: {known:,} of {_counted(of, 'line')}"
+    if (known < FEW_LINES and known < FEW_SHARE * of) or known < LEAST_SHARE * of:
+        return f"{said}, hardly any; one looks like {_examples()}"
+    return said
 
 
 def _figure_table(summary: LogSummary) -> Table:
@@ -316,8 +338,8 @@ def _figure_table(summary: LogSummary) -> Table:
 def _cell(quantile: Quantile) -> Text:
     """Of samples too few for the quantile, the largest."""
     if quantile.value is None:
-        return Text(f"max {_ms(quantile.maximum)}", "dim")
-    return Text(_ms(quantile.value))
+        return Text(f"max {_time(quantile.maximum)}", "dim")
+    return Text(_time(quantile.value))
 
 
 def _lines_below(summary: LogSummary) -> list[str]:
@@ -330,19 +352,19 @@ def _count_lines(summary: LogSummary) -> list[str]:
         f"{COUNTS[name]}: {count}" for name, count in summary.counts.items() if count is not None
     ]
     if summary.dropped_s:
-        lines.append(f"audio dropped: {summary.dropped_s:.2f} s")
+        lines.append(f"audio dropped: {_time(summary.dropped_s)}")
     if summary.backlog_s is not None:
-        lines.append(f"largest queue logged: {summary.backlog_s:.2f} s of audio")
+        lines.append(f"largest queue logged: {_time(summary.backlog_s)} of audio")
     if summary.boot_latency_s is not None:
         floor_s = summary.boot_latency_s + 0.1
-        lines.append(f"floor of every wait, from the latency at boot: {_ms(floor_s)}")
+        lines.append(f"floor of every wait, from the latency at boot: {_time(floor_s)}")
     return lines
 
 
 def _load_lines(summary: LogSummary) -> list[str]:
     if not summary.loaded_per_session:
         return []
-    loads = [f"{_instant(load.at_s)} ({_ms(load.took_s)})" for load in summary.loads]
+    loads = [f"{_instant(load.at_s)} ({_time(load.took_s)})" for load in summary.loads]
     return [f"models are loaded while the server runs, as if per session: {_first(loads)}"]
 
 
@@ -368,7 +390,8 @@ def _alert_lines(summary: LogSummary, watch: Watch) -> Iterator[Text]:
             worst = alert.shown(tally.worst)
             first = _instant(tally.first_at_s)
             yield Text(
-                f"ALERT {alert.text}: {tally.times} times, worst {worst}, first at {first}",
+                f"ALERT {alert.text}: {_counted(tally.times, 'time')}, worst {worst}, "
+                f"first at {first}",
                 "bold red",
             )
         elif alert in blind:

@@ -29,6 +29,13 @@ class Server(StrEnum):
     WHISPERLIVE = "whisperlive"
 
 
+EXAMPLES = {
+    Server.REALTIMEVOICECHAT: "59:58.07 transcribe INFO 👂⏳ New waiting time: 0.46 for text: Hi.",
+    Server.WHISPERLIVE: "INFO:root:New client connected",
+}
+"""A line of each, as this reader knows it."""
+
+
 class Kind(StrEnum):
     """What a line tells."""
 
