@@ -20,7 +20,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "unreachable": "there is no way to that address",
         "tcp_timeout": "the host did not answer in time",
         # No TLS.
-        "tls_untrusted": "the certificate is signed by nobody whom this machine trusts",
+        "tls_untrusted": "the certificate is signed by nobody whom this machine trusts: --insecure "
+        "accepts it",
         "tls_wrong_host": "the certificate is another host's",
         "tls_expired": "the certificate is not valid at this time",
         "tls_not_spoken": "what answers there does not speak TLS",

@@ -1,5 +1,6 @@
 """CPU time by pipeline stage: attribution on written stacks, and the pictures of it."""
 
+import io
 import json
 import sys
 from xml.etree import ElementTree
@@ -7,13 +8,14 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
-from rtvc.profile.cpu.command import doubts
+from rtvc.profile.cpu.command import doubts, show
 from rtvc.profile.cpu.flamegraph import COLOURS, flamegraph, speedscope
 from rtvc.profile.cpu.py_spy import (
     Recording,
 )
-from rtvc.profile.cpu.rules import FALLBACKS, RULES, Frame, Stage, stage_of
+from rtvc.profile.cpu.rules import FALLBACKS, NATIVE, RULES, Frame, Stage, stage_of
 from rtvc.profile.cpu.sampling import (
     CpuProfile,
     CpuUse,
@@ -23,6 +25,8 @@ from rtvc.profile.cpu.sampling import (
     attribute,
     collapsed,
     headline,
+    hottest,
+    is_idle,
     parse_collapsed,
 )
 
@@ -268,9 +272,56 @@ def test_unknown_code_is_named_in_the_headline() -> None:
 
 def test_nothing_ran() -> None:
     profile = attribute(sampling((1, "7", WAIT, 90)), None, {1: CpuUse("x", 0.0)}, 10.0)
-    assert headline(profile).startswith("nothing ran in 10 s")
+    assert headline(profile).startswith("idle: 0.00 s of CPU time in 10 s is too little to judge")
     assert profile.share(Stage.VAD) is None
     json.dumps(as_json(profile))
+
+
+def printed(profile: CpuProfile) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    show(console, profile, [])
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_an_idle_server_is_not_judged() -> None:
+    profile = attribute(sampling(), None, {1: CpuUse("rtvc serve", 0.01, {"1": 0.01})}, 10.0)
+    assert is_idle(profile)
+    told = printed(profile)
+    assert "idle: 0.01 s of CPU time in 10 s" in told
+    assert "no known stage" not in told
+    assert "other" not in told
+    assert as_json(profile)["idle"] is True
+
+
+def test_a_server_that_works_little_is_judged_and_one_that_computes_natively_too() -> None:
+    little = attribute(sampling((1, "7", FEATURES, 5)), None, {1: CpuUse("x", 0.5)}, 10.0)
+    native = attribute(
+        sampling(), sampling((1, "7", DECODE, 40), rate_hz=5.0), {1: CpuUse("x", 9.0)}, 10.0
+    )
+    assert not is_idle(little)
+    assert not is_idle(native)
+    assert "features takes 100 %" in printed(little)
+
+
+def test_bookkeeping_of_a_server_that_tells_its_metrics_has_a_stage() -> None:
+    scraped = frames(f"{LOOP};metrics (rtvc/server/app.py:9);ppid_map (psutil/_pslinux.py:4)")
+    own = frames(f"{LOOP};Scrape._fill (rtvc/server/scrape.py:40)")
+    memory = frames(f"{LOOP};resident_bytes (rtvc/stt/process.py:120)")
+    assert stage_of(scraped) is stage_of(own) is stage_of(memory) is Stage.METRICS
+
+
+def test_what_was_hot_is_named_by_a_call_that_says_something() -> None:
+    runner = "<module> (main.py:3);Runner.run (asyncio/runners.py:118)"
+    work = f"{BOOT};mine (app.py:3);namedtuple (collections/__init__.py:7)"
+    known = f"{BOOT};mine (app.py:3);loads (json/__init__.py:7)"
+    seen = sampling((1, "7", runner, 60), (1, "8", work, 30), (1, "9", known, 10)).stacks
+    named = [(call.frame.function, call.frame.file, call.stage) for call in hottest(seen)]
+    assert named == [
+        (NATIVE, "called by Runner.run in asyncio/runners.py", Stage.EVENT_LOOP),
+        ("mine", "app.py", Stage.OTHER),
+        ("loads", "json/__init__.py", Stage.MESSAGES),
+    ]
 
 
 CALLS = st.sampled_from([FEATURES, DECODE, SILERO, WAIT, MINE])

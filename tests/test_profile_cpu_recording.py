@@ -7,6 +7,8 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +20,11 @@ import pytest
 from rtvc.cli import main
 from rtvc.clock import SystemClock
 from rtvc.errors import ProfileError, UsageError
+from rtvc.profile.cpu import command as cpu_command
 from rtvc.profile.cpu import py_spy
 from rtvc.profile.cpu import target as cpu_target
 from rtvc.profile.cpu.py_spy import (
+    Interrupted,
     Place,
     Wish,
     advice,
@@ -30,6 +34,7 @@ from rtvc.profile.cpu.py_spy import (
     py_spy_executable,
     record,
 )
+from rtvc.profile.target import NoAnswer
 
 # Running py-spy
 
@@ -152,6 +157,78 @@ def test_what_the_sampler_has_when_told_to_stop_is_kept(
     assert len(recording.running.stacks) == 1
 
 
+@contextmanager
+def ctrl_c_once_begun(folder: Path) -> Iterator[None]:
+    """Ctrl-C for us as soon as both samplers have begun."""
+    begun = [folder / f"{kind}.txt" for kind in ("running", "present")]
+
+    def press() -> None:
+        while not all(file.exists() for file in begun):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        yield
+    finally:
+        for file in begun:
+            file.touch()
+        thread.join()
+
+
+BEGIN = 'touch "$(dirname "$0")/$(basename "$OUT")"; while true; do sleep 0.05; done'
+LASTING = 'trap \'echo "thread (1): main;f (a.py:1) 4" > "$OUT"; exit 0\' INT; ' + BEGIN
+EMPTY_HANDED = "trap 'exit 0' INT; " + BEGIN
+
+
+def test_ctrl_c_reports_what_was_sampled_so_far(tmp_path: Path) -> None:
+    with sleeper() as process, ctrl_c_once_begun(tmp_path):
+        recording = record(
+            Wish(process.pid, seconds=60), fake_py_spy(tmp_path, LASTING), SystemClock()
+        )
+    assert recording.interrupted
+    assert not recording.cut
+    assert recording.running.stacks[0].count == 4
+    assert recording.running.duration_s < 60
+    assert recording.present is not None
+    assert recording.present.duration_s == recording.running.duration_s
+
+
+def test_ctrl_c_before_there_was_anything_says_so(tmp_path: Path) -> None:
+    with (
+        sleeper() as process,
+        ctrl_c_once_begun(tmp_path),
+        pytest.raises(Interrupted, match="nothing was kept") as told,
+    ):
+        record(Wish(process.pid, seconds=60), fake_py_spy(tmp_path, EMPTY_HANDED), SystemClock())
+    assert told.value.exit_code == 130
+
+
+@pytest.mark.parametrize(("script", "kept"), [(LASTING, True), (EMPTY_HANDED, False)])
+def test_the_command_interrupted_keeps_its_report_or_leaves_no_folder(
+    script: str,
+    kept: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spy = fake_py_spy(tmp_path, script)
+    monkeypatch.setattr(cpu_command, "py_spy_executable", lambda: spy)
+    out = tmp_path / "out"
+    with sleeper() as process, ctrl_c_once_begun(tmp_path), pytest.raises(SystemExit) as ended:
+        main(["profile", "cpu", "--pid", str(process.pid), "--duration", "60", "--out", str(out)])
+    told = capsys.readouterr()
+    assert ended.value.code == 130
+    assert out.exists() is kept
+    if kept:
+        assert "interrupted: the figures are of" in told.out
+        assert (out / "profile.svg").exists()
+    else:
+        assert "nothing was kept" in told.err
+
+
 def test_a_missing_process_is_told() -> None:
     with sleeper() as process:
         pid = process.pid
@@ -172,7 +249,7 @@ def test_a_url_of_this_machine_leads_to_who_listens_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert cpu_target.pid_of_url(f"ws://localhost:{port}/v1/realtime") == os.getpid()
-    with pytest.raises(UsageError, match=f"nothing listens on port {port}"):
+    with pytest.raises(NoAnswer, match=f"no server answers at 127.*nothing listens on port {port}"):
         cpu_target.pid_of_url(f"127.0.0.1:{port}")
 
 

@@ -131,7 +131,7 @@ def ran(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     with pytest.raises(SystemExit) as ended:
         main(["profile", "doctor", *arguments])
     shown = capsys.readouterr()
-    return int(str(ended.value.code)), shown.out + shown.err
+    return int(str(ended.value.code)), shown.out or shown.err
 
 
 def test_the_command_says_what_why_and_the_fix(
@@ -163,8 +163,37 @@ def test_several_targets_of_several_kinds(
     examined(tmp_path, SHARED)
     url = f"127.0.0.1:{free_port()}"
     code, out = ran(str(tmp_path), str(os.getpid()), url, "--json", capsys=capsys)
-    assert code == SICK
-    assert [one["kind"] for one in json.loads(out)["targets"]] == ["folder", "process", "server"]
+    said = json.loads(out)
+    assert code == said["exit_code"] == 1
+    assert [one["kind"] for one in said["targets"]] == ["folder", "process", "server"]
+    assert [one["id"] for one in said["targets"][2]["findings"]] == ["no-answer"]
+
+
+def test_what_is_looked_at_is_told_on_stderr_and_what_is_there_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examined(tmp_path, SHARED)
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(SystemExit) as ended:
+        main(["profile", "doctor", str(tmp_path), url])
+    shown = capsys.readouterr()
+    begun, later, failed = shown.err.splitlines()
+    assert begun == f"looking at folder {tmp_path} …"
+    assert later == f"looking at server {url} …"
+    assert failed.startswith(f"rtvc: no server answers at {url}: ")
+    assert ended.value.code == 1
+    assert "built once" in shown.out
+    assert url not in shown.out
+
+
+def test_our_own_faults_on_demand_are_not_counted(tmp_path: Path) -> None:
+    ours = Path(rtvc.__file__).parent.parent
+    assert not [one for one in check_folder(ours) if one.severity in ("bad", "warning")]
+    named = "rtvc/server/neighbour.py"
+    written = (ours / named).read_text(encoding="utf-8")
+    assert examined(tmp_path / "ours", {named: written}) == []
+    elsewhere = examined(tmp_path / "theirs", {"mine/neighbour.py": written})
+    assert {one.id for one in elsewhere} >= {"final-discarded"}
 
 
 def test_a_target_that_is_nothing_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from rtvc.profile.live.exposition import Buckets, key, parse
 from rtvc.profile.live.view import session_lines, view_of
 from rtvc.profile.live.watch import PATIENCE_S, Missing, Status, Watch
 from rtvc.profile.live.window import Scrape, Times, Window, quantile
+from rtvc.profile.target import NoAnswer
 from rtvc.stats import supports
 from tests.live_scrapes import (
     DELAY,
@@ -374,7 +375,7 @@ def test_a_server_that_starts_late_is_waited_for() -> None:
 @pytest.mark.parametrize("duration_s", [None, 3.0])
 def test_a_server_that_was_never_there_is_an_error(duration_s: float | None) -> None:
     shown: list[Status] = []
-    with pytest.raises(UsageError, match="expected rtvc's server, but no server answers"):
+    with pytest.raises(NoAnswer, match=r"^no server answers at http://box:8000: Conn"):
         shown = watched([GONE], duration_s=duration_s)
     assert shown == []
 
@@ -390,14 +391,53 @@ def test_patience_ends() -> None:
         clock.advance(until_s - clock.now())
         return True
 
-    with pytest.raises(UsageError):
+    with pytest.raises(NoAnswer):
         Watch("http://box", clock, 1.0).run(read, lambda status: None, until, None)
     assert asked[-1] == PATIENCE_S
 
 
 def test_ending_before_the_server_came_is_an_error_too() -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(NoAnswer):
         watched([GONE], wait=lambda until_s: False)
+
+
+def test_a_certificate_that_is_not_trusted_is_told_at_once() -> None:
+    untrusted = Missing("certificate not trusted at https://box", hopeless=True)
+    asked: list[float] = []
+
+    def wait(until_s: float) -> bool:
+        asked.append(until_s)
+        return True
+
+    with pytest.raises(NoAnswer, match="certificate not trusted"):
+        watched([untrusted], wait=wait)
+    assert asked == []
+
+
+@pytest.mark.parametrize("ended_by_hand", [False, True])
+def test_a_server_that_is_lost_at_the_end_is_an_error(ended_by_hand: bool) -> None:
+    clock, left = FakeClock(), 4
+
+    def wait(until_s: float) -> bool:
+        nonlocal left
+        left -= 1
+        clock.advance(max(0.0, until_s - clock.now()))
+        return left > 0
+
+    def read() -> Scrape | Missing:
+        return scrape(clock.now(), metrics()) if clock.now() < 1.5 else GONE
+
+    watch = Watch("http://box:8000", clock, 1.0)
+    with pytest.raises(NoAnswer, match=r"lost \d s before the end: no server answers at") as lost:
+        watch.run(read, lambda status: None, wait, None if ended_by_hand else 3.0)
+    assert lost.value.exit_code == 1
+    with pytest.raises(NoAnswer, match="was lost"):
+        watch.check()
+
+
+def test_a_watch_that_never_read_knows_of_no_server() -> None:
+    with pytest.raises(NoAnswer, match="nothing came yet"):
+        Watch("http://box", FakeClock(), 1.0).check()
 
 
 def test_another_server_is_told_at_once_what_works_there() -> None:

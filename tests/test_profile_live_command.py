@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -26,11 +27,12 @@ from rtvc.cli import build_app
 from rtvc.clock import SystemClock
 from rtvc.config import child_environment
 from rtvc.errors import UsageError
-from rtvc.profile.live.plain import COLUMNS, heading
+from rtvc.profile.live.plain import COLUMNS, LEGEND, heading
 from rtvc.profile.live.source import Source, on_this_machine
 from rtvc.profile.live.view import session_lines, view_of
 from rtvc.profile.live.watch import Missing
 from rtvc.profile.live.window import Scrape
+from rtvc.profile.target import NoAnswer
 from tests.live_scrapes import (
     metrics,
     sessions_body,
@@ -174,7 +176,9 @@ def test_without_a_terminal_there_are_lines() -> None:
     with a_server(our_pages()) as (url, _):
         done = run_cli(url, "--duration", "1", "--interval", "0.5")
     assert done.exit_code == 0, done.output
-    lines = done.stdout.splitlines()
+    legend = [row for row in done.stdout.splitlines() if row.startswith("# ")]
+    lines = done.stdout.splitlines()[len(legend) :]
+    assert legend == [f"# {text}" for text in LEGEND]
     assert lines[0] == heading()
     assert len(lines) == 4
     assert all(len(row.split()) == len(COLUMNS) + 1 for row in lines)
@@ -189,11 +193,40 @@ def test_objects_a_line() -> None:
     assert said[0]["url"] == url
 
 
-def test_nobody_there_exits_2() -> None:
+def test_the_legend_explains_every_column_and_fits() -> None:
+    said = " ".join(LEGEND)
+    named = set(re.findall(r"[\w%]+", said))
+    assert {name for name, _, _ in COLUMNS} <= named
+    assert all(len(text) <= 98 for text in LEGEND)
+    assert "worst_lag_ms" in heading()
+    assert " lag_ms" not in heading()
+
+
+def test_nobody_there_exits_1() -> None:
     done = run_cli("127.0.0.1:9", "--duration", "0.5")
-    assert isinstance(done.exception, UsageError)
+    assert isinstance(done.exception, NoAnswer)
     assert "no server answers at http://127.0.0.1:9: " in str(done.exception)
-    assert done.exception.exit_code == 2
+    assert done.exception.exit_code == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_after_the_server_was_lost_exits_1() -> None:
+    with a_server(our_pages()) as (url, _):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "rtvc", "profile", "live", url, "--interval", "0.5"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        while not child.stdout.readline().lstrip().startswith("0."):
+            assert child.poll() is None
+    while "gone" not in child.stdout.readline():
+        assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 1
+    assert "rtvc: the server was lost " in err
 
 
 def test_another_server_exits_2_and_names_what_works() -> None:

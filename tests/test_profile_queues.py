@@ -281,7 +281,7 @@ def test_a_folder_is_not_taken_for_a_server(tmp_path: Path) -> None:
 def test_our_server_is_watched(server_url: str) -> None:
     done = run_cli(server_url, "--duration", "0.3", "--interval", "0.1", "--json")
     assert done.exit_code == 0, done.output
-    said = json.loads(done.output)
+    said = json.loads(done.stdout)
     named = {queue["name"]: queue for queue in said["queues"]}
     assert list(named) == ["inference", "inbox", "outbox", "inbox, worst session"]
     assert named["inbox"]["dropped"] == 0

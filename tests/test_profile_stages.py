@@ -275,6 +275,21 @@ other_seconds 7
 """
 
 
+def test_a_run_of_our_server_in_which_no_turn_was_finished_says_so(tmp_path: Path) -> None:
+    ours = a_manifest(server={"version": "1.0", "max_sessions": 8})
+    lost = a_turn(transcription_delay_s=None, response_latency_s=None)
+    for folder, manifest, rows, said in (
+        ("nobody", ours, (), "no turn was finished in"),
+        ("lost", ours, (lost,), "no turn was finished in"),
+        ("odd", ours, (a_turn(),), "its server sent none"),
+        ("theirs", a_manifest(), (lost,), "its server sent none"),
+    ):
+        with RunWriter(tmp_path / folder, manifest, FakeClock()) as writer:
+            writer.append(*rows)
+        with pytest.raises(RecordError, match=said):
+            breakdown(load_run(tmp_path / folder))
+
+
 def test_a_servers_histograms_are_taken_apart() -> None:
     found = live_breakdown(EXPOSITION)
     (delay,) = found.delays

@@ -8,10 +8,11 @@ from typing import Any
 import httpx
 
 from rtvc.clock import Clock
-from rtvc.errors import RtvcError, UsageError, why
+from rtvc.errors import RtvcError, UsageError
 from rtvc.loadtest.messages import REALTIMESTT
 from rtvc.loadtest.spec import http_url
 from rtvc.loadtest.wires import Wire
+from rtvc.profile.target import no_answer
 from rtvc.slo import Objective
 
 POLL_S = 0.5
@@ -76,7 +77,7 @@ def _readiness(url: str, client: httpx.Client) -> dict[str, Any] | None:
     try:
         answer = client.get(url, timeout=HTTP_TIMEOUT_S)
     except httpx.RequestError as error:
-        raise NobodyAnswers(f"no server answers at {url}: {why(error)}") from None
+        raise NobodyAnswers(no_answer(url, error)) from None
     try:
         body = answer.json()
     except ValueError:

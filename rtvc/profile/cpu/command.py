@@ -14,7 +14,14 @@ from rtvc.clock import Clock, SystemClock
 from rtvc.duration import parse_duration
 from rtvc.errors import ProfileError, UsageError, why
 from rtvc.profile.cpu.flamegraph import flamegraph, speedscope
-from rtvc.profile.cpu.py_spy import Recording, Wish, py_spy_executable, record
+from rtvc.profile.cpu.py_spy import (
+    NOTHING_KEPT,
+    Interrupted,
+    Recording,
+    Wish,
+    py_spy_executable,
+    record,
+)
 from rtvc.profile.cpu.rules import Stage, stage_of
 from rtvc.profile.cpu.sampling import (
     FEW_SAMPLES,
@@ -24,9 +31,11 @@ from rtvc.profile.cpu.sampling import (
     attribute,
     collapsed,
     headline,
+    is_idle,
     process_title,
 )
 from rtvc.profile.cpu.target import pid_of_container, pid_of_url
+from rtvc.profile.interrupts import terminable
 
 SMALL = 0.005
 """Share of the CPU time below which a process without samples is not shown."""
@@ -34,14 +43,17 @@ SMALL = 0.005
 LONGEST_S = 3600
 """Of a recording."""
 
+INTERRUPTED = 130
+
 
 def cpu(
     pid: Annotated[
-        int | None, typer.Option("--pid", min=1, help="The process.", show_default=False)
+        int | None,
+        typer.Option("--pid", metavar="PID", min=1, help="The process.", show_default=False),
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option("--url", help="The server of this machine that listens here."),
+        typer.Option("--url", metavar="URL", help="The server of this machine that listens here."),
     ] = None,
     container: Annotated[
         str | None, typer.Option("--container", metavar="NAME", help="A container of this machine.")
@@ -49,7 +61,9 @@ def cpu(
     duration: Annotated[
         str, typer.Option("--duration", metavar="TIME", help="Length: 10, 90s, 2m; at most 1h.")
     ] = "10",
-    rate: Annotated[int, typer.Option("--rate", min=1, max=1000, help="Samples a second.")] = 50,
+    rate: Annotated[
+        int, typer.Option("--rate", metavar="N", min=1, max=1000, help="Samples a second.")
+    ] = 50,
     subprocesses: Annotated[
         bool, typer.Option("--subprocesses/--alone", help="With its children, or alone.")
     ] = True,
@@ -78,6 +92,9 @@ def cpu(
 
     Works on servers without rtvc's instruments. The server runs on; each sample stops it for about
     a millisecond. Needs the right to trace it: root, or SYS_PTRACE in a container.
+
+    Exit code: 0; 1 if nothing listens at the URL or it may not be sampled; 130 if interrupted: what
+    was sampled until then is reported.
     """
     clock = SystemClock()
     wish = Wish(
@@ -93,12 +110,7 @@ def cpu(
     console = Console(soft_wrap=True, highlight=False)
     if not as_json_:
         console.print(f"sampling process {wish.pid} for {wish.seconds} s …", style="dim")
-    try:
-        recording = record(wish, executable, clock)
-    except ProfileError:
-        with suppress(OSError):
-            folder.rmdir()
-        raise
+    recording = _recorded(wish, executable, clock, folder)
     profile = attribute(
         recording.running, recording.present, recording.used, recording.window_s, gil_only=gil
     )
@@ -106,10 +118,25 @@ def cpu(
     notes = doubts(recording, profile)
     if as_json_:
         typer.echo(json.dumps(_document(profile, recording, notes, files), indent=2))
-        return
-    show(console, profile, notes)
-    console.print(f"flamegraph: {files[0]}", markup=False)
-    console.print(f"speedscope: {files[1]} (open it at speedscope.app)", markup=False)
+    else:
+        show(console, profile, notes)
+        console.print(f"flamegraph: {files[0]}", markup=False)
+        console.print(f"speedscope: {files[1]} (open it at speedscope.app)", markup=False)
+    if recording.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _recorded(wish: Wish, executable: Path, clock: Clock, folder: Path) -> Recording:
+    """A folder for which nothing came is not left behind."""
+    try:
+        with terminable():
+            return record(wish, executable, clock)
+    except (ProfileError, KeyboardInterrupt) as error:
+        with suppress(OSError):
+            folder.rmdir()
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(NOTHING_KEPT) from None
+        raise
 
 
 def whole_seconds(duration: str) -> int:
@@ -183,7 +210,9 @@ def doubts(recording: Recording, profile: CpuProfile) -> list[str]:
         notes.append("py-spy did not end in time and was ended: the recording is incomplete")
     if recording.errors > profile.samples / 10:
         notes.append(f"{recording.errors} samples could not be taken")
-    if 0 < profile.samples < FEW_SAMPLES:
+    if recording.interrupted:
+        notes.append(f"interrupted: the figures are of {recording.window_s:.1f} s")
+    if 0 < profile.samples < FEW_SAMPLES and not is_idle(profile):
         notes.append(f"only {profile.samples} samples: shares are rough")
     if recording.present is None and not profile.gil_only:
         notes.append(
@@ -198,7 +227,7 @@ def show(console: Console, profile: CpuProfile, notes: list[str]) -> None:
     console.print(Text(headline(profile), "bold"))
     for note in notes:
         console.print(Text(f"! {note}", "yellow"))
-    if not profile.stages:
+    if not profile.stages or is_idle(profile):
         return
     console.print(_table(profile))
     cores = profile.cpu_s / profile.duration_s
@@ -261,6 +290,7 @@ def _document(
         "behind_s": recording.behind_s,
         "sampling_errors": recording.errors,
         "cut": recording.cut,
+        "interrupted": recording.interrupted,
         "notes": notes,
         "files": [str(path) for path in files],
     }

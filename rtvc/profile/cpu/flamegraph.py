@@ -35,6 +35,7 @@ COLOURS: dict[Stage, str] = {
     Stage.EVENT_LOOP: "#9fb0c4",
     Stage.LLM: "#a8c66c",
     Stage.TTS: "#d9a28f",
+    Stage.METRICS: "#8f9fd9",
     Stage.UPKEEP: "#b5a99a",
     Stage.OTHER: "#cfcfc8",
     Stage.IDLE: "#e9e9e4",

@@ -33,6 +33,8 @@ GRACE_S = 15.0
 SETTLE_S = 3.0
 """For py-spy to write what it has after it is told to stop."""
 
+NOTHING_KEPT = "interrupted before there was anything to report: nothing was kept"
+
 _BEHIND = re.compile(r"([\d.]+)(ns|µs|ms|s) behind in sampling")
 _ERRORS = re.compile(r"Samples: (\d+) Errors: (\d+)")
 _SECONDS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -74,10 +76,18 @@ class Recording:
     """Samples that could not be taken."""
     cut: bool
     """py-spy did not end in time and was ended."""
+    interrupted: bool = False
+    """Somebody ended it before its time."""
 
     @property
     def names(self) -> dict[int, str]:
         return {pid: use.name for pid, use in self.used.items()}
+
+
+class Interrupted(ProfileError):
+    """Ctrl-C came before there was anything to report."""
+
+    exit_code = 130
 
 
 def py_spy_executable() -> Path:
@@ -95,6 +105,7 @@ def record(wish: Wish, executable: Path, clock: Clock) -> Recording:
 
     Raises:
         ProfileError: it cannot be sampled; says why and what helps.
+        Interrupted: Ctrl-C came before there was a sample; later ones keep what there is.
     """
     if not psutil.pid_exists(wish.pid):
         raise ProfileError(f"there is no process {wish.pid}")
@@ -111,24 +122,29 @@ class _Run:
         self._clock = clock
         self._folder = folder
         self._cut = False
+        self._interrupted = False
 
     def recording(self) -> Recording:
         began_s, before = self._clock.now(), _counted(self._family())
         self._sample()
         window_s, after = self._clock.now() - began_s, _counted(self._family())
         running = self._stacks("running")
+        if running is None and self._interrupted:
+            raise Interrupted(NOTHING_KEPT)
         if running is None:
             raise ProfileError(self._why_not())
         said = self._said("running")
         found, used = _ERRORS.search(said), _used(before, after)
+        seconds = min(self._wish.seconds, window_s) if self._interrupted else self._wish.seconds
         return Recording(
-            Sampling(running, self._wish.rate_hz, self._wish.seconds),
-            self._present(),
+            Sampling(running, self._wish.rate_hz, seconds),
+            self._present(seconds),
             window_s,
             used,
             behind_s(said),
             0 if found is None else int(found[2]),
             self._cut,
+            self._interrupted,
         )
 
     def _family(self) -> list[psutil.Process]:
@@ -147,6 +163,8 @@ class _Run:
             running.wait(self._wish.seconds + GRACE_S)
         except subprocess.TimeoutExpired:
             self._cut = True
+        except KeyboardInterrupt:
+            self._interrupted = True
 
     @contextmanager
     def _started(self, kind: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -181,10 +199,10 @@ class _Run:
         text = self._output(kind).read_text(encoding="utf-8", errors="replace")
         return parse_collapsed(text, self._wish.pid)
 
-    def _present(self) -> Sampling | None:
+    def _present(self, seconds: float) -> Sampling | None:
         stacks = None if self._wish.gil_only else self._stacks("present")
         # It ends when the first sampling does, at the latest.
-        return Sampling(stacks, PRESENT_HZ, self._wish.seconds) if stacks else None
+        return Sampling(stacks, PRESENT_HZ, seconds) if stacks else None
 
     def _why_not(self) -> str:
         said = self._said("running")
@@ -235,10 +253,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
     try:
-        process.wait(SETTLE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(SETTLE_S)
+    finally:
+        # A second Ctrl-C, too, leaves no sampler behind.
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 @contextmanager

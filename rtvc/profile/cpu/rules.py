@@ -26,6 +26,7 @@ class Stage(StrEnum):
     EVENT_LOOP = "event loop"
     LLM = "language model"
     TTS = "speech synthesis"
+    METRICS = "metrics"
     UPKEEP = "imports and garbage"
     OTHER = "other"
     IDLE = "idle"
@@ -65,6 +66,9 @@ RULES: tuple[tuple[Stage, str, str], ...] = (
     (Stage.MESSAGES, r"rtvc/protocol/", ""),
     (Stage.WEBSOCKET, r"rtvc/server/(outbox|socket_counts)\.py", ""),
     (Stage.WEBSOCKET, r"rtvc/server/connection\.py", r"_read|_post|_take"),
+    (Stage.METRICS, r"rtvc/server/(metrics|scrape)\.py", ""),
+    (Stage.METRICS, r"rtvc/instruments/(process|gpu\w*|queues|event_loop|otel)\.py", ""),
+    (Stage.METRICS, r"rtvc/stt/process\.py", "resident_bytes"),
     (Stage.OTHER, r"rtvc/(server|stt|voice|speech)/", ""),
     # faster-whisper, CTranslate2, OpenAI's Whisper and its copies
     (Stage.FEATURES, r"faster_whisper/feature_extractor\.py", ""),
@@ -150,6 +154,8 @@ RULES: tuple[tuple[Stage, str, str], ...] = (
     (Stage.MESSAGES, r"(pickle|base64|jsonable_encoder)\.py", ""),
     (Stage.MESSAGES, r"fastapi/(encoders|_compat)", ""),
     (Stage.MESSAGES, r"multiprocessing/(connection|reduction|queues|managers)\.py", ""),
+    # Bookkeeping of one's own use
+    (Stage.METRICS, r"(psutil|prometheus_client|opentelemetry)/", ""),
     # Carriers
     (Stage.WEBSOCKET, r"(websockets?|wsproto|uvicorn|starlette|fastapi|hypercorn|daphne)/", ""),
     (Stage.WEBSOCKET, r"(aiohttp|socketio|engineio|simple_websocket|aiortc|aioice|h11)/", ""),
@@ -198,6 +204,17 @@ BLOCKING: tuple[tuple[str, str], ...] = (
 )
 """Innermost calls that wait whenever the thread is not running."""
 
+RUNNERS: tuple[tuple[str, str], ...] = (
+    (r"asyncio/(runners|base_events|events)\.py", "run|run_until_complete|run_forever|_run"),
+    (r"uvloop/", ""),
+    (r"uvicorn/(server|main|_compat)\.py", "run|serve|asyncio_run"),
+    (r"threading\.py", r"run|_bootstrap\w*"),
+    (r"concurrent/futures/thread\.py", "run"),
+)
+"""Calls that only call others: innermost, they stand for native code, which leaves no frame."""
+
+NATIVE = "native code without frames"
+
 _LIBRARY = frozenset(sys.stdlib_module_names) | {"sniffio", "exceptiongroup", "uvloop"}
 
 
@@ -212,6 +229,7 @@ _RULES = [(stage, *_compiled(path, function)) for stage, path, function in RULES
 _FALLBACKS = [(stage, *_compiled(path, "")) for stage, path in FALLBACKS]
 _PARKED = [_compiled(*each) for each in PARKED]
 _BLOCKING = [_compiled(*each) for each in BLOCKING]
+_RUNNERS = [_compiled(*each) for each in RUNNERS]
 
 
 @lru_cache(maxsize=16_384)
@@ -258,3 +276,20 @@ def stage_of(frames: Sequence[Frame], *, running: bool = True) -> Stage:
         elif not (carried and stage in CARRIERS):
             return (shared or stage) if stage is Stage.OTHER else stage
     return shared or Stage.OTHER
+
+
+def telling(frames: Sequence[Frame]) -> Frame:
+    """The innermost call that says what is done, outermost frame first; at least one frame.
+
+    >>> telling([Frame("mine", "mine.py", 3), Frame("namedtuple", "collections/__init__.py")])
+    Frame(function='mine', file='mine.py', line=None)
+    >>> telling([Frame("serve", "app.py"), Frame("Runner.run", "asyncio/runners.py")]).file
+    'called by Runner.run in asyncio/runners.py'
+    """
+    for frame in reversed(frames):
+        function, file = frame.function, frame.file
+        if any(path.search(file) and name.match(function) for path, name in _RUNNERS):
+            return Frame(NATIVE, f"called by {function} in {file}")
+        if not _is_library(file) or _own_stage(function, file)[0] is not None:
+            return Frame(function, file)
+    return Frame(frames[-1].function, frames[-1].file)

@@ -17,10 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rtvc.profile.cpu.rules import COMPUTE, Frame, Stage, stage_of
+from rtvc.profile.cpu.rules import COMPUTE, Frame, Stage, stage_of, telling
 
 FEW_SAMPLES = 50
 """Running samples below which shares are rough."""
+
+IDLE_CORES = 0.02
+"""Cores below which a server with few samples is idle: of so little, shares say nothing."""
 
 NOTICEABLE = 0.05
 """Threads on average: fewer than this waiting in a stage are noise of sampling."""
@@ -153,7 +156,8 @@ class ProcessTime:
 
 @dataclass(frozen=True, slots=True)
 class HotCall:
-    """A function in which threads were found, not in what it called."""
+    """A function in which threads were found, not in what it called; the standard library works for
+    its caller, and runners of an event loop or a thread stand for native code."""
 
     frame: Frame
     """Function and file; without a line."""
@@ -364,7 +368,8 @@ def hottest(stacks: Iterable[Stack], most: int = 8) -> tuple[HotCall, ...]:
         stage = stage_of(stack.frames)
         if stage is Stage.IDLE or not stack.frames:
             continue
-        call = (stack.frames[-1].function, stack.frames[-1].file)
+        frame = telling(stack.frames)
+        call = (frame.function, frame.file)
         calls[call] += stack.count
         stages.setdefault(call, Counter())[stage] += stack.count
     return tuple(
@@ -373,15 +378,21 @@ def hottest(stacks: Iterable[Stack], most: int = 8) -> tuple[HotCall, ...]:
     )
 
 
+def is_idle(profile: CpuProfile) -> bool:
+    """Whether too little ran to judge by."""
+    few = profile.samples < FEW_SAMPLES
+    return few and profile.cpu_s <= IDLE_CORES * profile.duration_s
+
+
 def headline(profile: CpuProfile) -> str:
     """The result in one sentence.
 
     >>> headline(CpuProfile(10.0, (), ()))
-    'nothing ran in 10 s: profile a server while people talk to it'
+    'idle: 0.00 s of CPU time in 10 s is too little to judge; profile it while people talk to it'
     """
-    if not profile.cpu_s:
-        seconds = f"{profile.duration_s:.0f} s"
-        return f"nothing ran in {seconds}: profile a server while people talk to it"
+    if is_idle(profile) or not profile.cpu_s:
+        spent = f"{profile.cpu_s:.2f} s of CPU time in {profile.duration_s:.0f} s"
+        return f"idle: {spent} is too little to judge; profile it while people talk to it"
     stage, time = next(iter(profile.stages.items()))
     kind = "of the time the interpreter's lock was held" if profile.gil_only else "of the CPU time"
     share = f"takes {100 * time.cpu_s / profile.cpu_s:.0f} % {kind}"
@@ -399,6 +410,7 @@ def as_json(profile: CpuProfile) -> dict[str, Any]:
         "headline": headline(profile),
         "duration_s": round(profile.duration_s, 3),
         "gil_only": profile.gil_only,
+        "idle": is_idle(profile),
         "cpu_s": round(profile.cpu_s, 3),
         "samples": profile.samples,
         "stages": _stages_json(profile.stages, profile.cpu_s),

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from rtvc.errors import ProfileError, UsageError, why
+from rtvc.profile.target import NoAnswer
 
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
@@ -38,7 +39,8 @@ def pid_of_url(url: str) -> int:
     """The process on this machine that listens at the URL's port.
 
     Raises:
-        UsageError: it is another machine's, or nobody listens there.
+        UsageError: it is another machine's.
+        NoAnswer: nobody listens there.
         ProfileError: who listens is not told.
     """
     host, port = host_and_port(url)
@@ -49,7 +51,9 @@ def pid_of_url(url: str) -> int:
         )
     pids = _listening(port)
     if not pids:
-        raise UsageError(f"nothing listens on port {port} of this machine")
+        raise NoAnswer(
+            f"no server answers at {url}: nothing listens on port {port} of this machine"
+        )
     return first_of_family(pids)
 
 

@@ -28,6 +28,13 @@ _DEPLOYED = (
     "*.sh",
 )
 _PAGES = ("*.js", "*.mjs", "*.ts", "*.html")
+_ON_PURPOSE = (
+    "rtvc/server/faults.py",
+    "rtvc/server/faulty_services.py",
+    "rtvc/server/neighbour.py",
+    "rtvc/stt/faulty.py",
+)
+"""Our own faults on demand (rtvc serve --inject): as bad as they look, and meant to be."""
 _LOCKS = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock"}
 
 
@@ -81,8 +88,13 @@ def _files(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if _is_read(Path(folder, name)))
         for name in sorted(names):
-            if _is_wanted(name) and Path(folder, name).is_file():
-                yield Path(folder, name)
+            path = Path(folder, name)
+            if _is_wanted(name) and path.is_file() and not _is_on_purpose(path):
+                yield path
+
+
+def _is_on_purpose(path: Path) -> bool:
+    return path.absolute().as_posix().endswith(tuple(f"/{name}" for name in _ON_PURPOSE))
 
 
 def _is_read(folder: Path) -> bool:

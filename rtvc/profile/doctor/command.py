@@ -26,9 +26,9 @@ from rtvc.profile.doctor.findings import (
     spared,
 )
 from rtvc.profile.doctor.process import judge_process, read_process
-from rtvc.profile.doctor.server import judge_server, read_server
+from rtvc.profile.doctor.server import NO_ANSWER, judge_server, read_server
 from rtvc.profile.doctor.source import check_source
-from rtvc.profile.target import is_url
+from rtvc.profile.target import NoAnswer, is_url
 
 SCHEMA_VERSION = 1
 
@@ -51,6 +51,11 @@ class Examined:
     findings: list[Finding]
     """The worst first."""
 
+    @property
+    def dead(self) -> str | None:
+        """Why there was no server to be looked at; None: there was, or it is none."""
+        return next((one.evidence for one in self.findings if one.id == NO_ANSWER), None)
+
     def to_wire(self) -> dict[str, Any]:
         found = [finding.to_wire() for finding in self.findings]
         return {"target": self.target, "kind": self.kind, "findings": found}
@@ -69,34 +74,50 @@ def doctor(
 ) -> None:
     """Check a voice chat for known causes of delay: its source, its process, its server.
 
-    Nothing of it is run, imported or changed. Exit code: 0, or 99 if something bad was found.
+    Nothing of it is run, imported or changed. Exit code: 0; 99 if something bad was found; 1 if no
+    server answers at a URL.
     """
     examined = [examine(target) for target in targets or ["."]]
     everything = [finding for one in examined for finding in one.findings]
-    code = exit_code(everything)
+    dead = [one.dead for one in examined if one.dead is not None]
+    code = NoAnswer.exit_code if dead else exit_code(everything)
     if as_json:
         typer.echo(json.dumps(_wire(examined, everything, code), indent=2))
     else:
-        console = Console(soft_wrap=True, highlight=False)
-        for one in examined:
-            for line in drawn(one):
-                console.print(line)
-        console.print(summed_up(everything))
+        _print([one for one in examined if one.dead is None])
+    if dead:
+        raise NoAnswer("; ".join(dead))
     raise typer.Exit(code)
+
+
+def _print(examined: Sequence[Examined]) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    for one in examined:
+        for line in drawn(one):
+            console.print(line)
+    if examined:
+        console.print(summed_up([finding for one in examined for finding in one.findings]))
 
 
 def examine(target: str) -> Examined:
     """Look at a folder, a process or a server, whichever it is."""
     if is_url(target):
+        _say_begun("server", target)
         found = judge_server(read_server(target, SystemClock()))
         return Examined(target, "server", ordered(found))
     path = Path(target)
     if target.isdecimal() and not path.exists():
+        _say_begun("process", target)
         found = [*judge_process(read_process(int(target[:19]))), *judge_gpu(read_gpu())]
         return Examined(target, "process", ordered(found))
     if not path.exists():
         raise UsageError(f"expected a folder, a process id or a URL, got {target!r}")
+    _say_begun("folder", target)
     return Examined(target, "folder", ordered(check_folder(path)))
+
+
+def _say_begun(kind: str, target: str) -> None:
+    typer.echo(f"looking at {kind} {target} …", err=True)
 
 
 def check_folder(path: Path) -> list[Finding]:

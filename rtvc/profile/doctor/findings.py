@@ -261,7 +261,8 @@ CHECKS: dict[str, Check] = {
     ),
     "tls-untrusted": Check(
         "clients must be told to trust it, and WebSockets fail without a question being asked",
-        "a certificate of an authority that the clients trust",
+        "a certificate of an authority that the clients trust; rtvc's own verbs accept any with "
+        "--insecure",
     ),
     "notice": Check("the server itself says so"),
 }

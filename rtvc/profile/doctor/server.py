@@ -15,9 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from rtvc.clock import Clock
-from rtvc.errors import why
 from rtvc.profile.doctor.findings import Finding
-from rtvc.profile.target import http_address
+from rtvc.profile.target import http_address, no_answer, untrusted
 
 SLOW_ANSWER_S = 0.5
 ASKED_TIMES = 5
@@ -26,6 +25,9 @@ HTTP_TIMEOUT_S = 3.0
 HEALTH_PATHS = ("/healthz", "/health")
 READY_PATH = "/readyz"
 MODELS_PATH = "/v1/models"
+
+NO_ANSWER = "no-answer"
+"""Id of the finding that there is no server to be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class ServerFacts:
     median_s: float | None = None
     """Time of one answer, the middle of several; None: it never answered."""
     trouble: str | None = None
-    """Why it did not; None: it did."""
+    """Why it did not, in one line; None: it did."""
     untrusted: bool = False
     """Its certificate is of nobody that this machine trusts."""
 
@@ -60,12 +62,12 @@ def read_server(target: str, clock: Clock) -> ServerFacts:
     try:
         return _read_server(url, clock, trust=True)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-            return ServerFacts(url, {}, trouble=why(error))
+        if untrusted(str(error)) is None:
+            return ServerFacts(url, {}, trouble=no_answer(url, error))
     try:
         return _read_server(url, clock, trust=False)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return ServerFacts(url, {}, trouble=why(error), untrusted=True)
+        return ServerFacts(url, {}, trouble=no_answer(url, error), untrusted=True)
 
 
 def _read_server(url: str, clock: Clock, *, trust: bool) -> ServerFacts:
@@ -93,8 +95,7 @@ def _answer(response: httpx.Response) -> Answer:
 def judge_server(facts: ServerFacts) -> list[Finding]:
     """What its answers mean."""
     if facts.trouble is not None:
-        evidence = f"{facts.url}: {facts.trouble}"
-        return [Finding("no-answer", "bad", "the server does not answer", evidence)]
+        return [Finding(NO_ANSWER, "bad", "the server does not answer", facts.trouble)]
     return [*_health(facts), *_speed(facts), *_its_models(facts), *_door(facts)]
 
 
@@ -161,7 +162,7 @@ def _engine(model: Mapping[str, Any]) -> Iterator[Finding]:
 def _door(facts: ServerFacts) -> Iterator[Finding]:
     parts = urlsplit(facts.url)
     if facts.untrusted:
-        what = "its certificate is of nobody that this machine trusts"
+        what = "its certificate is not trusted by this machine"
         yield Finding("tls-untrusted", "note", what, facts.url)
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         what = "a page from it gets no microphone"

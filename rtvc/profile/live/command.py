@@ -13,7 +13,7 @@ from rich.console import Console
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import UsageError
 from rtvc.profile.interrupts import terminable
-from rtvc.profile.live.plain import heading, line, to_json
+from rtvc.profile.live.plain import LEGEND, heading, line, to_json
 from rtvc.profile.live.source import Source, gpus_of
 from rtvc.profile.live.terminal import full_screen
 from rtvc.profile.live.watch import Status, Watch
@@ -52,8 +52,8 @@ def live(
     From its /metrics and /v1/sessions. What happened is told of the last minute, what is of now.
     q or Ctrl-C ends.
 
-    Exit code: 0; 2 if the server was never there, or is not one of rtvc's; 130 if interrupted
-    before --duration.
+    Exit code: 0; 1 if the server was never there, or is lost at the end; 2 if it is not one of
+    rtvc's; 130 if interrupted before --duration.
     """
     if plain and as_json:
         raise UsageError("expected --plain or --json, got both")
@@ -82,6 +82,7 @@ def _watch(
         with _display(console, clock, as_json=as_json) as display:
             watch.run(source.read, display.show, display.wait, duration_s)
     except KeyboardInterrupt:
+        watch.check()
         # Without a duration, Ctrl-C is how a watch ends.
         return 0 if duration_s is None else INTERRUPTED
     except BrokenPipeError:
@@ -125,6 +126,8 @@ class Lines:
         if not self._begun and not self._as_json:
             if status.no_gpu is not None:
                 typer.echo(f"no GPU: {status.no_gpu}", err=True)
+            for text in LEGEND:
+                typer.echo(f"# {text}")
             typer.echo(heading())
         self._begun = True
         if status.news is not None:

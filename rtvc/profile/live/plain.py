@@ -71,7 +71,7 @@ COLUMNS: tuple[tuple[str, int, Cell], ...] = (
     ("jobs", 5, _queue("inference", "items", 0)),
     ("jobs_s", 7, _queue("inference", "backlog_s", 2)),
     ("unsent", 7, _queue("outbox", "items", 0)),
-    ("lag_ms", 7, lambda view: _ms(view.loop.worst_s, 1)),
+    ("worst_lag_ms", 13, lambda view: _ms(view.loop.worst_s, 1)),
     ("cpus", 6, _cores),
     ("mem_mb", 7, _memory),
     ("gpu_%", 6, _gpu),
@@ -80,6 +80,17 @@ COLUMNS: tuple[tuple[str, int, Cell], ...] = (
 
 AT = 8
 """Characters of the first column: seconds since the begin."""
+
+
+LEGEND = (
+    "engine, sess, jobs, unsent, mem_mb: now; turns to over: of the last 60 s; cpus: of the last 5",
+    "sess: sessions, of max; room: how many more would fit; turns: with a final transcript",
+    f"p50_ms, p95_ms: transcription delay; over_{1000 * TARGET_S:.0f}: turns later than that",
+    "inbox_s: audio not yet heard; jobs, jobs_s: speech-to-text waiting, and its audio in seconds",
+    "unsent: messages waiting for slow clients; worst_lag_ms: of the event loop, in the last 60 s",
+    "cpus: cores in use; mem_mb: server and engine; gpu_%: busiest GPU; -: unknown; <=, >: bounds",
+)
+"""What the columns mean; each line is shown behind a #."""
 
 
 def heading() -> str:

@@ -9,13 +9,13 @@ import httpx
 import psutil
 
 from rtvc.clock import Clock
-from rtvc.errors import RtvcError, why
+from rtvc.errors import RtvcError
 from rtvc.instruments.gpu import GpuSample, NoGpu, open_gpus
 from rtvc.profile.cpu.target import host_and_port
 from rtvc.profile.live.exposition import key, parse
 from rtvc.profile.live.watch import Missing
 from rtvc.profile.live.window import Scrape
-from rtvc.profile.target import http_address
+from rtvc.profile.target import http_address, no_answer, untrusted
 
 TIMEOUT_S = 2.0
 """For one answer; a server that is longer silent is away."""
@@ -48,7 +48,8 @@ class Source:
         try:
             answer = self._get(url)
         except httpx.HTTPError as error:
-            return Missing(f"no server answers at {self.url}: {_why(error)}")
+            hopeless = untrusted(str(error)) is not None
+            return Missing(no_answer(self.url, error, _late(error)), hopeless=hopeless)
         if answer.is_server_error:
             return Missing(f"{url} answers HTTP {answer.status_code}")
         if answer.status_code != httpx.codes.OK:
@@ -76,10 +77,9 @@ class Source:
             return None
 
 
-def _why(error: httpx.HTTPError) -> str:
-    if isinstance(error, httpx.TimeoutException):
-        return f"nothing came within {TIMEOUT_S:g} s"
-    return why(error)
+def _late(error: httpx.HTTPError) -> str | None:
+    late = isinstance(error, httpx.TimeoutException)
+    return f"nothing came within {TIMEOUT_S:g} s" if late else None
 
 
 def gpus_of(url: str, clock: Clock) -> tuple[Gpus, str | None, Callable[[], None]]:

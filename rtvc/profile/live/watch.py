@@ -9,6 +9,7 @@ from rtvc.errors import UsageError
 from rtvc.profile.live.figures import View
 from rtvc.profile.live.view import view_of
 from rtvc.profile.live.window import Scrape, Window
+from rtvc.profile.target import NoAnswer
 
 PATIENCE_S = 10.0
 """Seconds that a server which was never there is waited for: it may be starting."""
@@ -27,6 +28,8 @@ class Missing:
     """One line."""
     foreign: bool = False
     """Somebody answers, and has no metrics of rtvc's."""
+    hopeless: bool = False
+    """Asking again as before will not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Watch:
         self._no_gpu = no_gpu
         self._window = Window()
         self._view: View | None = None
+        self._missing: Missing | None = Missing(f"no server answers at {url}: nothing came yet")
         self._began_s = clock.now()
         self._missing_since_s: float | None = None
 
@@ -77,7 +81,8 @@ class Watch:
         """Until the user or `duration_s` ends it; what was missed is not made up for.
 
         Raises:
-            UsageError: the server was never there, or is not one of rtvc's.
+            NoAnswer: the server was never there, or is lost at the end.
+            UsageError: it is not one of rtvc's.
         """
         due_s = self._began_s
         end_s = math.inf if duration_s is None else self._began_s + duration_s
@@ -87,10 +92,21 @@ class Watch:
             due_s = max(due_s + self._interval_s, self._clock.now())
             self._give_up(status, min(end_s, self._began_s + PATIENCE_S), due_s)
             show(status)
-            if due_s > end_s + 1e-9:
-                return
-            going_on = wait(due_s)
-        self._give_up(status, -math.inf, due_s)
+            going_on = due_s <= end_s + 1e-9 and wait(due_s)
+        self.check()
+
+    def check(self) -> None:
+        """However the watch ended: was there a server in the end?
+
+        Raises:
+            NoAnswer: it was never there, or is lost.
+        """
+        if self._missing is None:
+            return
+        if self._view is None or self._missing_since_s is None:
+            raise NoAnswer(self._missing.reason)
+        lost_s = max(0.0, self._clock.now() - self._missing_since_s)
+        raise NoAnswer(f"the server was lost {lost_s:.0f} s before the end: {self._missing.reason}")
 
     def _give_up(self, status: Status, last_s: float, due_s: float) -> None:
         """A server that was never there is an error; so is another one, at once."""
@@ -99,12 +115,12 @@ class Watch:
             return
         if missing.foreign:
             raise UsageError(f"{missing.reason}; {ELSEWHERE}")
-        if due_s > last_s:
-            raise UsageError(f"expected rtvc's server, but {missing.reason}")
+        if due_s > last_s or missing.hopeless:
+            raise NoAnswer(missing.reason)
 
     def _status(self, outcome: Scrape | Missing) -> Status:
         now_s = self._clock.now()
-        missing = outcome if isinstance(outcome, Missing) else None
+        missing = self._missing = outcome if isinstance(outcome, Missing) else None
         news = self._there(outcome) if isinstance(outcome, Scrape) else self._gone(outcome, now_s)
         since_s = self._missing_since_s
         return Status(

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rtvc.clock import SystemClock
-from rtvc.duration import parse_duration
-from rtvc.errors import RecordError, RtvcError, why
+from rtvc.duration import parse_positive_duration
+from rtvc.errors import RecordError, RtvcError
 from rtvc.profile.queues.backlog import (
     Origin,
     QueueHistory,
@@ -29,8 +29,8 @@ from rtvc.profile.queues.backlog import (
     to_json,
     watch,
 )
-from rtvc.profile.target import http_address, is_url
-from rtvc.record import load_run
+from rtvc.profile.run_folder import recorded
+from rtvc.profile.target import NoAnswer, http_address, is_url, no_answer
 from rtvc.slo import shown
 from rtvc.stats import Quantile
 
@@ -67,19 +67,29 @@ def queues(
         typer.Option("--interval", metavar="SECONDS", min=0.05, help="How often to ask it."),
     ] = 0.5,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Do not check the server's certificate.")
+    ] = False,
 ) -> None:
     """Show what waited in the queues of a run or of a running server, and for how long.
 
     Depth, seconds of audio waiting, age of the oldest, drops, and all of it over time.
+
+    Exit code: 0; 1 if no server answers; 2 if the folder is no run; 130 if interrupted.
     """
     console = Console(soft_wrap=True, highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
-    duration_s = parse_duration(duration, "--duration")
+    duration_s = parse_positive_duration(duration, "--duration")
     origin: Origin = "server"
     ended: BaseException | None = None
     if is_url(target):
-        readings, ended = _watched(target, duration_s, interval, None if as_json else console)
+        url = http_address(target, "/v1/sessions")
+        typer.echo(f"watching {url} for {shown(duration_s, 's')} …", err=True)
+        with httpx.Client(timeout=HTTP_TIMEOUT_S, verify=not insecure) as client:
+            readings, ended = _watched(
+                lambda: _ask(client, url), duration_s, interval, None if as_json else console
+            )
     else:
         readings, origin = _recorded(Path(target))
     found = histories(readings)
@@ -92,7 +102,7 @@ def queues(
 
 
 def _recorded(folder: Path) -> tuple[list[Reading], Origin]:
-    run = load_run(folder)
+    run = recorded(folder)
     sampled = from_samples(run.samples)
     if sampled:
         return sampled, "samples"
@@ -106,12 +116,11 @@ def _recorded(folder: Path) -> tuple[list[Reading], Origin]:
 
 
 def _watched(
-    target: str, duration_s: float, interval_s: float, console: Console | None
+    ask: Callable[[], Any], duration_s: float, interval_s: float, console: Console | None
 ) -> tuple[list[Reading], BaseException | None]:
     """The readings, and what ended them too soon; a terminal shows them as they come."""
-    url = http_address(target, "/v1/sessions")
     readings: list[Reading] = []
-    with httpx.Client(timeout=HTTP_TIMEOUT_S) as client, _shown(console, readings) as show:
+    with _shown(console, readings) as show:
 
         def add(more: list[Reading]) -> None:
             readings.extend(more)
@@ -119,7 +128,7 @@ def _watched(
 
         try:
             watch(
-                lambda: _ask(client, url),
+                ask,
                 clock=SystemClock(),
                 sleep=time.sleep,
                 duration_s=duration_s,
@@ -149,7 +158,7 @@ def _ask(client: httpx.Client, url: str) -> Any:
     try:
         answer = client.get(url)
     except httpx.TransportError as error:
-        raise RtvcError(f"no server answers at {url}: {why(error)}") from None
+        raise NoAnswer(no_answer(url, error)) from None
     try:
         return answer.json()
     except ValueError:

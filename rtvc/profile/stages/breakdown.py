@@ -215,10 +215,7 @@ def breakdown(run: Run, slowest: int = 5) -> Breakdown:
         RecordError: the run has no server times.
     """
     if not run.server_turns:
-        raise RecordError(
-            f"expected server times in {run.folder}, but its server sent none: rtvc's own server "
-            "sends them to clients of its Realtime endpoint; for others see `rtvc profile logs`"
-        )
+        raise RecordError(_no_times(run))
     turns = {(turn.session_id, turn.item_id): turn for turn in run.turns}
     warm = {key for key, turn in turns.items() if turn.warm_up}
     stages: dict[str, list[TurnTime]] = {}
@@ -239,6 +236,18 @@ def breakdown(run: Run, slowest: int = 5) -> Breakdown:
     order = sorted(stages, key=lambda stage: stage != "transcript")
     delays = tuple(_delay(stage, stages[stage], any_joined, slowest) for stage in order)
     return Breakdown(delays, tuple(_notes(counts, len(warm))))
+
+
+def _no_times(run: Run) -> str:
+    if "version" in run.manifest.server and not any(turn.final_at_s for turn in run.turns):
+        return (
+            f"no turn was finished in {run.folder}, so there is no delay to take apart: see why in "
+            "its report: rtvc report RUN"
+        )
+    return (
+        f"expected server times in {run.folder}, but its server sent none: rtvc's own server "
+        "sends them to clients of its Realtime endpoint; for others see `rtvc profile logs`"
+    )
 
 
 def _by_turn(

@@ -8,13 +8,13 @@ import httpx
 import typer
 from rich.console import Console
 
-from rtvc.errors import RtvcError, UsageError, why
+from rtvc.errors import RtvcError, UsageError
 from rtvc.instruments.chrome_trace import marks_of_turns, trace, write_trace
+from rtvc.profile.run_folder import recorded
 from rtvc.profile.stages.breakdown import Breakdown, breakdown, to_json
 from rtvc.profile.stages.live import live_breakdown
 from rtvc.profile.stages.waterfall import drawn
-from rtvc.profile.target import http_address, is_url
-from rtvc.record import load_run
+from rtvc.profile.target import NoAnswer, http_address, is_url, no_answer
 
 WIDTH = 100
 """Characters of a line where there is no terminal."""
@@ -40,14 +40,19 @@ def stages(
     slowest: Annotated[
         int, typer.Option("--slowest", metavar="N", min=0, help="Turns drawn one by one.")
     ] = 5,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Do not check the server's certificate.")
+    ] = False,
 ) -> None:
     """Show where the delay of turns went, in a run or since a server's start.
 
     The segments of each delay, what none of them explains, work hidden in a wait, and the slowest
     turns as a waterfall.
+
+    Exit code: 0; 1 if no server answers; 2 if the folder is no run.
     """
     if is_url(target):
-        found = _of_server(target, trace_file)
+        found = _of_server(target, trace_file, insecure=insecure)
     else:
         found = _of_run(Path(target), trace_file, slowest)
     if as_json:
@@ -62,7 +67,7 @@ def stages(
 
 
 def _of_run(folder: Path, trace_file: Path | None, slowest: int) -> Breakdown:
-    run = load_run(folder)
+    run = recorded(folder)
     found = breakdown(run, slowest)
     if trace_file is not None:
         marks = marks_of_turns(run.turns, run.server_turns)
@@ -70,7 +75,7 @@ def _of_run(folder: Path, trace_file: Path | None, slowest: int) -> Breakdown:
     return found
 
 
-def _of_server(target: str, trace_file: Path | None) -> Breakdown:
+def _of_server(target: str, trace_file: Path | None, *, insecure: bool) -> Breakdown:
     if trace_file is not None:
         raise UsageError(
             "expected the folder of a run for --trace: a running server counts its turns and "
@@ -78,9 +83,9 @@ def _of_server(target: str, trace_file: Path | None) -> Breakdown:
         )
     url = http_address(target, "/metrics")
     try:
-        answer = httpx.get(url, timeout=HTTP_TIMEOUT_S)
+        answer = httpx.get(url, timeout=HTTP_TIMEOUT_S, verify=not insecure)
     except httpx.TransportError as error:
-        raise RtvcError(f"no server answers at {url}: {why(error)}") from None
+        raise NoAnswer(no_answer(url, error)) from None
     if answer.status_code != httpx.codes.OK:
         raise RtvcError(f"expected metrics at {url}, got HTTP {answer.status_code}")
     return live_breakdown(answer.text)

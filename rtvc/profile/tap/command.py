@@ -73,16 +73,22 @@ class Teller:
 
 
 def tap(
-    listen: Annotated[str, typer.Argument(help="Address for the clients, such as 127.0.0.1:9000")],
+    listen: Annotated[
+        str,
+        typer.Argument(metavar="LISTEN", help="Address for the clients, such as 127.0.0.1:9000"),
+    ],
     target: Annotated[
-        str, typer.Argument(help="The server behind it, such as ws://127.0.0.1:8000")
+        str,
+        typer.Argument(metavar="TARGET", help="The server behind it, such as ws://127.0.0.1:8000"),
     ],
     protocol: Annotated[
-        str, typer.Option("--protocol", help=f"{AUTO}, {', '.join(PROTOCOLS)}")
+        str, typer.Option("--protocol", metavar="NAME", help=f"{AUTO}, {', '.join(PROTOCOLS)}")
     ] = AUTO,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for tap_turns.csv, a row a turn as it ends"),
+        typer.Option(
+            "--out", metavar="FOLDER", help="Folder for tap_turns.csv, a row a turn as it ends"
+        ),
     ] = None,
     duration: Annotated[
         str | None,
