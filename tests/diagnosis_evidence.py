@@ -236,7 +236,7 @@ def serialised() -> Evidence:
 
 
 def contended() -> Evidence:
-    host = {"host_cpu_ratio": 0.98, "other_cpu_cores": 2.5, "server_cpu_cores": 1.2}
+    host = {"host_cpu_ratio": 0.98, "other_cpu_cores": 3.2, "server_cpu_cores": 0.6}
     return same(felt={"queue_wait": 0.15, "encode": 0.45}, service=0.6, wait=0.2, host=host)
 
 

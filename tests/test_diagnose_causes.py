@@ -172,7 +172,7 @@ def test_what_arrives_while_the_loop_stands_still_is_no_backlog() -> None:
 
 def test_a_loop_that_waits_for_a_cpu_is_not_blocked() -> None:
     lag: dict[str, Value] = {"rtvc_event_loop_lag_seconds_sum": lambda second: 0.15 * second}
-    host = {"host_cpu_ratio": 0.98, "other_cpu_cores": 2.5, "server_cpu_cores": 1.2}
+    host = {"host_cpu_ratio": 0.98, "other_cpu_cores": 3.2, "server_cpu_cores": 0.6}
     evidence = same(
         felt={"queue_wait": 0.15, "encode": 0.45}, service=0.6, wait=0.2, host=host, server=lag
     )

@@ -1,7 +1,8 @@
 """All rules, and which of what they find is worth naming."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rtvc.profile.diagnose.engine_rules import (
     device_contention,
@@ -86,19 +87,69 @@ WITHIN_TARGET_S = 0.1
 WITHIN_TARGET_SHARE = 0.2
 """As above, of the delay."""
 
+NOT_TOLD_APART = (
+    "while others hold the device, a model too slow for it, or a device slowing down, look the same"
+)
+
 BESIDE_THE_FIRST = 0.05
 """A further cause is named if it costs this share of the first one of the same delay."""
+
+NEGLIGIBLE_S = 0.02
+"""Less of any delay is no cause of it: a VAD frame."""
+
+NEGLIGIBLE_SHARE = 0.05
+"""As above, of the delay."""
+
+COSTS_MORE_THAN_DELAY = frozenset(
+    {
+        Cause.ENGINE_FAILING,
+        Cause.MEMORY_EXHAUSTION,
+        Cause.BLOCKED_EVENT_LOOP,
+        Cause.GENERATOR_SATURATED,
+    }
+)
+"""Faults that a small share does not make small: answers lost, a process that will end, sessions
+that stand still in bursts, a measurement that proves nothing."""
+
+OWN_MAKING = frozenset({Cause.MODEL_PER_SESSION, Cause.PARTIALS_STARVING_FINALS})
+"""What the server does by itself, with a proof that others cannot make."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the rules say."""
+
+    named: tuple[Finding, ...]
+    """The verdict, the most expensive first."""
+    negligible: tuple[Finding, ...]
+    """There, but felt by nobody: worth a note."""
 
 
 def find(evidence: Evidence) -> list[Finding]:
     """What is worth naming, the most expensive first."""
+    return list(judge(evidence).named)
+
+
+def judge(evidence: Evidence) -> Found:
+    """What is worth naming, and what is there without being felt."""
     found = [finding for rule in RULES if (finding := rule(evidence)) is not None]
     locked = any(finding.cause is Cause.SERIALISED_INFERENCE for finding in found)
     full = None if locked else inference_saturated(evidence, explained_s(evidence, found))
     if full is not None:
         found.append(full)
+    slight = [finding for finding in found if is_negligible(finding)]
+    found = [finding for finding in found if finding not in slight]
     worth = [finding for finding in found if is_worth_naming(finding, evidence)]
-    return _ranked(_with_what_suffers(worth)) or _best_of(found, evidence)
+    ordered = _ranked(_beside_contention(_with_what_suffers(worth)))
+    named = ordered or _best_of(found, evidence)
+    return Found(tuple(named), tuple(finding for finding in slight if finding.certain))
+
+
+def is_negligible(finding: Finding) -> bool:
+    """Whether nobody feels it."""
+    if finding.cause in COSTS_MORE_THAN_DELAY:
+        return False
+    return finding.share_s < max(NEGLIGIBLE_S, NEGLIGIBLE_SHARE * finding.of_s)
 
 
 def _best_of(found: Sequence[Finding], evidence: Evidence) -> list[Finding]:
@@ -147,6 +198,25 @@ def _with_what_suffers(found: Sequence[Finding]) -> list[Finding]:
         else one
         for one in found
     ]
+
+
+def _beside_contention(found: Sequence[Finding]) -> list[Finding]:
+    """What the server makes by itself comes before others on its device. A device too small for its
+    load cannot be told from one that others hold: the others, who are seen, come first."""
+    own_s = min((one.rank_s for one in found if one.cause in OWN_MAKING), default=math.inf)
+    full_s = [one.rank_s for one in found if one.cause is Cause.INFERENCE_SATURATED]
+
+    def placed(one: Finding) -> Finding:
+        if one.cause is Cause.INFERENCE_SATURATED:
+            return replace(one, weight_s=min(one.rank_s, 0.98 * own_s))
+        if one.cause is not Cause.DEVICE_CONTENTION:
+            return one
+        weight_s = max(one.rank_s, *full_s) + HARDLY_S if full_s else one.rank_s
+        notes = (*one.notes, NOT_TOLD_APART) if full_s else one.notes
+        return replace(one, weight_s=min(weight_s, 0.99 * own_s), notes=notes)
+
+    others = any(one.cause is Cause.DEVICE_CONTENTION for one in found)
+    return [placed(one) for one in found] if others else list(found)
 
 
 def _ranked(found: Sequence[Finding]) -> list[Finding]:

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import RtvcError, UsageError
 from rtvc.profile.diagnose.comparison import Comparison, compare
 from rtvc.profile.diagnose.procedure import Order, Procedure, started
 from rtvc.profile.diagnose.reading import phase_folders
-from rtvc.profile.diagnose.text import drawn, to_json, write
+from rtvc.profile.diagnose.text import lines, to_json, write
 from rtvc.profile.diagnose.verdict import Diagnosis
 from rtvc.profile.diagnose.verdict import diagnose as diagnosed
 from rtvc.profile.interrupts import terminable
@@ -22,9 +23,6 @@ from rtvc.record import load_manifest
 from rtvc.slo import Objective, parse_objectives
 
 INTERRUPTED = 130
-WIDTH = 120
-"""Characters of a line where there is no terminal."""
-
 SERVER_LOG = "server.log"
 """What the server of --start said."""
 
@@ -83,7 +81,7 @@ def diagnose(
     causes: evidence, share of the delay, fix, expected gain.
 
     Exit code: 0 healthy, 99 a cause was found, 3 void or undecided, 130 interrupted (what was
-    measured is kept and diagnosed).
+    measured is kept and told, not judged).
     """
     objectives = parse_objectives(slo or ())
     wish = _Wish(target, out, against, start, objectives)
@@ -117,19 +115,22 @@ class _Wish:
         self.objectives = objectives
         self.before = against
         self.url: str | None = None
+        self.kept_in = out
+        """Where to write what was found; None: a run that is only read stays as it is."""
         if is_url(target):
             http_address(target, "/")
             self.url = target
-            self.folder = out or _default_folder(SystemClock())
+            self.folder = self.kept_in = out or _default_folder(SystemClock())
             return
         earlier = Path(target)
-        phase_folders(earlier)
+        is_run = phase_folders(earlier)[0][1] == earlier
         self.folder = earlier
+        self.kept_in = out or (None if is_run else earlier)
         if start is not None:
             # The folder is the earlier diagnosis: the server is measured anew.
             self.before = against or earlier
             self.url = _url_of(earlier)
-            self.folder = out or earlier / AFTER
+            self.folder = self.kept_in = out or earlier / AFTER
 
     @property
     def measures(self) -> bool:
@@ -158,8 +159,9 @@ def _run(wish: _Wish, order: Order, *, as_json: bool) -> int:
         said.print("interrupted before anything was measured")
         return INTERRUPTED
     comparison = None if before is None else compare(before, diagnosis)
-    write(wish.folder, diagnosis, comparison)
-    _show(diagnosis, comparison, wish.folder, as_json=as_json)
+    if wish.kept_in is not None:
+        write(wish.kept_in, diagnosis, comparison)
+    _show(diagnosis, comparison, wish, as_json=as_json)
     return INTERRUPTED if interrupted else diagnosis.exit_code
 
 
@@ -197,7 +199,7 @@ def _has_phases(folder: Path) -> bool:
 def _diagnosed(wish: _Wish, *, interrupted: bool) -> Diagnosis | None:
     """None: it was interrupted before there was anything to diagnose."""
     try:
-        return diagnosed(wish.folder, wish.objectives)
+        return diagnosed(wish.folder, wish.objectives, interrupted=interrupted)
     except RtvcError:
         if interrupted:
             return None
@@ -205,14 +207,13 @@ def _diagnosed(wish: _Wish, *, interrupted: bool) -> Diagnosis | None:
 
 
 def _show(
-    diagnosis: Diagnosis, comparison: Comparison | None, folder: Path, *, as_json: bool
+    diagnosis: Diagnosis, comparison: Comparison | None, wish: _Wish, *, as_json: bool
 ) -> None:
     if as_json:
-        content = {**to_json(diagnosis, comparison), "folder": str(folder)}
+        content = {**to_json(diagnosis, comparison), "folder": str(wish.folder)}
         typer.echo(json.dumps(content, indent=2, allow_nan=False))
         return
     console = Console(soft_wrap=True, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDTH
-    console.print(drawn(diagnosis, comparison))
-    console.print(f"folder: {folder}", markup=False, style="dim")
+    for text, style in lines(diagnosis, comparison):
+        console.print(Text(text, style))
+    console.print(Text(f"folder: {wish.folder}", "dim"))

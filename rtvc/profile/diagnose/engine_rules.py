@@ -7,8 +7,14 @@ from statistics import fmean
 
 from rtvc.profile.diagnose.evidence import COMPUTE_SEGMENTS, ENGINE_SEGMENTS, Evidence, Phase
 from rtvc.profile.diagnose.finding import Cause, Finding, ProofOf
-from rtvc.profile.diagnose.life_rules import ONE_EACH, events, sessions_step
-from rtvc.profile.diagnose.path_rules import FULL_CPU, OTHERS, input_excess_s
+from rtvc.profile.diagnose.life_rules import (
+    ONE_EACH,
+    copies_cost_s,
+    events,
+    model_per_session,
+    sessions_step,
+)
+from rtvc.profile.diagnose.path_rules import FULL_CPU, OTHERS, hidden_backlog, input_excess_s
 from rtvc.profile.diagnose.series import Series
 from rtvc.stats import quantile
 
@@ -21,6 +27,9 @@ while what it costs still hides in the endpoint's wait."""
 
 CROWDED = 0.75
 """Share of CPUs busy from which on those who want one more begin to wait."""
+
+ALIKE = 0.8
+"""Share of a load from which on another is the same."""
 
 OTHER_MEMORY_BYTES = 200e6
 """Device memory of a process that computes: a CUDA context alone is 100 to 300 MB."""
@@ -127,19 +136,14 @@ def device_contention(evidence: Evidence) -> Finding | None:
     if taken is None:
         return None
     felt_s = phase.delay_s or 0.0
-    hit_s = engine_excess_s(evidence)
-    if hit_s is None:
-        hit_s = max(0.0, felt_s - 0.3)
-    hit_s += input_excess_s(phase) or 0.0
-    # Waiting grows faster than use: of half a device, three quarters of the excess.
-    share_s = min(felt_s, hit_s * (1 - (1 - taken) ** 2))
+    share_s = min(felt_s, contended_s(evidence, taken))
     crowded_out = taken >= CROWDED_OUT and (phase.cpu_ratio or 0.0) >= FULL_CPU
     if share_s < FELT_S and not crowded_out:
         return None
     proof = ProofOf(evidence)
     for each in evidence.phases:
-        proof.add(each, "CPUs used by others", each.others_ratio, OTHERS, "")
-    proof.add(phase, "CPUs busy", phase.cpu_ratio, CROWDED, "")
+        proof.add(each, "CPUs used by others", *_of_all(each.others_ratio, OTHERS, each))
+    proof.add(phase, "CPUs busy", *_of_all(phase.cpu_ratio, CROWDED, phase))
     proof.add(phase, "GPU memory of others", phase.gpu("other_memory_bytes").maximum, None, "bytes")
     proof.add(phase, "GPU busy", phase.gpu("utilisation_ratio").mean, BUSY, "")
     proof.add(phase, "one inference", phase.service_s)
@@ -150,8 +154,63 @@ def device_contention(evidence: Evidence) -> Finding | None:
         felt_s,
         phase.name,
         proof.all,
+        notes=_who(phase),
         certain=crowded_out,
     )
+
+
+def contended_s(evidence: Evidence, taken: float) -> float:
+    """Seconds of the delay that others can explain at most, who take this share of the device.
+
+    Work that has the device to itself is done that much sooner, and so is what waits behind it.
+    What the server makes by itself comes on top: its copies, partials and buffers would be there
+    without the others, who lengthen only what is left of the delay; but no less than what one
+    speaker felt under the same load.
+    """
+    phase, one = evidence.worst, evidence.one
+    left_s = _exposed_s(phase, evidence) - _own_making_s(evidence)
+    alone_s = 0.0
+    if one is not None and (one.others_ratio or 0.0) >= ALIKE * taken and one.timed:
+        alone_s = min(one.delay_s or 0.0, _exposed_s(one, evidence))
+    return taken * max(0.0, left_s, alone_s)
+
+
+def _exposed_s(phase: Phase, evidence: Evidence) -> float:
+    """Seconds of the delay that a crowded device can lengthen."""
+    felt_s = phase.delay_s or 0.0
+    engine_s = phase.engine_felt_s if phase.timed else engine_excess_s(evidence)
+    if engine_s is None:
+        engine_s = max(0.0, felt_s - 0.3)
+    return min(felt_s, engine_s + (input_excess_s(phase) or 0.0))
+
+
+def _own_making_s(evidence: Evidence) -> float:
+    """Seconds of it that have a cause in the server, with a proof of its own."""
+    hidden, starving = hidden_backlog(evidence), partials_starving_finals(evidence)
+    total_s = sum(found.share_s for found in (hidden, starving) if found is not None)
+    if model_per_session(evidence) is not None:
+        total_s += copies_cost_s(evidence)
+    return total_s
+
+
+def _of_all(
+    ratio: float | None, limit: float, phase: Phase
+) -> tuple[float | None, float | None, str]:
+    """A share of all CPUs, and its limit, in CPUs."""
+    cpus = phase.cpus
+    if ratio is None or not cpus:
+        return ratio, limit, ""
+    return ratio * cpus, limit * cpus, f"of {cpus:g}"
+
+
+def _who(phase: Phase) -> tuple[str, ...]:
+    """Who they are, as far as that can be seen."""
+    seen = [f"{one.name} ({one.pid}) {one.cpus:.2g} CPUs" for one in phase.neighbours]
+    notes = ["most of it by " + ", ".join(seen)] if seen else []
+    if phase.children_cores >= 0.05:
+        own = f"{phase.children_cores:.2g} CPUs of it by processes that the server itself started"
+        notes.append(own)
+    return tuple(notes)
 
 
 def partial_pace(phase: Phase) -> tuple[float, float] | None:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
 
+from rtvc.profile.diagnose.chance import surely_above
 from rtvc.profile.diagnose.series import Readings, Series
-from rtvc.stats import Quantile, quantile, quantile_at_least
+from rtvc.stats import quantile
 
 ENGINE_SEGMENTS = ("queue_wait", "features", "encode", "decode")
 COMPUTE_SEGMENTS = ("features", "encode", "decode")
@@ -91,6 +92,18 @@ class Jobs:
         return self.count * self.service_s / max(1.0, self.batch)
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A process beside the server and the load test."""
+
+    name: str
+    """As the system calls it."""
+    pid: int
+    """Process id."""
+    cpus: float
+    """CPUs used, in the mean of the phase."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """One run against the server, with so many speakers."""
@@ -113,6 +126,10 @@ class Phase:
     """The load generator's own lag."""
     generator_cpu: float | None = None
     """Share of a core of its busiest process at p95."""
+    word_error_rate: float | None = None
+    """Of the finals that came; None: their text means nothing, or nobody knows what was said."""
+    neighbours: Sequence[Neighbour] = ()
+    """Who else used most of the CPUs; empty: nobody, or nobody looked."""
 
     # The client's view.
 
@@ -297,26 +314,43 @@ class Phase:
         return self.host.of("host_cpu_ratio").mean
 
     @cached_property
-    def others_ratio(self) -> float | None:
-        """Share of all CPUs used by neither the load test nor what answers in the server.
+    def others_cores(self) -> float | None:
+        """CPUs used by neither the load test nor what answers in the server.
 
         Children of the server that it does not count among its own are others, too.
         """
         others = self.host.of("other_cpu_cores").mean
-        if others is None or not self.cpus:
-            return None
-        return (others + self.children_cores) / self.cpus
+        return None if others is None else others + self.children_cores
 
-    @property
+    @cached_property
+    def others_ratio(self) -> float | None:
+        """The same as a share of all CPUs."""
+        if self.others_cores is None or not self.cpus:
+            return None
+        return self.others_cores / self.cpus
+
+    @cached_property
     def children_cores(self) -> float:
         """CPUs used by the server's descendants beyond the processes that /metrics counts."""
         names = [name for name in self.server.names() if name.startswith(CPU_SECONDS)]
         counted = [Series(tuple(self.server.readings_of(name))) for name in names]
         spans = [each for each in counted if each.span_s > 0]
-        used = self.host.of("server_cpu_cores").mean
-        if used is None or not spans:
+        if not spans or not self._has_strangers:
+            return 0.0
+        # A server that could not answer for a while told nothing of what it used meanwhile.
+        from_s = max(each.points[0][0] for each in spans)
+        until_s = min(each.points[-1][0] for each in spans)
+        used = self.host.of("server_cpu_cores").between(from_s, until_s + 1.0).mean
+        if used is None:
             return 0.0
         return max(0.0, used - sum((each.risen or 0.0) / each.span_s for each in spans))
+
+    @property
+    def _has_strangers(self) -> bool:
+        """Whether the server has descendants that are no engines; unknown counts as yes."""
+        seen = self.host.of("server_processes").maximum
+        engines = self.server.of("rtvc_engine_processes").maximum
+        return seen is None or engines is None or seen > 1 + engines
 
     @cached_property
     def server_ratio(self) -> float | None:
@@ -369,6 +403,8 @@ class Evidence:
     """Transcription delay at p95."""
     connection_target_s: float = 3.0
     """Connection time at p95."""
+    interrupted: bool = False
+    """Whether somebody stopped it before its time: what is missing was not measured."""
 
     @cached_property
     def one(self) -> Phase | None:
@@ -389,6 +425,15 @@ class Evidence:
     def worst(self) -> Phase:
         """Where the transcription delay was largest; of equals, the one with more speakers."""
         return max(self.phases, key=lambda phase: (phase.delay_with_losses_s, phase.speakers))
+
+    @cached_property
+    def felt_worst(self) -> Phase:
+        """The same for the person who waits: where no answer came at all, it is worst."""
+
+        def felt(phase: Phase) -> float:
+            return fmean([min(delay, GRACE_S) for delay in phase.delays_s] or [0.0])
+
+        return max(self.phases, key=lambda phase: (felt(phase), phase.speakers))
 
     @cached_property
     def slowest_reply(self) -> Phase:
@@ -433,31 +478,6 @@ class Evidence:
                 break
             begin_s += each.duration_s
         return begin_s, begin_s + phase.duration_s
-
-
-def surely_above(values: Sequence[float], target: float, q: float = 0.95) -> bool:
-    """Whether a quantile misses its target by more than chance explains.
-
-    >>> surely_above([0.3] * 9 + [0.7], 0.5), surely_above([0.7] * 3, 0.5)
-    (False, True)
-    """
-    supported = Quantile.of(values, q).value
-    if supported is not None:
-        return supported > target
-    held = quantile_at_least(values, q)
-    return held is not None and held > target
-
-
-def surely_more(lost: int, of: int, share: float = 0.01) -> bool:
-    """Whether so many of so many are more than a share of them, beyond a chance of 5 %.
-
-    >>> surely_more(1, 40), surely_more(2, 20), surely_more(0, 0)
-    (False, True, False)
-    """
-    fewer = sum(
-        math.comb(of, count) * share**count * (1 - share) ** (of - count) for count in range(lost)
-    )
-    return lost > 0 and 1 - fewer < 0.05
 
 
 def finite_mean(values: Iterable[float]) -> float | None:

@@ -133,7 +133,7 @@ REMEDIES: Mapping[Cause, Remedy] = {
     Cause.DEVICE_CONTENTION: Remedy(
         "move the other programs off this CPU or GPU, or give the server one of its own",
         None,
-        "what the others use is taken from every inference",
+        "at most what the others use of the device goes to the server instead",
     ),
     Cause.INFERENCE_SATURATED: Remedy(
         "a smaller model, int8, a short encoder context, larger batches, or a faster device",
@@ -206,7 +206,7 @@ REMEDIES: Mapping[Cause, Remedy] = {
         "every message pays the way, before any work",
     ),
     Cause.ENGINE_FAILING: Remedy(
-        "read the engine's log for the crash or hang (driver, versions, input)",
+        "read the server's output: it tells the reason of each restart (crash, hang, deadline)",
         "log and rethrow what the transcription thread raises; restart it when it ends",
         "turns that meet a failure wait for a restart and a second try",
     ),

@@ -18,10 +18,13 @@ from rtvc.clock import Clock
 from rtvc.instruments.gpu import GpuSample, GpuSampler, NoGpu, open_gpus
 from rtvc.instruments.process import ProcessSample, sample_process, usable_cpus
 from rtvc.profile.cpu.target import host_and_port
+from rtvc.profile.diagnose.crowd import Crowd, write_crowd
 from rtvc.profile.diagnose.reading import HOST_COLUMNS
 from rtvc.profile.target import http_address
 
 EVERY_S = 1.0
+LOOK_EVERY_S = 4.0
+"""Everybody who runs: a look takes a hundredth of a second."""
 TIMEOUT_S = 2.0
 """A round trip that takes longer is written down as this."""
 
@@ -163,11 +166,18 @@ class Machine:
         gpus = open_gpus(clock)
         self._gpus: GpuSampler | None = None if isinstance(gpus, NoGpu) else gpus
         self._last_s: float | None = None
+        self.crowd = Crowd(clock)
+        """Who else is there."""
 
     def close(self) -> None:
         self._trips.close()
         if self._gpus is not None:
             self._gpus.close()
+
+    def look_around(self) -> None:
+        """Take note of who else uses the CPUs."""
+        own = frozenset[int]() if self._server is None else self._server.members
+        self.crowd.read(own | self._generator.members)
 
     def read(self) -> tuple[Figures, Figures]:
         """Of the host, and of its GPUs."""
@@ -280,6 +290,7 @@ class HostWatch:
         self._ended = threading.Event()
         self._guard = threading.Lock()
         self._file: HostFile | None = None
+        self._folder = Path()
         self._zero_s = 0.0
         self._thread = threading.Thread(target=self._watch, name="host", daemon=True)
 
@@ -299,6 +310,7 @@ class HostWatch:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+                write_crowd(self._folder, self._machine.crowd.top())
         self._machine.close()
 
     def begin(self, path: Path) -> None:
@@ -307,13 +319,14 @@ class HostWatch:
             if self._file is None:
                 self._zero_s = self._clock.now()
                 self._file = HostFile(path)
+                self._folder = path.parent
 
     @property
     def begun(self) -> bool:
         return self._file is not None
 
     def _watch(self) -> None:
-        next_s = self._clock.now()
+        next_s = look_s = self._clock.now()
         while not self._ended.is_set():
             now_s = self._clock.now()
             host, gpus = self._machine.read()
@@ -321,5 +334,8 @@ class HostWatch:
                 if self._file is not None and now_s >= self._zero_s:
                     self._file.append(now_s - self._zero_s, "host", host)
                     self._file.append(now_s - self._zero_s, "gpu", gpus)
+            if self.begun and now_s >= look_s:
+                self._machine.look_around()
+                look_s = now_s + LOOK_EVERY_S
             next_s = max(next_s + EVERY_S, self._clock.now())
             self._ended.wait(next_s - self._clock.now())

@@ -425,7 +425,6 @@ def engine_failing(evidence: Evidence) -> Finding | None:
     proof.add(phase, "finals missing, all phases", float(missing), 0.0, "")
     proof.add(phase, "sessions that the server ended, all phases", float(lost), 0.0, "")
     proof.add(phase, "longest time without an answer", longest_gap_s(phase))
-    notes = ("the server does not tell of its engine: only that answers were lost",)
     return Finding(
         Cause.ENGINE_FAILING,
         "transcription delay",
@@ -433,10 +432,24 @@ def engine_failing(evidence: Evidence) -> Finding | None:
         of_s,
         phase.name,
         proof.all,
-        notes=notes if unseen else (),
+        notes=_failure_notes(restarts, missing, unseen=unseen),
         certain=True,
         weight_s=max(lost_to_failures_s(phase), 0.5 * of_s),
     )
+
+
+def _failure_notes(restarts: float | None, missing: int, *, unseen: bool) -> tuple[str, ...]:
+    notes = []
+    if unseen:
+        notes.append("the server does not tell of its engine: only that answers were lost")
+    if restarts:
+        notes.append(
+            "under overload a restart may be a missed deadline and no crash: the server's output "
+            "tells the reason of each"
+        )
+    if missing:
+        notes.append(f"a transcript that never came counts as {GRACE_S:g} s of waiting")
+    return tuple(notes)
 
 
 def _lost_unseen(evidence: Evidence) -> bool:

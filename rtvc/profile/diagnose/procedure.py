@@ -19,7 +19,7 @@ from rtvc.config import environment_without_settings
 from rtvc.errors import ProfileError, RecordError, RtvcError, UsageError, why
 from rtvc.profile.cpu.target import host_and_port, pid_of_url
 from rtvc.profile.diagnose.host import HostWatch, Machine, RoundTrips
-from rtvc.profile.diagnose.reading import HOST_FILE, PHASES
+from rtvc.profile.diagnose.reading import HOST_FILE, PHASES, write_plan
 from rtvc.profile.target import http_address
 from rtvc.record import MANIFEST_FILE, load_manifest, load_run
 
@@ -79,6 +79,7 @@ class Procedure:
         self._tell = tell
         self._pause = threading.Event()
         self._connecting_s = 0.0
+        self._begun = False
 
     def run(self) -> bool:
         """Whether it was interrupted; what was measured is kept.
@@ -93,6 +94,7 @@ class Procedure:
                 self._tell(f"{name}: already measured")
                 self._learn(folder)
                 continue
+            self._begin()
             self._tell(f"{name}: {_people(speakers)}, {self.seconds:g} s")
             if self._phase(folder, speakers):
                 return True
@@ -105,6 +107,18 @@ class Procedure:
                 if self._phase(folder, speakers):
                     return True
         return False
+
+    def _begin(self) -> None:
+        """Before the first phase that is measured: is anybody there, and what is to come?"""
+        if self._begun:
+            return
+        self._begun, url = True, self._order.url
+        if not answers(url, self._clock):
+            host, port = host_and_port(url)
+            raise RtvcError(
+                f"no server answers at {url}: nothing accepts connections at {host}:{port}"
+            )
+        write_plan(self._order.folder, self._order.phases)
 
     @property
     def seconds(self) -> float:

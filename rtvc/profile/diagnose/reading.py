@@ -1,23 +1,37 @@
 """From folders of records to evidence."""
 
 import csv
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rtvc.errors import RecordError, UsageError, why
+from rtvc.profile.diagnose.crowd import read_crowd
 from rtvc.profile.diagnose.evidence import Attempt, Evidence, Phase, Turn
 from rtvc.profile.diagnose.series import Readings
-from rtvc.record import MANIFEST_FILE, GeneratorRow, Run, SampleRow, TurnRow, load_run
+from rtvc.record import (
+    MANIFEST_FILE,
+    GeneratorRow,
+    Manifest,
+    Run,
+    SampleRow,
+    TurnRow,
+    load_run,
+)
 from rtvc.slo import DEFAULT, Objective
 from rtvc.stats import Histogram, quantile
+from rtvc.summary import word_errors
 
 PHASES = ("one", "two", "many")
 """Folders of a diagnosis, in the order of their measurement."""
 
 HOST_FILE = "host.csv"
 """What the machine did meanwhile: rows as in samples.csv."""
+
+PLAN_FILE = "phases.json"
+"""Names of the phases of a diagnosis, and speakers in each."""
 
 HOST_COLUMNS = ("at_s", "source", "name", "value")
 
@@ -39,6 +53,7 @@ def read_evidence(folder: Path, objectives: Sequence[Objective] = ()) -> Evidenc
     return Evidence(
         phases,
         colocated=next((r.manifest.colocated for r in runs if r.manifest.colocated), None),
+        interrupted=_is_cut_off(Path(folder), [r.manifest for r in runs]),
         **_targets(objectives),
     )
 
@@ -56,6 +71,29 @@ def phase_folders(folder: Path) -> list[tuple[str, Path]]:
         f"expected {MANIFEST_FILE} in {folder}, or folders {', '.join(PHASES)} with one each: "
         "this is neither a run's folder nor a diagnosis'"
     )
+
+
+def write_plan(folder: Path, phases: Sequence[tuple[str, int]]) -> None:
+    """Which phases there are to be, so that a reader sees whether any is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / PLAN_FILE).write_text(json.dumps(dict(phases)) + "\n", "utf-8")
+    except OSError as error:
+        raise RecordError(f"cannot write to {folder}: {why(error)}") from error
+
+
+def _is_cut_off(folder: Path, manifests: Sequence[Manifest]) -> bool:
+    """Whether a run was stopped before its time, or a phase that was planned is not there."""
+    if any(one.interrupted and one.planned_duration_s is not None for one in manifests):
+        return True
+    try:
+        planned = json.loads((folder / PLAN_FILE).read_text("utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise RecordError(f"cannot read {folder / PLAN_FILE}: {why(error)}") from error
+    missing = any(not (folder / name / MANIFEST_FILE).exists() for name in planned)
+    return missing or any(one.duration_s is None for one in manifests)
 
 
 def _targets(objectives: Sequence[Objective]) -> dict[str, float]:
@@ -85,7 +123,18 @@ def read_phase(folder: Path, name: str) -> Phase:
         host=Readings(_host_rows(folder / HOST_FILE)),
         lag_p99_s=lag.quantile(0.99) if lag.n else None,
         generator_cpu=_busiest_cpu(run.generator),
+        word_error_rate=_word_error_rate(run),
+        neighbours=read_crowd(folder),
     )
+
+
+def _word_error_rate(run: Run) -> float | None:
+    """Of the finals that came."""
+    scored = [row for row in run.turns if row.heard is not None and row.reference_words]
+    errors = [found for row in scored if (found := word_errors(row)) is not None]
+    if not errors or len(errors) < len(scored) or not run.manifest.text_observable:
+        return None
+    return sum(map(sum, errors)) / sum(row.reference_words for row in scored)
 
 
 def _length_s(run: Run) -> float:

@@ -47,6 +47,10 @@ class Series:
         """The q-quantile."""
         return quantile(self.values, q)
 
+    def between(self, from_s: float, until_s: float) -> "Series":
+        """The readings of a stretch of time."""
+        return Series(tuple(point for point in self.points if from_s <= point[0] <= until_s))
+
     @property
     def span_s(self) -> float:
         return self.points[-1][0] - self.points[0][0] if self.points else 0.0

@@ -5,16 +5,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
-
 from rtvc.errors import RecordError, why
 from rtvc.profile.diagnose.comparison import Comparison
 from rtvc.profile.diagnose.evidence import Phase, middle
 from rtvc.profile.diagnose.finding import REMEDIES, Finding, Proof
 from rtvc.profile.diagnose.verdict import Diagnosis
+from rtvc.profile.diagnose.wording import GAINS, TOLD_S, share_of
 from rtvc.slo import shown
 from rtvc.stats import Quantile
 
@@ -40,52 +36,72 @@ def figure(value: float | None, unit: str = "s") -> str:
 
 
 def proof_line(proof: Proof) -> str:
-    limit = "" if proof.threshold is None else f" (limit {figure(proof.threshold, proof.unit)})"
+    limit = "" if proof.threshold is None else f" (limit {_limit(proof.threshold, proof.unit)})"
     when = f"{proof.phase}, {proof.from_s:.0f}-{proof.until_s:.0f} s"
     return f"{proof.figure}: {figure(proof.value, proof.unit)}{limit} [{when}]"
 
 
+def _limit(threshold: float, unit: str) -> str:
+    return figure(threshold, "" if unit.startswith("of ") else unit)
+
+
 def gain_line(finding: Finding) -> str:
     """What fixing it is worth."""
-    return (
-        f"{shown(finding.share_s, 's')} of {shown(finding.of_s, 's')} {finding.delay} "
-        f"({finding.phase}): {REMEDIES[finding.cause].why}"
-    )
+    expected = REMEDIES[finding.cause].why
+    if finding.share_s < TOLD_S:
+        instead = GAINS.get(finding.cause, "nothing that was measured")
+        return f"no time, but {instead}: {expected}"
+    of = f"{shown(finding.of_s, 's')} {finding.delay} ({finding.phase})"
+    return f"{share_of(finding)} of {of}: {expected}"
 
 
-# For a terminal.
+# For a terminal, or a file.
+
+BAD, GOOD, DIM, PLAIN = "bold red", "bold green", "dim", ""
+
+Line = tuple[str, str]
+"""A line without its end, and its style."""
 
 
-def drawn(diagnosis: Diagnosis, comparison: Comparison | None = None) -> RenderableType:
-    style = "bold green" if diagnosis.healthy else "bold red"
-    parts: list[RenderableType] = [Text(diagnosis.sentence, style), Text("")]
+def lines(diagnosis: Diagnosis, comparison: Comparison | None = None) -> list[Line]:
+    """All there is to say; never padded, never cut."""
+    told = [(diagnosis.sentence, GOOD if diagnosis.healthy else BAD), ("", PLAIN)]
     for number, finding in enumerate(diagnosis.findings, 1):
-        parts += [_drawn_finding(number, finding), Text("")]
-    parts += [phase_table(diagnosis), Text("")]
-    parts += [Text(f"not seen: {gap}", "dim") for gap in diagnosis.unseen]
+        told += [*_finding_lines(number, finding), ("", PLAIN)]
+    table = [list(COLUMNS), *(phase_cells(phase) for phase in diagnosis.evidence.phases)]
+    told += [*_table_lines(table), ("", PLAIN)]
+    told += [(f"note: {note}", "yellow") for note in diagnosis.notes]
+    told += [(f"not seen: {gap}", DIM) for gap in diagnosis.unseen]
     if comparison is not None:
-        parts += [Text(""), Text(comparison.sentence, "bold"), change_table(comparison)]
-    return Group(*parts)
+        told += [("", PLAIN), (comparison.sentence, "bold")]
+        told += _table_lines(change_table(comparison)) if comparison.changes else []
+    return told
 
 
-def _drawn_finding(number: int, finding: Finding) -> RenderableType:
+def _finding_lines(number: int, finding: Finding) -> list[Line]:
     remedy = REMEDIES[finding.cause]
-    lines = [Text(f"• {proof_line(proof)}") for proof in finding.proof]
-    lines += [Text(f"note: {note}", "yellow") for note in finding.notes]
-    lines.append(Text(f"fix: {remedy.fix}", "green"))
+    told = [(f"   • {proof_line(proof)}", PLAIN) for proof in finding.proof]
+    told += [(f"   note: {note}", "yellow") for note in finding.notes]
+    told.append((f"   fix: {remedy.fix}", "green"))
     if remedy.fork:
-        lines.append(Text(f"in a RealtimeVoiceChat fork: {remedy.fork}", "green"))
-    lines.append(Text(f"gain: {gain_line(finding)}"))
-    return Group(Text(f"{number}. {finding.cause}", "bold"), Padding(Group(*lines), (0, 0, 0, 3)))
+        told.append((f"   in a RealtimeVoiceChat fork: {remedy.fork}", "green"))
+    told.append((f"   gain: {gain_line(finding)}", PLAIN))
+    return [(f"{number}. {finding.cause}", "bold"), *told]
 
 
-def phase_table(diagnosis: Diagnosis) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name == "phase" else "right", no_wrap=True)
-    for phase in diagnosis.evidence.phases:
-        table.add_row(*phase_cells(phase))
-    return table
+def _table_lines(rows: list[list[str]]) -> list[Line]:
+    """Names to the left, figures to the right, no wider than they must be."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    left = [all(not any(map(str.isdigit, cell)) for cell in column) for column in columns]
+    told = []
+    for place, row in enumerate(rows):
+        cells = [
+            cell.ljust(width) if to_left else cell.rjust(width)
+            for cell, width, to_left in zip(row, widths, left, strict=True)
+        ]
+        told.append(("  ".join(cells).rstrip(), PLAIN if place else DIM))
+    return told
 
 
 COLUMNS = (
@@ -115,14 +131,12 @@ def phase_cells(phase: Phase) -> list[str]:
     ]
 
 
-def change_table(comparison: Comparison) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for name in ("phase", "delay", "before", "after", "gain"):
-        table.add_column(name, no_wrap=True)
+def change_table(comparison: Comparison) -> list[list[str]]:
+    rows = [["phase", "delay", "before", "after", "gain"]]
     for change in comparison.changes:
         values = (change.before_s, change.after_s, change.gain_s)
-        table.add_row(change.phase, change.delay, *(figure(value) for value in values))
-    return table
+        rows.append([change.phase, change.delay, *(figure(value) for value in values)])
+    return rows
 
 
 # As JSON.
@@ -136,15 +150,19 @@ def to_json(diagnosis: Diagnosis, comparison: Comparison | None = None) -> dict[
         "healthy": diagnosis.healthy,
         "void": diagnosis.void,
         "undecided": diagnosis.undecided,
+        "interrupted": diagnosis.interrupted,
         "causes": [cause.value for cause in diagnosis.causes],
         "findings": [_finding_json(finding) for finding in diagnosis.findings],
         "phases": [_phase_json(phase) for phase in diagnosis.evidence.phases],
+        "notes": list(diagnosis.notes),
         "not_seen": list(diagnosis.unseen),
     }
     if comparison is not None:
         shown_["comparison"] = {
             "verdict": comparison.sentence,
             "came": comparison.came,
+            "gone": [cause.value for cause in comparison.gone],
+            "remaining": [cause.value for cause in comparison.remaining],
             "expected_s": comparison.expected_s,
             "gained_s": comparison.gained_s,
             "changes": [
@@ -198,6 +216,11 @@ def _phase_json(phase: Phase) -> dict[str, Any]:
         "transcription_delay_max_s": plain(max(phase.delays_s, default=None)),
         "response_latency_mean_s": plain(phase.latency_s),
         "finals_missing": phase.finals_missing,
+        "word_error_rate": plain(phase.word_error_rate),
+        "others_cpus": [
+            {"name": one.name, "pid": one.pid, "cpus": round(one.cpus, 3)}
+            for one in phase.neighbours
+        ],
     }
 
 
@@ -212,32 +235,34 @@ def plain(value: float | None) -> float | str | None:
 
 
 def markdown(diagnosis: Diagnosis, comparison: Comparison | None = None) -> str:
-    lines = ["# Diagnosis", "", f"**{diagnosis.sentence}**", ""]
+    told = ["# Diagnosis", "", f"**{diagnosis.sentence}**", ""]
     for number, finding in enumerate(diagnosis.findings, 1):
         remedy = REMEDIES[finding.cause]
-        lines += [f"## {number}. {finding.cause}", ""]
-        lines += [f"- {proof_line(proof)}" for proof in finding.proof]
-        lines += [f"- Note: {note}." for note in finding.notes]
-        lines += [f"- **Fix:** {remedy.fix}"]
-        lines += [f"- In a RealtimeVoiceChat fork: {remedy.fork}"] if remedy.fork else []
-        lines += [f"- **Gain:** {gain_line(finding)}", ""]
-    lines += [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
-    lines += [f"| {' | '.join(phase_cells(phase))} |" for phase in diagnosis.evidence.phases]
-    lines += ["", *(f"- Not seen: {gap}." for gap in diagnosis.unseen), ""]
+        told += [f"## {number}. {finding.cause}", ""]
+        told += [f"- {proof_line(proof)}" for proof in finding.proof]
+        told += [f"- Note: {note}." for note in finding.notes]
+        told += [f"- **Fix:** {remedy.fix}"]
+        told += [f"- In a RealtimeVoiceChat fork: {remedy.fork}"] if remedy.fork else []
+        told += [f"- **Gain:** {gain_line(finding)}", ""]
+    told += [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
+    told += [f"| {' | '.join(phase_cells(phase))} |" for phase in diagnosis.evidence.phases]
+    told += ["", *(f"- Note: {note}." for note in diagnosis.notes)]
+    told += [*(f"- Not seen: {gap}." for gap in diagnosis.unseen), ""]
     if comparison is not None:
-        lines += ["## Against the earlier diagnosis", "", f"**{comparison.sentence}**", ""]
-        lines += ["| phase | delay | before | after |", "|---|---|---|---|"]
-        lines += [
+        told += ["## Against the earlier diagnosis", "", f"**{comparison.sentence}**", ""]
+        told += ["| phase | delay | before | after |", "|---|---|---|---|"]
+        told += [
             f"| {one.phase} | {one.delay} | {figure(one.before_s)} | {figure(one.after_s)} |"
             for one in comparison.changes
         ]
-        lines.append("")
-    return "\n".join(lines)
+        told.append("")
+    return "\n".join(told)
 
 
 def write(folder: Path, diagnosis: Diagnosis, comparison: Comparison | None = None) -> None:
     """Both files, into the diagnosis' folder."""
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         content = json.dumps(to_json(diagnosis, comparison), indent=2, allow_nan=False)
         (folder / JSON_FILE).write_text(content + "\n", "utf-8")
         (folder / MARKDOWN_FILE).write_text(markdown(diagnosis, comparison), "utf-8")

@@ -32,6 +32,17 @@ SAID: dict[Cause, str] = {
 TOLD_S = 0.001
 """A share below it is none: the cause costs answers, or will, and not time."""
 
+AT_MOST = frozenset({Cause.DEVICE_CONTENTION})
+"""Causes whose share is a bound: what others take is known, not what it would be good for."""
+
+GAINS: dict[Cause, str] = {
+    Cause.ENGINE_FAILING: "answers that are lost, or wait for a restart, now",
+    Cause.MEMORY_EXHAUSTION: "a server that stays up",
+    Cause.BLOCKED_EVENT_LOOP: "audio, pages and pings that come evenly",
+    Cause.GENERATOR_SATURATED: "figures that prove something",
+}
+"""Cause → what is gained where it is no time."""
+
 _SUBJECT: dict[Delay, str] = {
     "transcription delay": "Transcripts take",
     "response latency": "Replies take",
@@ -39,35 +50,110 @@ _SUBJECT: dict[Delay, str] = {
 }
 
 
-def sentence_of(evidence: Evidence, findings: Sequence[Finding], *, missed: bool) -> str:
+def sentence_of(
+    evidence: Evidence, findings: Sequence[Finding], *, missed: bool, indistinct: bool = False
+) -> str:
     """The answer in one line."""
+    void = any(finding.cause is Cause.GENERATOR_SATURATED for finding in findings)
+    if evidence.interrupted:
+        so_far = _took(evidence) if void or not findings else _with_causes(evidence, findings)
+        return f"Interrupted, and so not judged. So far: {so_far}."
     if not findings:
         return _without_cause(evidence, missed=missed)
-    first = findings[0]
-    if first.cause is Cause.GENERATOR_SATURATED:
+    if void:
         return "Nothing follows about the server: the load generator was late itself."
-    took = f"{_SUBJECT[first.delay]} {shown(first.of_s, 's')}"
-    if first.share_s < TOLD_S:
-        said = f"{took}, and {SAID[first.cause]}"
-    else:
-        said = f"{took}, {shown(first.share_s, 's')} of it because {SAID[first.cause]}"
-    others = [
-        f"{SAID[other.cause]} ({shown(other.share_s, 's')} of the {other.delay})"
-        for other in findings[1:3]
-    ]
-    return said + ("; and because " + "; and ".join(others) if others else "") + "."
+    if indistinct:
+        return _between(evidence, findings)
+    return f"{_with_causes(evidence, findings)}."
+
+
+def _with_causes(evidence: Evidence, findings: Sequence[Finding]) -> str:
+    first, *others = findings
+    lost = _lost(evidence)
+    said = (f"{lost}. " if lost else "") + _upper(_clause(evidence, first, lost))
+    for other in others[:2]:
+        said += _further(evidence, first, other)
+    return said
+
+
+def _clause(evidence: Evidence, finding: Finding, lost: str) -> str:
+    if finding.share_s >= TOLD_S:
+        return f"{_taken(evidence, finding)}, {share_of(finding)} of it because {_said(finding)}"
+    if lost or finding.of_s < TOLD_S:
+        return _said(finding)
+    return f"{_said(finding)}; {_lower(_taken(evidence, finding))}"
+
+
+def _further(evidence: Evidence, first: Finding, other: Finding) -> str:
+    if other.share_s < TOLD_S:
+        return f"; besides, {_said(other)}"
+    if (other.delay, other.phase) == (first.delay, first.phase) and first.share_s >= TOLD_S:
+        return f", and {share_of(other)} because {_said(other)}"
+    return f"; {_lower(_clause(evidence, other, ''))}"
+
+
+def _between(evidence: Evidence, findings: Sequence[Finding]) -> str:
+    """Two causes that would look the same."""
+    both = " or ".join(f"because {_said(one)} ({share_of(one)})" for one in findings[:2])
+    said = f"Undecided: {_lower(_taken(evidence, findings[0]))} {both}"
+    said += "; while others hold the device, the two cannot be told apart"
+    for other in findings[2:3]:
+        said += _further(evidence, findings[0], other)
+    return said + "."
+
+
+def _taken(evidence: Evidence, finding: Finding) -> str:
+    where = "" if finding.phase == evidence.felt_worst.name else f" ({finding.phase})"
+    return f"{_SUBJECT[finding.delay]} {shown(finding.of_s, 's')}{where}"
+
+
+def share_of(finding: Finding) -> str:
+    """
+    >>> share_of(Finding(Cause.DEVICE_CONTENTION, "transcription delay", 0.2, 1.0, "one", ()))
+    'up to 200 ms'
+    """
+    bound = "up to " if finding.cause in AT_MOST else ""
+    return f"{bound}{shown(finding.share_s, 's')}"
+
+
+def _said(finding: Finding) -> str:
+    return SAID[finding.cause]
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _lost(evidence: Evidence) -> str:
+    """How many finals never came where that was felt most; empty: all came."""
+    phase = max(evidence.phases, key=lambda one: one.finals_missing / max(1, len(one.judged)))
+    if not phase.finals_missing:
+        return ""
+    of = f"{phase.finals_missing} of {len(phase.judged)}"
+    return f"{of} transcripts never came with {phase.speakers} speaking"
+
+
+def _took(evidence: Evidence) -> str:
+    """What was felt where it was worst."""
+    phase, lost = evidence.felt_worst, _lost(evidence)
+    where = f"with {phase.speakers} speaking"
+    connects = [one for phase in evidence.phases for one in phase.connections_s]
+    if connects and not any(phase.turns for phase in evidence.phases):
+        return f"connecting takes {shown(middle(connects) or 0.0, 's')}, nobody spoke {where}"
+    if phase.delay_s is None:
+        return lost or f"no transcript came {where}"
+    took = f"transcripts take {shown(phase.delay_s, 's')} {where}"
+    return f"{took}, {lost}" if lost else took
 
 
 def _without_cause(evidence: Evidence, *, missed: bool) -> str:
-    delay_s = evidence.worst.delay_s
-    took = "no transcript came" if delay_s is None else f"transcripts take {shown(delay_s, 's')}"
-    connects = [one for phase in evidence.phases for one in phase.connections_s]
-    if connects and not any(phase.turns for phase in evidence.phases):
-        took = f"connecting takes {shown(middle(connects) or 0.0, 's')}, nobody spoke"
-    where = f"with {evidence.worst.speakers} speaking"
     if missed:
-        return f"Undecided: {took} {where}, and nothing that was measured says why."
-    return f"Healthy: {took} {where}, and nothing costs what it should not."
+        return f"Undecided: {_took(evidence)}, and nothing that was measured says why."
+    return f"Healthy: {_took(evidence)}, and nothing costs what it should not."
 
 
 def unseen_in(evidence: Evidence) -> list[str]:
