@@ -163,16 +163,20 @@ def contended_s(evidence: Evidence, taken: float) -> float:
     """Seconds of the delay that others can explain at most, who take this share of the device.
 
     Work that has the device to itself is done that much sooner, and so is what waits behind it.
-    What the server makes by itself comes on top: its copies, partials and buffers would be there
-    without the others, who lengthen only what is left of the delay; but no less than what one
-    speaker felt under the same load.
+    Where the server makes copies or floods itself with partials, and one speaker felt the same load
+    of others, they explain no more than what that one felt: the rest came with the speakers.
     """
     phase, one = evidence.worst, evidence.one
-    left_s = _exposed_s(phase, evidence) - _own_making_s(evidence)
-    alone_s = 0.0
-    if one is not None and (one.others_ratio or 0.0) >= ALIKE * taken and one.timed:
+    alone_s = None
+    if one is not None and one.timed and (one.others_ratio or 0.0) >= ALIKE * taken:
         alone_s = min(one.delay_s or 0.0, _exposed_s(one, evidence))
-    return taken * max(0.0, left_s, alone_s)
+    own_s = _own_making_s(evidence)
+    if own_s is not None and alone_s is not None:
+        return taken * alone_s
+    hidden = hidden_backlog(evidence)
+    hidden_s = 0.0 if hidden is None else hidden.share_s
+    left_s = _exposed_s(phase, evidence) - (own_s or 0.0) - hidden_s
+    return taken * max(0.0, left_s, alone_s or 0.0)
 
 
 def _exposed_s(phase: Phase, evidence: Evidence) -> float:
@@ -184,13 +188,13 @@ def _exposed_s(phase: Phase, evidence: Evidence) -> float:
     return min(felt_s, engine_s + (input_excess_s(phase) or 0.0))
 
 
-def _own_making_s(evidence: Evidence) -> float:
-    """Seconds of it that have a cause in the server, with a proof of its own."""
-    hidden, starving = hidden_backlog(evidence), partials_starving_finals(evidence)
-    total_s = sum(found.share_s for found in (hidden, starving) if found is not None)
-    if model_per_session(evidence) is not None:
-        total_s += copies_cost_s(evidence)
-    return total_s
+def _own_making_s(evidence: Evidence) -> float | None:
+    """Seconds of it that the server makes by itself, with a proof of its own; None: it does not."""
+    starving = partials_starving_finals(evidence)
+    copies_s = None if model_per_session(evidence) is None else copies_cost_s(evidence)
+    if starving is None and copies_s is None:
+        return None
+    return (copies_s or 0.0) + (0.0 if starving is None else starving.share_s)
 
 
 def _of_all(

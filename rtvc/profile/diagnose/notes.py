@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rtvc.profile.diagnose.causes import Found
 from rtvc.profile.diagnose.evidence import Evidence, Phase
 from rtvc.profile.diagnose.finding import Cause, Delay, Finding
-from rtvc.profile.diagnose.wording import SAID
+from rtvc.profile.diagnose.wording import SAID, TOLD_S
 from rtvc.slo import shown
 
 FEW_TURNS = 10
@@ -60,24 +60,28 @@ def _overlaps(findings: Sequence[Finding]) -> list[str]:
 
 
 def _rest(evidence: Evidence, findings: Sequence[Finding]) -> list[str]:
-    """What no named cause explains of the delay, and of what the delay consists."""
-    phase = evidence.worst
-    delay_s = phase.delay_s
-    of_it = [
-        one
-        for one in findings
-        if (one.delay, one.phase) == ("transcription delay", phase.name)
-        and one.cause is not Cause.COLD_START
-    ]
-    if delay_s is None or not (of_it or evidence.delay_missed):
+    """What no named cause explains of the delay, where the first of them was measured, and of what
+    that delay consists."""
+    first = next((one for one in findings if one.delay == "transcription delay"), None)
+    if first is None and not evidence.delay_missed:
         return []
-    rest_s = delay_s - sum(one.share_s for one in of_it)
-    if rest_s < REST_S:
+    if first is not None and (first.cause is Cause.COLD_START or first.share_s < TOLD_S):
+        # Of a first turn, or of no time at all: there is no rest of it.
+        return []
+    name = evidence.worst.name if first is None else first.phase
+    phase = next(one for one in evidence.phases if one.name == name)
+    delay_s = phase.delay_s
+    told_s = sum(one.share_s for one in findings if _is_of(one, phase))
+    if delay_s is None or phase.finals_missing or delay_s - told_s < REST_S:
         return []
     parts = _segments(phase)
     told = f"; a turn consists of {parts}" if parts else "; its segments were not told"
-    rest = f"{shown(rest_s, 's')} of {shown(delay_s, 's')} transcription delay ({phase.name})"
-    return [f"no cause explains {rest}{told}"]
+    rest = f"{shown(delay_s - told_s, 's')} of {shown(delay_s, 's')} ({name})"
+    return [f"the rest of the transcription delay has no cause named: {rest}{told}"]
+
+
+def _is_of(finding: Finding, phase: Phase) -> bool:
+    return (finding.delay, finding.phase) == ("transcription delay", phase.name)
 
 
 def _segments(phase: Phase) -> str:

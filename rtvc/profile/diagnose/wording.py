@@ -1,8 +1,9 @@
 """The answer in words."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
-from rtvc.profile.diagnose.evidence import Evidence, middle
+from rtvc.profile.diagnose.evidence import Evidence, Phase, middle
 from rtvc.profile.diagnose.finding import Cause, Delay, Finding
 from rtvc.slo import shown
 
@@ -68,11 +69,10 @@ def sentence_of(
 
 
 def _with_causes(evidence: Evidence, findings: Sequence[Finding]) -> str:
-    first, *others = findings
-    lost = _lost(evidence)
+    first, lost = findings[0], _lost(evidence)
     said = (f"{lost}. " if lost else "") + _upper(_clause(evidence, first, lost))
-    for other in others[:2]:
-        said += _further(evidence, first, other)
+    for before, other in pairwise(findings[:3]):
+        said += _further(evidence, before, other)
     return said
 
 
@@ -84,10 +84,10 @@ def _clause(evidence: Evidence, finding: Finding, lost: str) -> str:
     return f"{_said(finding)}; {_lower(_taken(evidence, finding))}"
 
 
-def _further(evidence: Evidence, first: Finding, other: Finding) -> str:
+def _further(evidence: Evidence, before: Finding, other: Finding) -> str:
     if other.share_s < TOLD_S:
         return f"; besides, {_said(other)}"
-    if (other.delay, other.phase) == (first.delay, first.phase) and first.share_s >= TOLD_S:
+    if (other.delay, other.phase) == (before.delay, before.phase) and before.share_s >= TOLD_S:
         return f", and {share_of(other)} because {_said(other)}"
     return f"; {_lower(_clause(evidence, other, ''))}"
 
@@ -103,8 +103,18 @@ def _between(evidence: Evidence, findings: Sequence[Finding]) -> str:
 
 
 def _taken(evidence: Evidence, finding: Finding) -> str:
-    where = "" if finding.phase == evidence.felt_worst.name else f" ({finding.phase})"
+    usual = _told_of(evidence, finding.delay).name
+    where = "" if finding.phase == usual else f" ({finding.phase})"
     return f"{_SUBJECT[finding.delay]} {shown(finding.of_s, 's')}{where}"
+
+
+def _told_of(evidence: Evidence, delay: Delay) -> Phase:
+    """The phase that goes without saying: where that delay is worst."""
+    if delay == "transcription delay":
+        return evidence.felt_worst
+    if delay == "response latency":
+        return evidence.slowest_reply
+    return max(evidence.phases, key=lambda one: middle(one.connections_s) or 0.0)
 
 
 def share_of(finding: Finding) -> str:
