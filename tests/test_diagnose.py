@@ -21,6 +21,7 @@ from rtvc.instruments.gpu import GpuSample
 from rtvc.instruments.gpu_processes import GpuProcess
 from rtvc.profile.diagnose.command import diagnose as diagnose_command
 from rtvc.profile.diagnose.comparison import compare
+from rtvc.profile.diagnose.crowd import CROWD_FILE
 from rtvc.profile.diagnose.finding import Cause
 from rtvc.profile.diagnose.host import (
     Cpus,
@@ -369,6 +370,7 @@ def test_the_watch_writes_what_the_reader_reads(tmp_path: Path) -> None:
     assert (phase.host.of("server_memory_bytes").mean or 0) > 1e6
     assert phase.host.of("server_processes").minimum == float(family)
     assert not phase.round_trip
+    assert len(json.loads((folder / CROWD_FILE).read_text())) <= 3
 
 
 def test_text_is_quoted_and_numbers_are_not(tmp_path: Path) -> None:

@@ -212,8 +212,8 @@ def _who(phase: Phase) -> tuple[str, ...]:
     seen = [f"{one.name} ({one.pid}) {one.cpus:.2g} CPUs" for one in phase.neighbours]
     notes = ["most of it by " + ", ".join(seen)] if seen else []
     if phase.children_cores >= 0.05:
-        own = f"{phase.children_cores:.2g} CPUs of it by processes that the server itself started"
-        notes.append(own)
+        own = f"{phase.children_cores:.2g} of the CPUs that others use"
+        notes.append(f"{own} are used by processes that the server itself started")
     return tuple(notes)
 
 
