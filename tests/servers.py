@@ -7,8 +7,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
+
+ROOT = Path(__file__).parents[1]
 
 
 def free_port() -> int:
@@ -50,3 +53,15 @@ def wait_until_ready(url: str, child: "subprocess.Popen[bytes]") -> None:
                 return
         time.sleep(0.1)
     raise AssertionError("the server was not ready in time")
+
+
+@contextlib.contextmanager
+def sink(*arguments: str) -> Iterator[int]:
+    """The port of `tests.sink_server`, a process of its own; ended at the end."""
+    command = [sys.executable, "-m", "tests.sink_server", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.kill()

@@ -8,8 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,12 @@ import httpx
 import pytest
 
 from rtvc.record import Run, load_run
+from tests.servers import sink
 from tests.sink_server import MIXED
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-
-
-@contextmanager
-def sink(*arguments: str) -> Iterator[int]:
-    command = [sys.executable, "-m", "tests.sink_server", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
 
 
 def loadtest(port: int, folder: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -4,8 +4,6 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +11,11 @@ import httpx
 import pytest
 
 from rtvc.record import Run, load_run
+from tests.servers import sink
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-
-
-@contextmanager
-def sink(*arguments: str) -> Iterator[int]:
-    command = [sys.executable, "-m", "tests.sink_server", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield int(process.stdout.readline())
-        finally:
-            process.kill()
 
 
 def ran(port: int, folder: Path, *arguments: str) -> tuple[int, dict[str, Any], Run]:
