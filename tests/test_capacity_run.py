@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from rtvc.record import load_run
-from tests.test_loadtest_run import finish, loadtest, sink, until
+from tests.servers import sink
+from tests.test_loadtest_run import finish, loadtest, until
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from rtvc.loadtest.locust_process import users_flags
 from rtvc.loadtest.plan import Wish, make_spec
 from rtvc.loadtest.spread import Spread
 from rtvc.record import load_run
-from tests.servers import free_port
-from tests.test_loadtest_run import finish, loadtest, sink, told, until
+from tests.servers import free_port, sink
+from tests.test_loadtest_run import finish, loadtest, told, until
 
 NAMED = {"connection", "first partial", "transcription delay", "response latency"}
 

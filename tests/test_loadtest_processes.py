@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from rtvc.record import Run, load_run
-from tests.test_loadtest_run import finish, loadtest, sink, told, until
+from tests.servers import sink
+from tests.test_loadtest_run import finish, loadtest, told, until
 
 pytestmark = pytest.mark.slow
 
