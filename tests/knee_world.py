@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from rtvc.loadtest.course import Course
-from rtvc.loadtest.rules import StepRules
+from rtvc.loadtest.search.course import Course
+from rtvc.loadtest.search.rules import StepRules
 from rtvc.record import Run, StepRow, TurnRow
 from rtvc.slo import Capacity
 from tests.knee_server import Queue, Rhythm, Service

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rtvc.audio import rms
 from rtvc.errors import AudioError, UsageError
-from rtvc.loadtest.sound import Sound
+from rtvc.loadtest.speakers.sound import Sound
 from rtvc.speech.acoustics import (
     DIRECT_TO_REVERBERANT_DB,
     floor_frames,

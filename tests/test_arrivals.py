@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtvc.errors import UsageError
-from rtvc.loadtest.arrivals import Schedule, rate_per_minute
+from rtvc.loadtest.speakers.arrivals import Schedule, rate_per_minute
 from rtvc.speech.scenario import Arrivals
 
 OPEN = Arrivals("open", stay_s=(10.0, 30.0))

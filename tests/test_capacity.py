@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.capacity import MOST_STEPS, CapacitySearch, StepOutcome
+from rtvc.loadtest.search.capacity import MOST_STEPS, CapacitySearch, StepOutcome
 from rtvc.slo import LOST_RUNS, Capacity, StepStatus, capacity, levels
 from rtvc.stats import quantile
 

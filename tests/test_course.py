@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from rtvc.loadtest.course import REST_S, Course, Rest
-from rtvc.loadtest.rules import StepRules
+from rtvc.loadtest.search.course import REST_S, Course, Rest
+from rtvc.loadtest.search.rules import StepRules
 from rtvc.loadtest.spec import Order
 from rtvc.record import StepRow
 from rtvc.slo import parse_objectives

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.clips import builtin_corpus
-from rtvc.loadtest.rows import foreign_words
+from rtvc.loadtest.speakers.clips import builtin_corpus
+from rtvc.loadtest.turns.rows import foreign_words
 from rtvc.record import RunWriter, TurnRow, load_run
 from rtvc.report.page import build_report
 from rtvc.slo import judge, parse_objectives

@@ -11,9 +11,9 @@ from websockets.asyncio.server import Server
 
 from rtvc.clock import SystemClock
 from rtvc.errors import UsageError
-from rtvc.loadtest.detect import detect
 from rtvc.loadtest.preflight import ServerFacts, ask_stranger, check_observable
-from rtvc.loadtest.wires import NO_REPLIES, WIRES
+from rtvc.loadtest.wire.detect import detect
+from rtvc.loadtest.wire.wires import NO_REPLIES, WIRES
 from rtvc.slo import parse_objectives
 from tests.sink_server import Sink
 from tests.stranger_servers import SESSIONS, listen

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from rtvc.clock import SystemClock
-from rtvc.loadtest.transport import Frames, connect
-from rtvc.loadtest.wires import WIRES
+from rtvc.loadtest.wire.transport import Frames, connect
+from rtvc.loadtest.wire.wires import WIRES
 from tests.test_loadtest_run import until
 
 ROOT = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from rtvc.loadtest.rules import StepRules
+from rtvc.loadtest.search.rules import StepRules
 from rtvc.slo import parse_objectives
 from tests.knee_server import SHARE_BEYOND, Queue, Rhythm, Service, knee, share_beyond
 from tests.knee_world import World, search

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rtvc.loadtest.call import SILENT_REPLY_S, Call
-from rtvc.loadtest.measure import Measurement
-from rtvc.loadtest.meter import FRAME_S, Meter
-from rtvc.loadtest.realtime_client import WIRE_RATE_HZ, RealtimeClient
+from rtvc.loadtest.speakers.call import SILENT_REPLY_S, Call
+from rtvc.loadtest.speakers.meter import FRAME_S, Meter
+from rtvc.loadtest.turns.measure import Measurement
+from rtvc.loadtest.wire.realtime import WIRE_RATE_HZ, RealtimeClient
 from rtvc.speech.corpus import Clip
 from rtvc.speech.speaker import PreparedClip, Scenario, Speaker
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from rtvc import __version__
 from rtvc.clock import FakeClock
-from rtvc.loadtest.crew import LOST_AFTER_S, Crew, load_note, note_file
-from rtvc.loadtest.mirror import CHUNK_BYTES, Mirror, Shipper
-from rtvc.loadtest.recruit import COMPLAINT_FILE, Recruit
+from rtvc.loadtest.scale.crew import LOST_AFTER_S, Crew, load_note, note_file
+from rtvc.loadtest.scale.mirror import CHUNK_BYTES, Mirror, Shipper
+from rtvc.loadtest.scale.recruit import COMPLAINT_FILE, Recruit
+from rtvc.loadtest.scale.spread import part_folder
+from rtvc.loadtest.scale.words import FROM_MASTER, FROM_WORKER, Data, digest
 from rtvc.loadtest.spec import LoadSpec, Order, load_order
-from rtvc.loadtest.spread import part_folder
-from rtvc.loadtest.words import FROM_MASTER, FROM_WORKER, Data, digest
 from rtvc.record import RunWriter, load_run, new_manifest
 from tests.synthetic_run import a_second, a_turn
 from tests.test_loadtest_spread import a_spec

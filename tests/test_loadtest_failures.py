@@ -16,7 +16,7 @@ import pytest
 import websocket
 
 from rtvc.failures import MEANINGS, closed_failure, http_failure, meaning
-from rtvc.loadtest.naming import (
+from rtvc.loadtest.wire.naming import (
     broken_failure,
     connect_failure,
     timeout_failure,
@@ -48,7 +48,7 @@ def test_every_name_says_what_it_means() -> None:
 
 def test_every_name_that_is_counted_has_a_meaning() -> None:
     used: set[str] = set()
-    for path in (ROOT / "rtvc" / "loadtest").glob("*.py"):
+    for path in (ROOT / "rtvc" / "loadtest").rglob("*.py"):
         text = path.read_text("utf-8")
         used.update(re.findall(r'counts\["(\w+)"\]', text))
         used.update(re.findall(r'Garbage\(at_s, "(\w+)"\)', text))

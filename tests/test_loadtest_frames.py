@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.transport import Frame, Frames, UnmaskedFrame
+from rtvc.loadtest.wire.transport import Frame, Frames, UnmaskedFrame
 
 TEXT, BINARY = 1, 2
 

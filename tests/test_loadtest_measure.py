@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.measure import Measurement, Turn
-from rtvc.loadtest.observations import (
+from rtvc.loadtest.turns.measure import Measurement, Turn
+from rtvc.loadtest.wire.observations import (
     ErrorReported,
     FinalFailed,
     FinalText,
@@ -188,6 +188,21 @@ def test_a_final_before_the_end_of_speech_is_premature_and_early() -> None:
     turn = only(measurement.settled(at(4.0)))
     assert turn.premature_finals == 1
     assert turn.final_at_s == at(2.9)
+
+
+def test_a_final_that_came_before_the_end_was_spoken_is_not_the_last_one() -> None:
+    measurement = measuring(Said(0, 1.0))
+    measurement.observe(FinalText(at(2.0), "a", "hello"))
+    assert measurement.settled(at(12.9)) == [], "the rest of it may come"
+    turn = only(measurement.settled(at(13.1)))
+    assert (turn.heard, turn.final_at_s) == ("hello", None), "no delay of -1 s: it is missing"
+    assert (turn.finals, turn.premature_finals) == (1, 1)
+
+
+def test_hanging_up_holds_no_rest_missing_that_still_had_time() -> None:
+    measurement = measuring(Said(0, 1.0))
+    measurement.observe(FinalText(at(2.0), "a", "hello"))
+    assert measurement.cut(at(5.0)) == []
 
 
 def test_an_empty_final_beside_one_with_text_changes_nothing() -> None:

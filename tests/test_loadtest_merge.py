@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtvc.clock import FakeClock
-from rtvc.loadtest.merge import CountSum, GeneratorSum, Merger, cross_talk
+from rtvc.loadtest.scale.merge import CountSum, GeneratorSum, Merger, cross_talk
 from rtvc.record import (
     GeneratorRow,
     Manifest,

@@ -12,7 +12,7 @@ import pytest
 
 from rtvc.loadtest.locust_process import users_flags
 from rtvc.loadtest.plan import Wish, make_spec
-from rtvc.loadtest.spread import Spread
+from rtvc.loadtest.scale.spread import Spread
 from rtvc.record import load_run
 from tests.servers import free_port, sink
 from tests.test_loadtest_run import finish, loadtest, told, until

@@ -12,7 +12,10 @@ import pytest
 from rtvc.audio import write_wav
 from rtvc.clock import FakeClock
 from rtvc.errors import RtvcError, UsageError
-from rtvc.loadtest.clips import (
+from rtvc.loadtest.plan import Wish, default_folder, make_spec
+from rtvc.loadtest.preflight import ServerFacts, ask_server
+from rtvc.loadtest.runner import claim_folder, keep_last_rows, longest_s
+from rtvc.loadtest.speakers.clips import (
     Cast,
     builtin_corpus,
     load_cast,
@@ -20,9 +23,6 @@ from rtvc.loadtest.clips import (
     recorded_corpus,
     save_clips,
 )
-from rtvc.loadtest.plan import Wish, default_folder, make_spec
-from rtvc.loadtest.preflight import ServerFacts, ask_server
-from rtvc.loadtest.runner import claim_folder, keep_last_rows, longest_s
 from rtvc.loadtest.spec import load_spec
 from rtvc.record import ConnectionRow, RunWriter, load_run, new_manifest
 

@@ -118,3 +118,42 @@ def test_a_search_over_two_processes_orders_both(tmp_path: Path) -> None:
     assert [step.speakers for step in run.steps][:2] == [3, 4]
     assert {row.speaker for row in run.attempts} == {0, 1, 2, 3}
     assert {row.outcome for row in run.attempts} == {"ok"}
+
+
+def test_an_objective_that_ends_a_run_ends_all_its_processes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    target = "transcription_delay_p50<200ms abort_on_fail delay=3s"
+    with sink("--delay", "0.8", "--no-replies") as port:
+        flags = ("--speakers", "4", "--processes", "2", "--duration", "120", "--transcription")
+        code, out, err = finish(loadtest(port, folder, *flags, "--slo", target))
+    assert code == 99, err
+    assert "transcription delay p50" in json.loads(out)["verdict"]
+    run = load_run(folder)
+    assert not run.cut_off
+    assert run.generator[-1].at_s < 60, "it was to take 120 s"
+    assert {row.speaker for row in run.attempts} == {0, 1, 2, 3}
+    assert all(row.closed_at_s is not None for row in run.attempts)
+
+
+def test_a_search_that_loses_a_process_ends_and_keeps_its_steps(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    search = ("--find-capacity", "--transcription", "--step-duration", "5")
+    limits = ("--start-speakers", "2", "--max-speakers", "16", "--processes", "2")
+    with sink("--delay", "0.2", "--no-replies") as port:
+        process = loadtest(port, folder, *search, *limits, "--slo", "transcription_delay_p50<2s")
+        until(lambda: (folder / "steps.csv").exists() and steps_of(folder) >= 1, within_s=120)
+        victims = [g for g in generators(process.pid) if "spec-1.json" in " ".join(g.cmdline())]
+        os.kill(victims[0].pid, signal.SIGKILL)
+        code, out, err = finish(process, within_s=120)
+    assert code in (1, 3), err
+    assert "generator process 2 of 2" in err
+    run = load_run(folder)
+    assert len(run.steps) >= 1
+    assert run.steps[0].speakers == 2
+    assert len(run.manifest.lost_generators) == 1
+    assert json.loads(out)["verdict"]
+    assert (folder / "report.html").exists()
+
+
+def steps_of(folder: Path) -> int:
+    return len((folder / "steps.csv").read_text("utf-8").splitlines()) - 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rtvc.loadtest.wires import WIRES
+from rtvc.loadtest.wire.wires import WIRES
 from tests.loadtest_runs import Done, loadtest, serving
 from tests.servers import running_server
 

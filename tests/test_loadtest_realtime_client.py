@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.observations import (
+from rtvc.loadtest.wire.observations import (
     ErrorReported,
     FinalFailed,
     FinalText,
@@ -23,7 +23,7 @@ from rtvc.loadtest.observations import (
     SpeechStarted,
     TurnTimed,
 )
-from rtvc.loadtest.realtime_client import ASKED_MODEL, RealtimeClient
+from rtvc.loadtest.wire.realtime import ASKED_MODEL, RealtimeClient
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.client import Seen
-from rtvc.loadtest.observations import (
+from rtvc.loadtest.wire.client import Seen
+from rtvc.loadtest.wire.observations import (
     ErrorReported,
     FinalFailed,
     FinalText,
@@ -20,7 +20,7 @@ from rtvc.loadtest.observations import (
     SpeechStarted,
     TurnedAway,
 )
-from rtvc.loadtest.realtimestt_client import RealtimeSTTClient
+from rtvc.loadtest.wire.realtimestt import RealtimeSTTClient
 
 
 class Talk:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.call import Call
-from rtvc.loadtest.client import Seen
-from rtvc.loadtest.measure import Measurement
-from rtvc.loadtest.observations import (
+from rtvc.loadtest.speakers.call import Call
+from rtvc.loadtest.turns.measure import Measurement
+from rtvc.loadtest.wire.client import Seen
+from rtvc.loadtest.wire.observations import (
     FinalFailed,
     FinalText,
     Garbage,
@@ -25,8 +25,8 @@ from rtvc.loadtest.observations import (
     ReplyDone,
     TurnedAway,
 )
-from rtvc.loadtest.realtimevoicechat_client import WIRE_RATE_HZ, RealtimeVoiceChatClient
-from rtvc.loadtest.wires import WIRES
+from rtvc.loadtest.wire.realtimevoicechat import WIRE_RATE_HZ, RealtimeVoiceChatClient
+from rtvc.loadtest.wire.wires import WIRES
 from rtvc.protocol.realtimevoicechat import decode_packet
 from rtvc.speech.corpus import Clip
 from rtvc.speech.scenario import Scenario

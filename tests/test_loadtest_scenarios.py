@@ -9,10 +9,16 @@ import pytest
 
 from rtvc.audio import rms, write_wav
 from rtvc.errors import UsageError
-from rtvc.loadtest.clips import builtin_corpus, load_cast, load_clips, recorded_corpus, save_clips
 from rtvc.loadtest.plan import Wish, make_spec, usual_size
+from rtvc.loadtest.speakers.clips import (
+    builtin_corpus,
+    load_cast,
+    load_clips,
+    recorded_corpus,
+    save_clips,
+)
 from rtvc.loadtest.spec import LoadSpec, load_spec
-from rtvc.loadtest.wires import WIRES
+from rtvc.loadtest.wire.wires import WIRES
 from rtvc.speech.corpus import corpus_hash
 from rtvc.speech.monologue import speech_s
 from rtvc.speech.scenario import (

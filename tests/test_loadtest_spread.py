@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtvc.errors import UsageError
-from rtvc.loadtest.gun import StartGun
 from rtvc.loadtest.plan import MAX_SPEAKERS, Wish, make_spec
-from rtvc.loadtest.scale_flags import check_roles
+from rtvc.loadtest.scale.flags import check_roles
+from rtvc.loadtest.scale.gun import StartGun
+from rtvc.loadtest.scale.spread import Spread, only, share, shares, who
+from rtvc.loadtest.scale.worker import address
 from rtvc.loadtest.spec import LoadSpec, load_spec
-from rtvc.loadtest.spread import Spread, only, share, shares, who
-from rtvc.loadtest.worker import address
 
 URL = "ws://127.0.0.1:8000"
 

@@ -8,10 +8,10 @@ import pytest
 from rtvc.clock import FakeClock
 from rtvc.errors import UsageError
 from rtvc.loadtest.plan import Wish, make_spec
-from rtvc.loadtest.rules import StepRules
-from rtvc.loadtest.search import Search, step_line
+from rtvc.loadtest.search.driver import Search, step_line
+from rtvc.loadtest.search.rules import StepRules
+from rtvc.loadtest.speakers.stage import Stage
 from rtvc.loadtest.spec import LoadSpec, Order, load_order
-from rtvc.loadtest.stage import Stage
 from rtvc.record import (
     Manifest,
     Row,

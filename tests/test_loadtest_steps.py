@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.binding import Account, ServerView, binding, cause, server_view
-from rtvc.loadtest.capacity import Step
-from rtvc.loadtest.rules import StepRules
-from rtvc.loadtest.steps import StepWatch
-from rtvc.loadtest.trend import trend
+from rtvc.loadtest.search.binding import Account, ServerView, binding, cause, server_view
+from rtvc.loadtest.search.capacity import Step
+from rtvc.loadtest.search.rules import StepRules
+from rtvc.loadtest.search.steps import StepWatch
+from rtvc.loadtest.search.trend import trend
 from rtvc.record import Run, SampleRow, StepRow
 from rtvc.slo import parse_objectives
 from tests.synthetic_run import a_connection, a_manifest, a_second, a_turn, server_turn

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from rtvc.loadtest.observations import Segment, TurnTimed
-from rtvc.loadtest.surroundings import SendTimes, with_surroundings
+from rtvc.loadtest.turns.surroundings import SendTimes, with_surroundings
+from rtvc.loadtest.wire.observations import Segment, TurnTimed
 
 STREAM_START_S = 100.0
 FRAME_S = 0.02

@@ -11,11 +11,11 @@ import pytest
 from websockets.utils import accept_key
 
 from rtvc.clock import SystemClock
-from rtvc.loadtest.attempt import Attempt, open_session
-from rtvc.loadtest.call import Call, Mute
-from rtvc.loadtest.measure import Measurement
-from rtvc.loadtest.realtime_client import RealtimeClient
-from rtvc.loadtest.transport import ConnectError, Connection, Frames, LostError, connect
+from rtvc.loadtest.speakers.call import Call, Mute
+from rtvc.loadtest.turns.measure import Measurement
+from rtvc.loadtest.wire.attempt import Attempt, open_session
+from rtvc.loadtest.wire.realtime import RealtimeClient
+from rtvc.loadtest.wire.transport import ConnectError, Connection, Frames, LostError, connect
 from tests.sink_server import Sink
 
 

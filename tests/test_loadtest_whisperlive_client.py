@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.observations import (
+from rtvc.loadtest.wire.observations import (
     ErrorReported,
     Garbage,
     SessionUsable,
@@ -16,7 +16,7 @@ from rtvc.loadtest.observations import (
     TextSpan,
     TurnedAway,
 )
-from rtvc.loadtest.whisperlive_client import END_OF_AUDIO, WhisperLiveClient
+from rtvc.loadtest.wire.whisperlive import END_OF_AUDIO, WhisperLiveClient
 
 READY = {"uid": "me", "message": "SERVER_READY", "backend": "faster_whisper"}
 

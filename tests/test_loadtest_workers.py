@@ -15,7 +15,7 @@ import pytest
 
 from rtvc.clock import FakeClock
 from rtvc.errors import RtvcError
-from rtvc.loadtest.worker import find_master
+from rtvc.loadtest.scale.worker import find_master
 from rtvc.record import load_run
 from tests.servers import free_port, sink
 from tests.test_loadtest_run import ROOT, finish, loadtest, told, until

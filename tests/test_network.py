@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.network import HEADERS_BYTES, RTO_MIN_S, Link
+from rtvc.loadtest.wire.network import HEADERS_BYTES, RTO_MIN_S, Link
 from rtvc.speech.scenario import Network
 
 networks = st.builds(
@@ -17,6 +17,7 @@ networks = st.builds(
     bandwidth_kbit_s=st.none() | st.floats(1, 10_000),
     rtt_ms=st.floats(0, 500),
 )
+"""Upwards; `down_kbit_s` is the other way's."""
 waits_s = st.lists(st.floats(0, 0.2), min_size=1, max_size=80)
 
 
@@ -90,3 +91,12 @@ def test_jitter_and_the_round_trip() -> None:
     assert 0.05 <= min(late_s) < 0.052
     assert 0.098 < max(late_s) <= 0.1
     assert sum(late_s) / 3000 == pytest.approx(0.075, abs=0.001)
+
+
+def test_each_way_has_its_own_bandwidth() -> None:
+    slow_down = Network(down_kbit_s=80)
+    up, down = (Link(slow_down, random.Random(0), way) for way in ("up", "down"))
+    assert up.perfect
+    assert not down.perfect
+    assert down.departs_s(1.0, 1000 - HEADERS_BYTES) == pytest.approx(1.1)
+    assert Link(Network(bandwidth_kbit_s=80), random.Random(0), "down").perfect

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rtvc.loadtest.measure import Turn
-from rtvc.loadtest.rows import turn_row
+from rtvc.loadtest.turns.measure import Turn
+from rtvc.loadtest.turns.rows import turn_row
 from rtvc.report.page import build_report
 from rtvc.slo import judge, parse_objectives
 from rtvc.speech.corpus import builtin_clips

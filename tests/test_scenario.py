@@ -64,6 +64,7 @@ rt60_s = 0.5
 loss = 0.02
 jitter_ms = 20
 bandwidth_kbit_s = 800
+down_kbit_s = 4000
 rtt_ms = 60
 """
 
@@ -111,7 +112,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         speech=SpeechMix((4, 9), (150, 170), ("en-us", "en+m3"), (20.0, 30.0), (0.1, 0.2)),
         arrivals=Arrivals("open", None, 12.0, (20.0, 60.0)),
         acoustics=Acoustics("babble", 10.0, 0.5),
-        network=Network(0.02, 20.0, 800.0, 60.0),
+        network=Network(0.02, 20.0, 800.0, 60.0, 4000.0),
         name="mine",
         about="all there is",
         speakers=4,

@@ -78,7 +78,7 @@ def test_a_long_way_is_part_of_the_delay_and_not_the_generators_lag(tmp_path: Pa
     delays_s = [t.transcription_delay_s for t in run.turns if t.transcription_delay_s is not None]
     assert len(delays_s) >= 3
     on_the_way_s = statistics.median(delays_s) - statistics.median(waits_s)
-    assert on_the_way_s == pytest.approx(0.6, abs=0.1)
+    assert on_the_way_s == pytest.approx(1.2, abs=0.2), "half of it each way"
     assert (summary["generator"]["lag_p99"] or 0.0) < 0.3, "what is on its way is not late"
 
 

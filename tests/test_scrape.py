@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtvc.loadtest.scrape import LARGEST_BYTES, ServerMetrics, readings
+from rtvc.loadtest.speakers.scrape import LARGEST_BYTES, ServerMetrics, readings
 
 
 @contextmanager

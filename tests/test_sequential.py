@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.loadtest.sequential import CLUSTER, FALSE_BEYOND, FALSE_WITHIN, Side, decide
+from rtvc.loadtest.search.sequential import CLUSTER, FALSE_BEYOND, FALSE_WITHIN, Side, decide
 
 MOST = 240
 """Utterances after which a step would long have been judged by its quantile."""

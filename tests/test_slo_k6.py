@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtvc.errors import UsageError
-from rtvc.loadtest.abort import what_ends
+from rtvc.loadtest.search.abort import what_ends
 from rtvc.record import Run
 from rtvc.slo import (
     DEFAULT,

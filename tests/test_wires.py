@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtvc.errors import UsageError
-from rtvc.loadtest.client import ProtocolClient
-from rtvc.loadtest.detect import detect
-from rtvc.loadtest.messages import protocol_of
 from rtvc.loadtest.plan import Wish, make_spec
-from rtvc.loadtest.wires import AUTO, WIRES, Wire, wire_for, wire_of_path
+from rtvc.loadtest.wire.client import ProtocolClient
+from rtvc.loadtest.wire.detect import detect
+from rtvc.loadtest.wire.messages import protocol_of
+from rtvc.loadtest.wire.wires import AUTO, WIRES, Wire, wire_for, wire_of_path
 from rtvc.summary.observable import OBSERVABLE
 
 URL = "ws://127.0.0.1:8000"

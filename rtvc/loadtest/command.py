@@ -14,7 +14,7 @@ from rtvc.loadtest.plan import (
     usual_size,
 )
 from rtvc.loadtest.run import LoadTest
-from rtvc.loadtest.scale_flags import (
+from rtvc.loadtest.scale.flags import (
     PATIENCE_S,
     BindHost,
     BindPort,
@@ -29,10 +29,10 @@ from rtvc.loadtest.scale_flags import (
     check_roles,
     spread_of,
 )
+from rtvc.loadtest.scale.spread import BIND_PORT, WEB_PORT
+from rtvc.loadtest.scale.worker import work_for
 from rtvc.loadtest.spec import with_scheme
-from rtvc.loadtest.spread import BIND_PORT, WEB_PORT
-from rtvc.loadtest.wires import AUTO, WIRES
-from rtvc.loadtest.worker import work_for
+from rtvc.loadtest.wire.wires import AUTO, WIRES
 from rtvc.speech.scenario import BUILTIN_SCENARIOS
 
 

@@ -27,13 +27,13 @@ from locust.exception import RPCError, StopUser
 from locust.runners import MasterRunner, WorkerRunner
 
 from rtvc.clock import SystemClock
-from rtvc.loadtest.clips import Cast, load_cast
-from rtvc.loadtest.crew import TICK_S, Crew
-from rtvc.loadtest.generator import Generator, Report
-from rtvc.loadtest.gun import LISTEN_S, StartGun
-from rtvc.loadtest.recruit import Recruit
+from rtvc.loadtest.scale.crew import TICK_S, Crew
+from rtvc.loadtest.scale.gun import LISTEN_S, StartGun
+from rtvc.loadtest.scale.recruit import Recruit
+from rtvc.loadtest.scale.words import BEAT_S, FROM_MASTER, FROM_WORKER, PREFIX, Data
+from rtvc.loadtest.speakers.clips import Cast, load_cast
+from rtvc.loadtest.speakers.generator import Generator, Report
 from rtvc.loadtest.spec import LoadSpec, load_spec
-from rtvc.loadtest.words import BEAT_S, FROM_MASTER, FROM_WORKER, PREFIX, Data
 from rtvc.record import RunWriter, load_manifest
 
 PRIORITY = -10

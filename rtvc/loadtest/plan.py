@@ -6,10 +6,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rtvc.errors import UsageError
-from rtvc.loadtest.arrivals import Schedule, default_ramp_s, rate_per_minute
+from rtvc.loadtest.scale.spread import Spread
+from rtvc.loadtest.speakers.arrivals import Schedule, default_ramp_s, rate_per_minute
 from rtvc.loadtest.spec import LoadSpec, endpoint_url, session_url
-from rtvc.loadtest.spread import Spread
-from rtvc.loadtest.wires import AUTO, NO_REPLIES, Wire, is_told, wire_for
+from rtvc.loadtest.wire.wires import AUTO, NO_REPLIES, Wire, is_told, wire_for
 from rtvc.speech.scenario import Scenario, load_scenario, scenario_to_dict
 
 STORM = "connect-storm"

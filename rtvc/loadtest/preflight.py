@@ -9,9 +9,9 @@ import httpx
 
 from rtvc.clock import Clock
 from rtvc.errors import RtvcError, UsageError
-from rtvc.loadtest.messages import REALTIMESTT
 from rtvc.loadtest.spec import http_url
-from rtvc.loadtest.wires import Wire
+from rtvc.loadtest.wire.messages import REALTIMESTT
+from rtvc.loadtest.wire.wires import Wire
 from rtvc.profile.target import no_answer
 from rtvc.slo import Objective
 

@@ -15,9 +15,6 @@ from rich.status import Status
 
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import RtvcError, UsageError
-from rtvc.loadtest.abort import AbortWatch
-from rtvc.loadtest.clips import Corpus, builtin_corpus, recorded_corpus, save_clips
-from rtvc.loadtest.detect import detect
 from rtvc.loadtest.live_view import watching
 from rtvc.loadtest.plan import (
     ANCHORS,
@@ -33,7 +30,6 @@ from rtvc.loadtest.preflight import (
     check_observable,
 )
 from rtvc.loadtest.progress import Tally
-from rtvc.loadtest.rules import StepRules
 from rtvc.loadtest.runner import (
     INTERRUPTED,
     LOG_FILE,
@@ -49,11 +45,15 @@ from rtvc.loadtest.runner import (
     why_nothing_ran,
     work_folder,
 )
-from rtvc.loadtest.search import Search
+from rtvc.loadtest.scale.spread import only, shares
+from rtvc.loadtest.scale.starting import start_generators
+from rtvc.loadtest.search.abort import AbortWatch
+from rtvc.loadtest.search.driver import Search
+from rtvc.loadtest.search.rules import StepRules
+from rtvc.loadtest.speakers.clips import Corpus, builtin_corpus, recorded_corpus, save_clips
 from rtvc.loadtest.spec import LoadSpec, http_url
-from rtvc.loadtest.spread import only, shares
-from rtvc.loadtest.starting import start_generators
-from rtvc.loadtest.wires import AUTO
+from rtvc.loadtest.wire.detect import detect
+from rtvc.loadtest.wire.wires import AUTO
 from rtvc.record import (
     MANIFEST_FILE,
     Manifest,

@@ -65,23 +65,41 @@ class GeneratorProcess(LocustProcess):
 
     def wait(self, on_poll: Callable[[], None]) -> Ended:
         """Until it ends. Ctrl-C once: in order; twice: at once."""
-        interrupted = False
-        deadline_s = self._clock.now() + longest_s(self._spec)
         try:
-            while self.status() is None and self._clock.now() < deadline_s:
-                try:
-                    on_poll()
-                    time.sleep(POLL_S)
-                except KeyboardInterrupt:
-                    if interrupted:
-                        break
-                    interrupted = True
-                    self._spec.stop_file.touch()
-                    deadline_s = self._clock.now() + ORDERLY_STOP_S
+            interrupted = await_end(
+                self._spec, self._clock, running=lambda: self.status() is None, poll=on_poll
+            )
         finally:
             status = self.insist()
         # The stop button of Locust's page asks as Ctrl-C does.
         return Ended(interrupted or self._spec.page_stop_file.exists(), status)
+
+
+def await_end(
+    spec: LoadSpec,
+    clock: Clock,
+    *,
+    running: Callable[[], bool],
+    poll: Callable[[], None],
+    patience_s: float = 0.0,
+) -> bool:
+    """Until it is over, or has taken longer than any run does, and `patience_s` more.
+
+    Ctrl-C once: it is asked to end in order; twice: no more waiting. Tells whether it was pressed.
+    """
+    interrupted = False
+    deadline_s = clock.now() + longest_s(spec) + patience_s
+    while running() and clock.now() < deadline_s:
+        try:
+            poll()
+            time.sleep(POLL_S)
+        except KeyboardInterrupt:
+            if interrupted:
+                break
+            interrupted = True
+            spec.stop_file.touch()
+            deadline_s = clock.now() + ORDERLY_STOP_S
+    return interrupted
 
 
 def longest_s(spec: LoadSpec) -> float:

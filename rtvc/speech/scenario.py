@@ -86,6 +86,7 @@ NETWORK: dict[str, Check] = {
     "loss": Number(0, 0.5),
     "jitter_ms": Number(0, 10_000),
     "bandwidth_kbit_s": Number(1, 10_000_000),
+    "down_kbit_s": Number(1, 10_000_000),
     "rtt_ms": Number(0, 10_000),
 }
 
@@ -152,16 +153,18 @@ class Acoustics:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A speaker's way to the server, as TCP lets it be felt."""
+    """A speaker's way to the server and back, as TCP lets it be felt."""
 
     loss: float = 0.0
-    """Share of messages that are lost on the way and sent again."""
+    """Share of messages that are lost on their way, up or down, and sent again."""
     jitter_ms: float = 0.0
     """Milliseconds: most by which a message is held up, drawn evenly from 0."""
     bandwidth_kbit_s: float | None = None
     """Kilobits a second, upwards; None: no limit."""
     rtt_ms: float = 0.0
     """Milliseconds to the server and back; half of it holds up every message."""
+    down_kbit_s: float | None = None
+    """Kilobits a second, downwards; None: no limit."""
 
     def __post_init__(self) -> None:
         check_fields(self, NETWORK)

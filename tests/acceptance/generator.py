@@ -35,8 +35,8 @@ import httpx
 import psutil
 
 from rtvc.clock import SystemClock
-from rtvc.loadtest.transport import Frames
-from rtvc.loadtest.wires import WIRES
+from rtvc.loadtest.wire.transport import Frames
+from rtvc.loadtest.wire.wires import WIRES
 from rtvc.record import load_run, this_machine
 from rtvc.stats import Histogram
 from tests.acceptance.generator_figure import draw

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rtvc.clock import Clock, SystemClock
-from rtvc.loadtest.clips import builtin_corpus
+from rtvc.loadtest.speakers.clips import builtin_corpus
 from rtvc.record import StepRow, load_run
 from rtvc.report.strategies import strategies_figure
 from rtvc.stt.models import resolve_model

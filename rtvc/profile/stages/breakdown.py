@@ -2,8 +2,9 @@
 
 A turn's felt delay is the client's: from the true end of speech to the final transcript, or to the
 first reply sample. Its segments are the server's, and around them those of the load generator
-(`rtvc.loadtest.surroundings`). What they do not explain is unaccounted: gaps between segments, and,
-where the server does not say which sample it took for the end of speech, all that lies around.
+(`rtvc.loadtest.turns.surroundings`). What they do not explain is unaccounted: gaps between
+segments, and, where the server does not say which sample it took for the end of speech, all that
+lies around.
 """
 
 import math

@@ -1,0 +1,1 @@
+"""More than one generator: processes of this machine, workers on others."""

@@ -1,0 +1,1 @@
+"""The search for the capacity: steps, what decides them, what held them back."""
