@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rtvc.clock import Clock
 from rtvc.errors import ModelError
 from rtvc.stt.calibration import Wish, wish
+from rtvc.stt.limits import GPU_WORKERS, PER_SESSION_THREADS, batches_to_try, usual_limits
 from rtvc.stt.models import ResolvedModel, WantedContext, cuda_device_count, resolve_model
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
 from rtvc.stt.preflight import check_resolved
@@ -16,9 +17,6 @@ from rtvc.stt.scripted import ScriptedTranscriber
 from rtvc.stt.sharing import PerSessionEngine, PoolEngine
 from rtvc.stt.transcriber import Engine, ReportProgress, Transcriber
 from rtvc.stt.whisper import WhisperTranscriber
-
-PER_SESSION_THREADS = 4
-"""What Whisper's users get by default: CTranslate2 takes four threads, or as many as there are."""
 
 
 def build_engine(
@@ -105,8 +103,10 @@ def _whisper_plan(model: ResolvedModel, settings: _Settings) -> EnginePlan:
         raise ModelError(f'expected a folder for model "{model.name}", got none')
     on_gpu = settings.device == "cuda" or (settings.device == "auto" and cuda_device_count() > 0)
     threads = settings.threads_per_worker or 1
-    workers = settings.workers or (2 if on_gpu else max(_cpus() // threads, 1))
-    limits = _limits(model, settings.max_batch, on_gpu=on_gpu)
+    workers = settings.workers or (GPU_WORKERS if on_gpu else max(_cpus() // threads, 1))
+    limits = usual_limits(
+        settings.max_batch, full_window=model.encoder_context == "full", on_gpu=on_gpu
+    )
     transcriber = WhisperTranscriber(
         model.path,
         clock=settings.clock,
@@ -137,18 +137,15 @@ def _whisper_plan(model: ResolvedModel, settings: _Settings) -> EnginePlan:
 
 def _wish(model: ResolvedModel, settings: _Settings, *, on_gpu: bool) -> Wish | None:
     """What to find out by measuring; a GPU's threads do not matter."""
+    workers, threads = settings.workers, settings.threads_per_worker
     if on_gpu:
-        sizes: tuple[int, ...] = (4, 8, 16, 32)
-        workers, threads = settings.workers or 2, settings.threads_per_worker or 1
-    else:
-        sizes = (2, 4) if model.encoder_context == "full" else (2, 4, 8, 16)
-        workers, threads = settings.workers or 0, settings.threads_per_worker or 0
+        workers, threads = workers or GPU_WORKERS, threads or 1
     return wish(
         _cpus(),
-        workers=workers or None,
-        threads_per_worker=threads or None,
+        workers=workers,
+        threads_per_worker=threads,
         max_batch=settings.max_batch,
-        batches=sizes,
+        batches=batches_to_try(full_window=model.encoder_context == "full", on_gpu=on_gpu),
     )
 
 
@@ -156,14 +153,3 @@ def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _limits(model: ResolvedModel, max_batch: int | None, *, on_gpu: bool) -> Limits:
-    """On a CPU a batch takes nearly the sum of its jobs; on a GPU hardly more than one."""
-    if model.encoder_context != "full":
-        return Limits(max_batch=max_batch or (16 if on_gpu else 4), mix_kinds=on_gpu)
-    # The encoder sees 30 s whatever the length; only the decoder waits for the longest member.
-    buckets_s = (10.0, 30.0)
-    return Limits(
-        max_batch=max_batch or (16 if on_gpu else 1), mix_kinds=on_gpu, buckets_s=buckets_s
-    )

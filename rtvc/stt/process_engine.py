@@ -9,7 +9,8 @@ from typing import cast
 from rtvc.clock import Clock
 from rtvc.errors import EngineDied, ModelError, TranscriberError
 from rtvc.stt.calibration import Calibration, Tunable, Wish
-from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, partial_workers, targets_for
+from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, targets_for
+from rtvc.stt.limits import with_room_for_finals
 from rtvc.stt.losses import OUT_OF_MEMORY, Outcomes, ended, told
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
 from rtvc.stt.on_loop import in_daemon_thread, post
@@ -283,13 +284,7 @@ class ProcessEngine:
 
     def _limit_partials(self) -> None:
         assert self._plan is not None
-        chosen = self._plan.limits.partial_batches
-        reserved = partial_workers(self._plan.workers) if chosen is None else chosen
-        limits = replace(self._plan.limits, partial_batches=reserved)
-        if not limits.mix_kinds:
-            # Where batches cost what their jobs cost, a final waits the longer for a larger one.
-            limits = replace(limits, max_partial_batch=max(limits.max_batch // 2, 1))
-        self._scheduler.limits = limits
+        self._scheduler.limits = with_room_for_finals(self._plan.limits, self._plan.workers)
         self._status = replace(self._status, max_batch=self._plan.limits.max_batch)
 
     def _new_meter(self) -> LoadMeter:
