@@ -7,6 +7,7 @@ RtvcError
 ├── AdmissionRefused     one caller too many; says why and when to try again
 ├── TranscriberError     speech-to-text failed
 │   ├── ModelError       a model that cannot be found or loaded                  (exit 2)
+│   │   └── MissingEngineError  a package that an engine needs is not installed  (exit 2)
 │   └── EngineDied       the engine's process ended; its jobs may be retried
 ├── ReplyError           the language model or the synthesizer failed
 ├── RecordError          a run directory that cannot be read or written          (exit 2)
@@ -80,6 +81,10 @@ class ModelError(TranscriberError):
     """A model that cannot be found or loaded."""
 
     exit_code = 2
+
+
+class MissingEngineError(ModelError):
+    """A package that an engine needs is not installed; says how to get it."""
 
 
 class EngineDied(TranscriberError):

@@ -1,0 +1,1 @@
+"""`rtvc bench`: which model, with which settings, on this machine."""

@@ -1,0 +1,1 @@
+"""The engines that a bench compares: one file each, all behind one contract."""

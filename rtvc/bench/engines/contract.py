@@ -1,0 +1,93 @@
+"""What every engine of a bench can do: load, transcribe one turn, some at once, a long recording.
+
+An engine's packages are imported in `prepare` and nowhere else, so that a machine without them can
+still measure the others.
+"""
+
+import importlib
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol
+
+from rtvc.errors import MissingEngineError
+from rtvc.stt.transcriber import AudioArray, Transcriber
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What an engine made of some audio."""
+
+    text: str
+    """Stripped; empty when nothing was said."""
+    guards: tuple[str, ...] = ()
+    """Names of guards that fired; empty also where an engine has none."""
+
+
+class BenchEngine(Protocol):
+    """One engine with one model; called from one thread, in the order of the methods here."""
+
+    model_kind: str
+    """"whisper", "synthetic weights", "self-test model", "random weights" or "pocketsphinx"; known
+    after `prepare`."""
+    packages: dict[str, str]
+    """Versions of what does the work; complete after `prepare`."""
+    transcriber: Transcriber
+    """The same model behind the contract of the server, which answers jobs of many sessions; usable
+    after `load`, which is not to be called again."""
+    most_at_once: int
+    """Turns that one inference can hold; 1: `transcribe_batch` takes them one after the other."""
+
+    def prepare(self) -> None:
+        """Import what does the work and find the weights, which is not counted as loading.
+
+        Raises:
+            MissingEngineError: it is not installed.
+            ModelError: the weights are not on this machine.
+        """
+
+    def load(self) -> None:
+        """Load the weights.
+
+        Raises:
+            ModelError: they cannot be loaded, or not with these settings.
+        """
+
+    def transcribe(self, audio: AudioArray, language: str | None) -> Text:
+        """One turn by itself; `language` is ISO-639-1, None: to be found out."""
+
+    def transcribe_batch(self, audios: Sequence[AudioArray], language: str | None) -> list[Text]:
+        """Some turns in one inference, in order."""
+
+    def transcribe_long(self, audio: AudioArray, language: str | None) -> Text:
+        """A recording of any length."""
+
+
+def imported(module: str, *, package: str, install: str) -> ModuleType:
+    """A module that rtvc does not need for anything else.
+
+    Raises:
+        MissingEngineError: it is not there, or cannot be imported; `install` says what helps.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingEngineError(
+            f"expected {package} to be installed, but {' '.join(str(error).split())}; {install}"
+        ) from error
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Of those that are installed.
+
+    >>> list(versions("numpy", "no-such-package"))
+    ['numpy']
+    """
+    found: dict[str, str] = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
