@@ -6,12 +6,14 @@ still measure the others.
 
 import importlib
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
 
+from rtvc.clock import Clock
 from rtvc.errors import MissingEngineError
+from rtvc.results.cells import Cell
 from rtvc.stt.transcriber import AudioArray, Transcriber
 
 
@@ -25,19 +27,41 @@ class Text:
     """Names of guards that fired; empty also where an engine has none."""
 
 
-class BenchEngine(Protocol):
-    """One engine with one model; called from one thread, in the order of the methods here."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What an engine is made from."""
 
-    model_kind: str
-    """"whisper", "synthetic weights", "self-test model", "random weights" or "pocketsphinx"; known
-    after `prepare`."""
-    packages: dict[str, str]
-    """Versions of what does the work; complete after `prepare`."""
-    transcriber: Transcriber
-    """The same model behind the contract of the server, which answers jobs of many sessions; usable
-    after `load`, which is not to be called again."""
-    most_at_once: int
-    """Turns that one inference can hold; 1: `transcribe_batch` takes them one after the other."""
+    cell: Cell
+    """Model and settings."""
+    clock: Clock
+    """For the times that an engine reports by itself."""
+    most_at_once: int = 1
+    """Turns that one inference should be able to hold, where the engine can."""
+
+
+class BenchEngine(Protocol):
+    """One engine with one model; its methods are called in the order they stand here."""
+
+    @property
+    def model_kind(self) -> str:
+        """ "whisper", "synthetic weights", "self-test model", "random weights" or "pocketsphinx";
+        known after `prepare`."""
+
+    @property
+    def packages(self) -> Mapping[str, str]:
+        """Versions of what does the work; complete after `prepare`."""
+
+    @property
+    def most_at_once(self) -> int:
+        """Turns that one inference can hold; 1: `transcribe_batch` takes one after the other."""
+
+    @property
+    def transcriber(self) -> Transcriber:
+        """The same loaded model behind the contract of the server; not to be loaded again.
+
+        Raises:
+            ModelError: asked for before `load`.
+        """
 
     def prepare(self) -> None:
         """Import what does the work and find the weights, which is not counted as loading.
@@ -58,7 +82,7 @@ class BenchEngine(Protocol):
         """One turn by itself; `language` is ISO-639-1, None: to be found out."""
 
     def transcribe_batch(self, audios: Sequence[AudioArray], language: str | None) -> list[Text]:
-        """Some turns in one inference, in order."""
+        """Some turns, in one inference where the engine can; in order."""
 
     def transcribe_long(self, audio: AudioArray, language: str | None) -> Text:
         """A recording of any length."""

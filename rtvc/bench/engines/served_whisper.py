@@ -1,0 +1,73 @@
+"""faster-whisper as `rtvc serve` runs it: its loader and features, CTranslate2 called directly."""
+
+from collections.abc import Sequence
+
+from rtvc.bench.engines.as_transcriber import jobs_of
+from rtvc.bench.engines.contract import Setup, Text, versions
+from rtvc.bench.engines.weights import LIBRARY, library, weights_of
+from rtvc.errors import ModelError
+from rtvc.stt.transcriber import AudioArray
+from rtvc.stt.whisper import WhisperTranscriber, pieces
+
+
+class ServedWhisper:
+    """Turns of many sessions in one inference; short contexts where the weights allow them."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._transcriber: WhisperTranscriber | None = None
+        self.model_kind = "whisper"
+        self.packages: dict[str, str] = {}
+        self.most_at_once = max(setup.most_at_once, setup.cell.batch)
+
+    @property
+    def transcriber(self) -> WhisperTranscriber:
+        if self._transcriber is None:
+            raise ModelError("expected prepare() before anything else")
+        return self._transcriber
+
+    def prepare(self) -> None:
+        library()
+        cell = self._setup.cell
+        weights = weights_of(cell)
+        self.model_kind = weights.found.kind
+        self.packages = versions(*LIBRARY)
+        self._transcriber = WhisperTranscriber(
+            weights.path,
+            clock=self._setup.clock,
+            device=cell.device,
+            compute_type=cell.compute_type,
+            encoder_context=weights.found.encoder_context,
+            headroom_s=weights.found.headroom_s,
+            least_context_s=weights.found.least_context_s,
+            beam_size=cell.beam,
+            threads_per_worker=cell.threads,
+            max_batch=self.most_at_once,
+            suppress_blank=weights.found.suppress_blank,
+        )
+
+    def load(self) -> None:
+        self.transcriber.load()
+
+    def transcribe(self, audio: AudioArray, language: str | None) -> Text:
+        return self.transcribe_batch([audio], language)[0]
+
+    def transcribe_batch(self, audios: Sequence[AudioArray], language: str | None) -> list[Text]:
+        answers = self.transcriber.transcribe(jobs_of(audios, language))
+        return [Text(answer.text, answer.guards) for answer in answers]
+
+    def transcribe_long(self, audio: AudioArray, language: str | None) -> Text:
+        """Pieces of at most 30 s, cut where it is quiet, as many at once as the cell's batch."""
+        cut, size = list(pieces(audio)), self._setup.cell.batch
+        groups = [cut[at : at + size] for at in range(0, len(cut), size)]
+        return joined([text for group in groups for text in self.transcribe_batch(group, language)])
+
+
+def joined(texts: Sequence[Text]) -> Text:
+    """One text of the texts of pieces, in order.
+
+    >>> joined([Text("a b", ("pace",)), Text(""), Text("c", ("pace",))])
+    Text(text='a b c', guards=('pace',))
+    """
+    guards = dict.fromkeys(guard for text in texts for guard in text.guards)
+    return Text(" ".join(text.text for text in texts if text.text), tuple(guards))
