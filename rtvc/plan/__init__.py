@@ -1,0 +1,1 @@
+"""What would a server hold, and what would a fleet cost? Answered from measured service times."""

@@ -1,0 +1,125 @@
+"""What inferences share: the cores of a machine, or a GPU. Pure.
+
+Pieces of work that run at once all slow down alike (egalitarian processor sharing, as in Kleinrock,
+"Queueing Systems", volume 2, 1976, §4.4, with a rate that depends on how many there are).
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count, pairwise
+
+from rtvc.plan.events import Action, Calendar
+
+Contention = tuple[tuple[int, float], ...]
+"""(inferences at once, times as long as alone), both rising; at least one."""
+
+_ROUNDING_S = 1e-12
+"""Pieces that end so close to each other end together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One machine, as far as it decides how fast inferences run at once."""
+
+    device: str
+    """"cpu" or "cuda"."""
+    cores: int
+    """Logical cores."""
+    threads: int
+    """CPU threads of one inference."""
+    contention: Contention = ((1, 1.0),)
+    """As measured; beyond what was measured a full machine shares itself out evenly."""
+    session_cores: float = 0.0
+    """Cores that one session takes beside its inferences: sockets, resampling, VAD."""
+
+    def slowdown(self, running: int, sessions: int = 0) -> float:
+        """Times as long as alone, with so many inferences at once.
+
+        >>> Box("cpu", cores=2, threads=1).slowdown(3)
+        1.5
+        >>> Box("cuda", cores=8, threads=1).slowdown(2)
+        2.0
+        """
+        slower = self._among_themselves(running)
+        if self.device == "cuda":
+            return slower
+        used = min(running * self.threads, self.cores)
+        return slower * max(1.0, (used + sessions * self.session_cores) / self.cores)
+
+    def _among_themselves(self, running: int) -> float:
+        most, slowest = self.contention[-1]
+        if running <= most:
+            return interpolated(self.contention, running)
+        # A GPU takes turns; cores are shared out once all of them are taken.
+        full = 1.0 if self.device == "cuda" else max(self.cores / self.threads, 1.0)
+        return slowest * max(1.0, running / max(full, most))
+
+
+def interpolated(points: Sequence[tuple[int, float]], at: float) -> float:
+    """On straight lines through the points; outside of them as at the nearest.
+
+    >>> interpolated(((1, 1.0), (3, 2.0)), 2)
+    1.5
+    """
+    for (low, before), (high, after) in pairwise(points):
+        if low <= at <= high:
+            return before + (at - low) / (high - low) * (after - before)
+    return points[0][1] if at < points[0][0] else points[-1][1]
+
+
+class Processor:
+    """Runs pieces of work at once. Work is counted in the seconds that it would take alone."""
+
+    def __init__(self, calendar: Calendar, slowdown: Callable[[int], float]) -> None:
+        """`slowdown`: pieces at once → times as long as alone, at least 1."""
+        self._calendar = calendar
+        self._slowdown = slowdown
+        self._pieces: list[tuple[float, int, Action]] = []
+        self._order = count()
+        # Work that a piece which was there from the start would have had done.
+        self._worked_s = 0.0
+        self._known_at_s = 0.0
+        self._planned = 0
+        self.busy_s = 0.0
+        """Seconds for which at least one piece ran."""
+
+    @property
+    def running(self) -> int:
+        """Pieces under way."""
+        return len(self._pieces)
+
+    def run(self, work_s: float, done: Action) -> None:
+        """Begin a piece; `done` is called when it ends."""
+        self._catch_up()
+        heapq.heappush(self._pieces, (self._worked_s + work_s, next(self._order), done))
+        self._plan_end()
+
+    def _catch_up(self) -> None:
+        passed_s = self._calendar.now_s - self._known_at_s
+        self._known_at_s = self._calendar.now_s
+        if self._pieces:
+            self._worked_s += passed_s / self._slowdown(len(self._pieces))
+            self.busy_s += passed_s
+
+    def _plan_end(self) -> None:
+        """Whoever came or went meanwhile changed the pace, and made earlier plans void."""
+        self._planned += 1
+        if not self._pieces:
+            return
+        plan = self._planned
+        left_s = max(self._pieces[0][0] - self._worked_s, 0.0)
+        self._calendar.after(left_s * self._slowdown(len(self._pieces)), lambda: self._end(plan))
+
+    def _end(self, plan: int) -> None:
+        if plan != self._planned:
+            return
+        self._catch_up()
+        # What was planned to end now has ended, whatever rounding says.
+        self._worked_s = max(self._worked_s, self._pieces[0][0])
+        ended: list[Action] = []
+        while self._pieces and self._pieces[0][0] <= self._worked_s + _ROUNDING_S:
+            ended.append(heapq.heappop(self._pieces)[2])
+        self._plan_end()
+        for done in ended:
+            done()

@@ -1,0 +1,142 @@
+"""One engine: the real scheduler and the real meter, with inferences that only take time. Pure."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from rtvc.errors import TranscriberError
+from rtvc.plan.events import Calendar
+from rtvc.plan.processor import Processor
+from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, Targets
+from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
+from rtvc.stt.transcriber import Job
+
+ADVICE_EVERY_S = 0.25
+"""How often the engine works out cadence and headroom anew."""
+
+WorkOf = Callable[[Batch], float]
+"""Seconds that an inference would take alone."""
+
+
+class Asker(Protocol):
+    """Whoever gave a station its jobs."""
+
+    def answered(self, ticket: Ticket) -> None:
+        """A job was answered; as it is now, so a speculative one may have become a final."""
+
+    def lost(self, ticket: Ticket) -> None:
+        """A job was superseded and will never run."""
+
+
+@dataclass(slots=True)
+class Served:
+    """What a station did."""
+
+    batches: int = 0
+    """Inferences."""
+    jobs: int = 0
+    """Utterances in them."""
+    worker_s: float = 0.0
+    """Seconds of all workers together."""
+    overflows: int = 0
+    """Jobs that were refused because too many were held."""
+
+
+class Station:
+    """Takes jobs, and answers them when their time has come."""
+
+    def __init__(
+        self,
+        calendar: Calendar,
+        processor: Processor,
+        asker: Asker,
+        work_of: WorkOf,
+        *,
+        workers: int,
+        limits: Limits,
+        prior: BatchCost | None = None,
+        targets: Targets | None = None,
+    ) -> None:
+        self._calendar = calendar
+        self._processor = processor
+        self._asker = asker
+        self._work_of = work_of
+        self._workers = workers
+        self._scheduler = Scheduler(limits)
+        self._meter = LoadMeter(workers, limits.max_batch, prior=prior, targets=targets)
+        self._running = 0
+        # As in the engine's process: one batch may lie there before a worker is free.
+        self._ahead: deque[Batch] = deque()
+        self._advice = Advice(0.0, None)
+        self._advised_at_s = -ADVICE_EVERY_S
+        self.sessions = 0
+        """Open."""
+        self.served = Served()
+
+    @property
+    def advice(self) -> Advice:
+        """Good for a moment."""
+        now_s = self._calendar.now_s
+        if now_s - self._advised_at_s >= ADVICE_EVERY_S:
+            self._advised_at_s = now_s
+            self._advice = self._meter.advise(now_s)
+        return self._advice
+
+    def open_session(self) -> None:
+        self.sessions += 1
+        self._meter.opened(self._calendar.now_s)
+        self._advice = self._advice.with_one_more_session()
+
+    def submit(self, job: Job) -> bool:
+        """False: it was refused, for too many are held."""
+        now_s = self._calendar.now_s
+        try:
+            _, dropped = self._scheduler.submit(job, now_s)
+        except TranscriberError:
+            self.served.overflows += 1
+            return False
+        self._meter.asked(job.session_id, job.kind, now_s)
+        for ticket in dropped:
+            self._asker.lost(ticket)
+        self._dispatch()
+        return True
+
+    def _dispatch(self) -> None:
+        """Every idle worker gets what it should do now; if all are busy, what comes next."""
+        while True:
+            spare = self._workers + 1 - self._running - len(self._ahead)
+            if spare <= 0:
+                return
+            scheduler, now_s = self._scheduler, self._calendar.now_s
+            batch = scheduler.next_batch(now_s) if spare > 1 else scheduler.next_full_batch(now_s)
+            if batch is None:
+                return
+            if self._running < self._workers:
+                self._begin(batch)
+            else:
+                self._ahead.append(batch)
+
+    def _begin(self, batch: Batch) -> None:
+        self._running += 1
+        began_s = self._calendar.now_s
+        self._processor.run(self._work_of(batch), partial(self._end, batch, began_s))
+
+    def _end(self, batch: Batch, began_s: float) -> None:
+        self._running -= 1
+        if self._ahead:
+            self._begin(self._ahead.popleft())
+        now_s = self._calendar.now_s
+        self._count(batch, now_s - began_s)
+        for ticket in self._scheduler.finish(batch.batch_id):
+            waited_s, delay_s = began_s - ticket.since_s, now_s - ticket.since_s
+            self._meter.answered(ticket.job.kind, waited_s, delay_s, now_s)
+            self._asker.answered(ticket)
+        self._dispatch()
+
+    def _count(self, batch: Batch, seconds: float) -> None:
+        self._meter.served([ticket.job.kind for ticket in batch.tickets], seconds)
+        self.served.batches += 1
+        self.served.jobs += len(batch.tickets)
+        self.served.worker_s += seconds
