@@ -18,11 +18,12 @@ def facts(manifest: Manifest, summary: Summary) -> list[str]:
         speakers = f"{len(summary.steps)} steps with up to {most} speakers"
     model = _model(manifest)
     named = f"model {model}" if model else None
-    found = (_when(manifest.started_at), manifest.url, speakers, length, named)
+    found = (when(manifest.started_at), manifest.url, speakers, length, named)
     return [fact for fact in found if fact]
 
 
-def _when(started_at: str) -> str:
+def when(started_at: str) -> str:
+    """The moment as people write it; what is no moment as it is."""
     try:
         moment = datetime.fromisoformat(started_at)
     except ValueError:

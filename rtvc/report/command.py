@@ -1,5 +1,7 @@
 """`rtvc report`."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -7,11 +9,18 @@ import typer
 from rich.console import Console
 
 from rtvc.record import load_manifest
+from rtvc.report.bench_page import bench_targets, read_bench, write_bench_report
+from rtvc.report.bench_terminal import bench_panel
 from rtvc.report.page import build_report
 from rtvc.report.terminal import terminal_width, verdict_panel
 from rtvc.report.together import build_together
-from rtvc.slo import judge, parse_objectives
+from rtvc.results.reading import is_bench
+from rtvc.results.targets import Targets, parse_targets
+from rtvc.slo import Objective, judge, parse_objectives
 from rtvc.summary import load_summary
+
+Rebuild = Callable[[Console], int]
+"""Rebuilds the report of one run and prints what it says; returns its exit code."""
 
 
 def report(
@@ -23,10 +32,9 @@ def report(
         typer.Option(
             "--slo",
             metavar="OBJECTIVE",
-            help="Judge by this instead, such as transcription_delay_p95<500ms, or a TOML file "
-            "with [slo] objectives = [...]; repeatable [those the run was made with]".replace(
-                "[", r"\["
-            ),
+            help="Judge by this instead, such as transcription_delay_p95<500ms (of a bench: "
+            "delay_p95<500ms, wer<10%, memory<4GiB), or a TOML file with [slo] objectives = "
+            "[...]; repeatable [those the run was made with]".replace("[", r"\["),
             show_default=False,
         ),
     ] = None,
@@ -50,25 +58,48 @@ def report(
 ) -> None:
     """Rebuild report.html, figures and summary.json of runs and print their verdicts.
 
+    Of a bench: bench.json, and which settings to run.
+
     Exit code, of the worst of them: 0 targets met, 3 void, undecided or interrupted, 99 missed.
     """
     # All are checked before the first is written.
-    targets = {folder: parse_objectives(slo or load_manifest(folder).targets) for folder in runs}
-    for folder in runs:
-        load_manifest(folder)
+    tasks = [_rebuilding(folder, slo, with_text=with_text) for folder in runs]
     console = Console(soft_wrap=True, highlight=False)
-    worst = 0
-    for folder, wanted in targets.items():
-        path = build_report(folder, with_text=with_text, objectives=wanted, png=True)
-        summary = load_summary(folder)
-        judgement = judge(summary, wanted)
-        console.print(verdict_panel(summary, judgement, terminal_width(console)))
-        console.print(f"report: {path}", markup=False)
-        worst = max(worst, judgement.exit_code)
+    worst = max([rebuild(console) for rebuild in tasks], default=0)
     if together is not None:
         console.print(build_together(_named(runs), together), markup=False)
         console.print(f"together: {together}", markup=False)
     raise typer.Exit(worst)
+
+
+def _rebuilding(folder: Path, slo: Sequence[str] | None, *, with_text: bool | None) -> Rebuild:
+    """What is to be done for one folder; raises if it is no run or its targets are unknown."""
+    manifest = load_manifest(folder)
+    if is_bench(folder):
+        targets = parse_targets(slo) if slo else bench_targets(manifest, folder)
+        return partial(_rebuild_bench, folder, targets, with_text)
+    return partial(_rebuild_run, folder, parse_objectives(slo or manifest.targets), with_text)
+
+
+def _rebuild_run(
+    folder: Path, wanted: Sequence[Objective], with_text: bool | None, console: Console
+) -> int:
+    path = build_report(folder, with_text=with_text, objectives=wanted, png=True)
+    summary = load_summary(folder)
+    judgement = judge(summary, wanted)
+    console.print(verdict_panel(summary, judgement, terminal_width(console)))
+    console.print(f"report: {path}", markup=False)
+    return judgement.exit_code
+
+
+def _rebuild_bench(
+    folder: Path, targets: Targets, with_text: bool | None, console: Console
+) -> int:
+    found = read_bench(folder, targets=targets)
+    path = write_bench_report(folder, found, with_text=with_text, png=True)
+    console.print(bench_panel(found, terminal_width(console)))
+    console.print(f"report: {path}", markup=False)
+    return found.exit_code
 
 
 def _named(runs: list[Path]) -> dict[str, Path]:

@@ -174,10 +174,16 @@ def css(*names: str) -> str:
     return "\n".join((TEMPLATES / name).read_text("utf-8") for name in names)
 
 
-def write_figures(folder: Path, drawn: Iterable[Figure], *, png: bool) -> None:
+def write_figures(
+    folder: Path,
+    drawn: Iterable[Figure],
+    *,
+    png: bool,
+    sheets: Sequence[str] = ("figures.css",),
+) -> None:
     """Each figure as a file of its own, with its colours inside."""
     folder.mkdir(exist_ok=True)
-    sheet = css("figures.css")
+    sheet = css(*sheets)
     style = f"<style>{sheet}\nsvg {{ background: var(--paper); }}</style>"
     for figure in drawn:
         opened = figure.svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
