@@ -1,4 +1,4 @@
-"""Quantiles that say whether the samples support them, and histograms that add up.
+"""Quantiles that say whether the samples support them, tails of intervals, histograms that add up.
 
 Method, everywhere: linear interpolation between order statistics on raw samples (numpy's
 `method="linear"`). An infinite value is an answer that never came; it sorts last.
@@ -8,12 +8,16 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 SAMPLES_BEYOND = 5
 """A quantile is supported when at least this many samples are expected beyond it."""
 
 BIN_S = 1e-4
 """Seconds: width of a histogram's bin."""
+
+NORMAL_FROM = 200
+"""Degrees of freedom from which on Student's distribution is taken as normal."""
 
 
 def supports(n: int, q: float) -> bool:
@@ -222,3 +226,51 @@ class Histogram:
 
 def _is_integer(text: str) -> bool:
     return text.removeprefix("-").isdecimal()
+
+
+def expanded_tail(units: int, confidence: float = 0.95) -> float:
+    """Probability that is cut off at each end, less than usual where units are few.
+
+    >>> round(expanded_tail(8), 4), round(expanded_tail(100_000), 3)
+    (0.0057, 0.025)
+    """
+    if units < 2:
+        return 0.0
+    t = student_quantile(1 - (1 - confidence) / 2, units - 1)
+    return NormalDist().cdf(-math.sqrt(units / (units - 1)) * t)
+
+
+def student_quantile(probability: float, freedom: int) -> float:
+    """Of Student's distribution, for probabilities above one half.
+
+    >>> round(student_quantile(0.975, 7), 3), round(student_quantile(0.975, 1), 2)
+    (2.365, 12.71)
+    """
+    if freedom >= NORMAL_FROM:
+        return NormalDist().inv_cdf(probability)
+    low, high = 0.0, 1.0
+    while student_cumulated(high, freedom) < probability:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        if student_cumulated(middle, freedom) < probability:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def student_cumulated(t: float, freedom: int) -> float:
+    """Probability of less than t ≥ 0: the finite series for whole degrees of freedom.
+
+    (Abramowitz and Stegun, 26.7.3 and 26.7.4.)
+    """
+    angle = math.atan(t / math.sqrt(freedom))
+    sine, cosine = math.sin(angle), math.cos(angle)
+    odd = freedom % 2 == 1
+    term, total = cosine if odd else 1.0, 0.0
+    for power in range(3 if odd else 2, freedom + 1, 2):
+        total += term
+        term *= cosine * cosine * (power - 1) / power
+    inside = (angle + sine * total) * 2 / math.pi if odd else sine * total
+    return 0.5 + inside / 2

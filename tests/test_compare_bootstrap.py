@@ -13,14 +13,12 @@ from rtvc.compare.bootstrap import (
     Samples,
     counts,
     estimate,
-    expanded_tail,
     quantile_of,
     samples,
     share_of,
-    student_quantile,
     weighted_quantile,
 )
-from rtvc.stats import quantile
+from rtvc.stats import expanded_tail, quantile, student_quantile
 
 TRUE_RATIO = 1.2
 

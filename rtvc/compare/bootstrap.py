@@ -20,10 +20,11 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rtvc.stats import expanded_tail
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -39,9 +40,6 @@ FEWEST_SPEAKERS = 8
 
 CELLS = 2_000_000
 """Weights held at a time, so that long runs fit into memory."""
-
-NORMAL_FROM = 200
-"""Degrees of freedom from which on Student's distribution is taken as normal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,53 +215,5 @@ def _estimate(old: Floats, new: Floats, units: int, *, clustered: bool) -> Estim
 def _interval(drawn: Floats, units: int) -> Interval:
     """The order statistics at both tails, rounded outwards."""
     ordered = np.sort(drawn)
-    cut = math.floor(expanded_tail(units) * (len(ordered) - 1))
+    cut = math.floor(expanded_tail(units, CONFIDENCE) * (len(ordered) - 1))
     return Interval(float(ordered[cut]), float(ordered[len(ordered) - 1 - cut]))
-
-
-def expanded_tail(units: int, confidence: float = CONFIDENCE) -> float:
-    """Probability that is cut off at each end, less than usual where units are few.
-
-    >>> round(expanded_tail(8), 4), round(expanded_tail(100_000), 3)
-    (0.0057, 0.025)
-    """
-    if units < 2:
-        return 0.0
-    t = student_quantile(1 - (1 - confidence) / 2, units - 1)
-    return NormalDist().cdf(-math.sqrt(units / (units - 1)) * t)
-
-
-def student_quantile(probability: float, freedom: int) -> float:
-    """Of Student's distribution, for probabilities above one half.
-
-    >>> round(student_quantile(0.975, 7), 3), round(student_quantile(0.975, 1), 2)
-    (2.365, 12.71)
-    """
-    if freedom >= NORMAL_FROM:
-        return NormalDist().inv_cdf(probability)
-    low, high = 0.0, 1.0
-    while student_cumulated(high, freedom) < probability:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if student_cumulated(middle, freedom) < probability:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def student_cumulated(t: float, freedom: int) -> float:
-    """Probability of less than t ≥ 0: the finite series for whole degrees of freedom.
-
-    (Abramowitz and Stegun, 26.7.3 and 26.7.4.)
-    """
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    odd = freedom % 2 == 1
-    term, total = cosine if odd else 1.0, 0.0
-    for power in range(3 if odd else 2, freedom + 1, 2):
-        total += term
-        term *= cosine * cosine * (power - 1) / power
-    inside = (angle + sine * total) * 2 / math.pi if odd else sine * total
-    return 0.5 + inside / 2
