@@ -29,9 +29,9 @@ class Repeated:
     name: str
     """What it is called in the newer bench."""
     before: float
-    """Times as slow as the cell in the middle, in the older bench."""
+    """Times as slow as the cells in the middle, in the older bench."""
     after: float
-    """The same in the newer one."""
+    """The same in the newer one, were it as fast a machine as in the older one."""
     wer_change: float | None = None
     """Newer − older; None: not known of both."""
     memory: float | None = None
@@ -86,7 +86,7 @@ class Repeat:
             yield f"{key} has no result any more"
         for one in self.drifted:
             yield (
-                f"{one.name}: {one.after:.2f} times the middle cell's delay, was "
+                f"{one.name}: {one.after:.2f} times the middle delay, was "
                 f"{one.before:.2f} ({100 * (one.drift - 1):.0f} % apart)"
             )
         for first, second in self.swapped:
@@ -100,18 +100,20 @@ def compare_benches(
 ) -> Repeat:
     """The older bench beside the newer one.
 
-    Each bench's delays are divided by their geometric mean over the cells that both have, which is
-    "the cell in the middle": one cell that was disturbed moves it less than if it were the divisor.
+    The older one's delays are divided by their geometric mean over the cells that both have, the
+    newer one's by the same and by how much slower it was: the median of the cells' own ratios, so
+    that one cell that was disturbed does not make the others look as if they were.
     """
     old, new = _timed(before), _timed(after)
     keys = [key for key in old if key in new]
-    middle_old, middle_new = _middle(old, keys), _middle(new, keys)
-    cells = tuple(_repeated(old[key], new[key], middle_old, middle_new) for key in keys)
+    slower = [math.log(_delay(new[key]) / _delay(old[key])) for key in keys]
+    middle, speed = _middle(old, keys), math.exp(quantile(slower, 0.5) or 0.0)
+    cells = tuple(_repeated(old[key], new[key], middle, speed) for key in keys)
     return Repeat(
         cells=cells,
         only_before=tuple(key for key in old if key not in new),
         only_after=tuple(key for key in new if key not in old),
-        speed=quantile([_delay(new[key]) / _delay(old[key]) for key in keys], 0.5),
+        speed=speed if keys else None,
         swapped=tuple(swaps(cells, tolerance)),
         tolerance=tolerance,
     )
@@ -134,7 +136,7 @@ def _middle(cells: dict[str, CellSummary], keys: Sequence[str]) -> float:
 
 
 def _repeated(
-    old: CellSummary, new: CellSummary, middle_old: float, middle_new: float
+    old: CellSummary, new: CellSummary, middle: float, speed: float
 ) -> Repeated:
     known = None if old.wer is None or new.wer is None else new.wer - old.wer
     memory = None
@@ -143,8 +145,8 @@ def _repeated(
     return Repeated(
         key=new.cell.key,
         name=new.name,
-        before=_delay(old) / middle_old,
-        after=_delay(new) / middle_new,
+        before=_delay(old) / middle,
+        after=_delay(new) / (middle * speed),
         wer_change=known,
         memory=memory,
     )
