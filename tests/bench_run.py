@@ -120,7 +120,7 @@ def a_bench_manifest(**more: Any) -> Manifest:
         "protocol": None,
         "model": None,
         "model_kind": None,
-        "settings": {"models": ["medium.en", "small.en"], "rounds": 3},
+        "settings": {"synthetic": False},
     }
     return a_manifest(**{**known, **more})
 

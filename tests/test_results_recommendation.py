@@ -355,7 +355,13 @@ def test_what_a_reader_must_know_is_noted() -> None:
     assert "accuracy is left empty" in notes
     assert "self-test" not in notes
     uneven = summed(*rounds(SMALL, 3), *rounds(BASE, 1))
-    assert any("from 1 to 3" in note for note in uneven.notes)
+    assert uneven.notes == ("Cells measured in fewer than 3 rounds: 1 of 2.",)
+    asked = {"cells": [SMALL.key, BASE.key, MEDIUM.key], "rounds": 2}
+    stopped = summarize_bench(a_bench([a_round(SMALL), *rounds(BASE, 2)], settings=asked))
+    assert stopped.notes == (
+        "Cells not measured yet: 1 of 3.",
+        "Cells measured in fewer than 2 rounds: 1 of 2.",
+    )
     assert summed(*rounds(SMALL, 2), *rounds(BASE, 2)).notes == ()
     other = summed(a_round(SMALL), a_round(BASE, heard=turns(count=5)))
     assert any("different clips" in note for note in other.notes)

@@ -151,9 +151,7 @@ def _notes(
 ) -> Iterator[str]:
     if run.manifest.interrupted:
         yield "The bench was interrupted; what it had measured is shown."
-    rounds = {one.rounds for one in cells}
-    if len(rounds) > 1:
-        yield f"Not every cell has all its rounds: from {min(rounds)} to {max(rounds)}."
+    yield from _unfinished(run, cells)
     if any(not one.text_means_something for one in cells):
         yield (
             "Synthetic and random weights cost what a model costs, and what they write means "
@@ -167,6 +165,20 @@ def _notes(
     if chosen is not None and wanted not in (None, SEED_BASELINE, chosen.cell.key, chosen.name):
         yield f"The cell to compare with, {wanted}, has no result: compared with {chosen.name}."
     yield from _other_speech(cells)
+
+
+def _unfinished(run: BenchRun, cells: Sequence[CellSummary]) -> Iterator[str]:
+    """What is still to be measured, as far as the manifest tells what was asked for."""
+    asked, planned = (run.manifest.settings.get(name) for name in ("cells", "rounds"))
+    known = {one.cell.key for one in cells} | {each.cell.key for each in run.failures}
+    left = [key for key in asked if key not in known] if isinstance(asked, list) else []
+    if left:
+        yield f"Cells not measured yet: {len(left)} of {len(asked)}."
+    most = max((one.rounds for one in cells), default=0)
+    full = planned if isinstance(planned, int) else most
+    behind = sum(one.rounds < full for one in cells)
+    if behind:
+        yield f"Cells measured in fewer than {full} rounds: {behind} of {len(cells)}."
 
 
 def _other_speech(cells: Sequence[CellSummary]) -> Iterator[str]:
