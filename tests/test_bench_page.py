@@ -172,6 +172,12 @@ def test_targets_of_the_run_are_those_of_the_page(tmp_path: Path) -> None:
         read_bench(tmp_path / "b")
 
 
+def test_what_was_wrong_with_the_speech_is_told(tmp_path: Path) -> None:
+    noted = page_of(tmp_path / "a", settings={"input_notes": ["a.wav: left out: <silent>"]})
+    assert "What it listened to a.wav: left out: <silent>" in noted.text
+    assert "What it listened to" not in page_of(tmp_path / "b").text
+
+
 def test_a_page_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     write_bench_run(tmp_path)
     (tmp_path / "report.html").mkdir()

@@ -33,6 +33,9 @@ from rtvc.results.summary import BenchSummary
 from rtvc.results.targets import Targets, parse_targets
 from rtvc.results.yardstick import SEED_BASELINE, summarize_bench
 
+INPUT_NOTES = "input_notes"
+"""Setting of a bench's manifest: lines on its speech."""
+
 SHEETS = ("figures.css", "bench.css")
 """Style sheets of the figures."""
 
@@ -146,6 +149,7 @@ def context(report: BenchReport, drawn: dict[str, Figure], *, texts: bool) -> di
         "failures": failure_rows(summary),
         **_more_tables(summary),
         **_words(report, texts=texts),
+        "input_notes": input_notes(report.run.manifest),
         "environment": environment(report.run.manifest),
         "details": details(report.run.manifest),
         "definitions": BENCH_DEFINITIONS,
@@ -209,6 +213,12 @@ def counted(count: int, what: str) -> str:
     ('1 cell', '2,000 rounds')
     """
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def input_notes(manifest: Manifest) -> list[str]:
+    """What was said of the speech before it was measured, such as a file that was left out."""
+    found = manifest.settings.get(INPUT_NOTES)
+    return [str(note) for note in found] if isinstance(found, list) else []
 
 
 def yardstick_text(summary: BenchSummary) -> str:
