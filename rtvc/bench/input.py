@@ -4,9 +4,9 @@ The same arguments give the same samples in every process, so that cells can be 
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, cycle, islice
 from pathlib import Path
 
 from rtvc.audio import pcm16_to_float
@@ -21,7 +21,7 @@ from rtvc.bench.conditions import (
 from rtvc.bench.recordings import Recording, read_folder
 from rtvc.errors import UsageError
 from rtvc.speech.corpus import Clip, builtin_clips
-from rtvc.speech.monologue import joined
+from rtvc.speech.monologue import joined, speech_s
 from rtvc.speech.speaker import prepare
 
 __all__ = ["BenchClip", "BenchInput", "gather"]
@@ -157,7 +157,7 @@ def _made(length: _Length, wanted: int, seed: int) -> list[Clip]:
         each * wanted, seed + 101 * each + low, min_words=low, max_words=high, in_one_voice=each
     )
     turns = [said[first : first + each] for first in range(0, len(said), each)]
-    return [_whole(turn, rng, SHORT_PAUSES_S) for turn in turns]
+    return [joined(turn, [rng.uniform(*SHORT_PAUSES_S) for _ in turn[1:]]) for turn in turns]
 
 
 def _as_it_is(clip: Clip, name: str, reference: str | None, language: str) -> BenchClip:
@@ -177,26 +177,31 @@ def _as_it_is(clip: Clip, name: str, reference: str | None, language: str) -> Be
 
 
 def _talk(name: str, seconds: float, seed: int) -> BenchClip:
-    """One voice that says sentence after sentence."""
-    rng = random.Random(f"{seed}/talk")
+    """Sentence after sentence, in one voice for minutes."""
+    whole = _until(seconds, _sentences(seed + 5_000), random.Random(f"{seed}/talk"))
+    return _as_it_is(whole, name, whole.text, "en")
+
+
+def _until(seconds: float, clips: Iterable[Clip], rng: random.Random) -> Clip:
+    """As many of them as it takes, with pauses between."""
     said: list[Clip] = []
+    gaps_s: list[float] = []
     length_s = 0.0
-    for clip in _sentences(seed + 5_000):
+    for clip in clips:
+        if said:
+            gaps_s.append(rng.uniform(*PAUSES_S))
+            length_s += gaps_s[-1]
         said.append(clip)
-        length_s += clip.duration_s + sum(PAUSES_S) / 2
+        length_s += speech_s(clip)
         if length_s >= seconds:
             break
-    return _as_it_is(_whole(said, rng, PAUSES_S), name, " ".join(clip.text for clip in said), "en")
+    return joined(said, gaps_s)
 
 
 def _sentences(seed: int) -> Iterator[Clip]:
     """Without an end; texts come back only after hundreds."""
     for number in count():
         yield from builtin_clips(50, seed + number, min_words=6, max_words=20, in_one_voice=50)
-
-
-def _whole(clips: Sequence[Clip], rng: random.Random, pauses_s: tuple[float, float]) -> Clip:
-    return joined(clips, [rng.uniform(*pauses_s) for _ in clips[1:]])
 
 
 def _recorded(
@@ -252,16 +257,7 @@ def _joined_turns(
         return []
     made = []
     for number in range(files):
-        rng = random.Random(f"{seed}/joined/{number}")
-        said: list[Clip] = []
-        length_s = 0.0
-        for index in count(number):
-            clip = known[index % len(known)].clip
-            said.append(clip)
-            length_s += clip.duration_s + sum(PAUSES_S) / 2
-            if length_s >= seconds:
-                break
-        name = f"joined-{number}"
-        text = " ".join(clip.text for clip in said)
-        made.append(_as_it_is(_whole(said, rng, PAUSES_S), name, text, known[0].language))
+        again = islice(cycle(turn.clip for turn in known), number, None)
+        whole = _until(seconds, again, random.Random(f"{seed}/joined/{number}"))
+        made.append(_as_it_is(whole, f"joined-{number}", whole.text, known[0].language))
     return made

@@ -242,22 +242,25 @@ def _sum(counts: Iterable[WordErrors]) -> WordErrors:
     )
 
 
-def _by_clip(compared: Sequence[_Compared]) -> list[WordErrors]:
+def _by_clip(compared: Sequence[_Compared]) -> list[list[WordErrors]]:
     """All that was heard of each clip, in the order of their names."""
     clips: dict[str, list[WordErrors]] = {}
     for each in compared:
         clips.setdefault(each.clip, []).append(each.counts)
-    return [_sum(clips[name]) for name in sorted(clips)]
+    return [clips[name] for name in sorted(clips)]
 
 
-def _interval(clips: Sequence[WordErrors]) -> tuple[float | None, float | None]:
+def _interval(clips: Sequence[Sequence[WordErrors]]) -> tuple[float | None, float | None]:
     """Where the rate lies, at `CONFIDENCE`."""
-    errors = np.array([each.errors for each in clips], np.float64)
-    said = np.array([each.reference_words for each in clips], np.float64)
+    pooled = [_sum(counts) for counts in clips]
+    errors = np.array([each.errors for each in pooled], np.float64)
+    said = np.array([each.reference_words for each in pooled], np.float64)
     if len(clips) < 2 or not said.any():
         return None, None
     if not errors.any():
-        return 0.0, most_without_an_error(int(said.sum()))
+        # What is heard again in another round proves nothing new.
+        once = sum(max(each.reference_words for each in counts) for counts in clips)
+        return 0.0, most_without_an_error(once)
     rng = np.random.default_rng(len(clips))
     draws = rng.multinomial(len(clips), np.full(len(clips), 1 / len(clips)), size=RESAMPLES)
     with np.errstate(invalid="ignore", divide="ignore"):
