@@ -231,6 +231,9 @@ def _is_integer(text: str) -> bool:
 def expanded_tail(units: int, confidence: float = 0.95) -> float:
     """Probability that is cut off at each end, less than usual where units are few.
 
+    Φ(−√(n ÷ (n − 1)) · t), t being Student's quantile with n − 1 degrees of freedom (Hesterberg,
+    "What Teachers Should Know About the Bootstrap", The American Statistician 69:4, 2015).
+
     >>> round(expanded_tail(8), 4), round(expanded_tail(100_000), 3)
     (0.0057, 0.025)
     """
