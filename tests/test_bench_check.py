@@ -48,7 +48,8 @@ def test_the_same_again_is_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_what_changed_is_told_and_judged(tmp_path: Path) -> None:
     before = write_bench_run(tmp_path / "a")
-    changed = [r for r in usual_rounds() if r.cell != SMALL] + [a_round(SMALL, heard=turns(0.3, 2))]
+    others = [result for result in usual_rounds() if result.cell != SMALL]
+    changed = [*others, a_round(SMALL, heard=turns(0.3, 2))]
     after = write_bench_run(tmp_path / "b", changed)
     assert compare(before, after, tmp_path, 0.1) == DIFFERENT
     written = json.loads((tmp_path / "repeat.json").read_text("utf-8"))

@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_every_cell_is_a_row_and_every_failure_says_why(page: Page) -> None:
         assert name in table
     assert "synthetic:tiny.en int8 beam 1 synthetic weights" in table
     assert SKIPPED.reason in table
-    assert "18.2\N{NO-BREAK SPACE}%" in table
+    assert "18.2 %" in table
     assert "+9.1 points" in table
 
 
@@ -190,7 +191,7 @@ heard = st.builds(
     clip=st.sampled_from(["a", "b", "c"]),
     condition=st.sampled_from(["clean", "babble 10 dB"]),
     audio_s=st.floats(0, 2000),
-    delay_s=st.floats(0, 1000),
+    delay_s=st.just(0.0) | st.floats(1e-6, 1000),
     text=st.text(max_size=20),
     reference=st.none() | st.text(max_size=20),
     language=st.sampled_from(["en", "de", "ja"]),
@@ -209,7 +210,7 @@ results = st.builds(
             Batch,
             jobs=st.integers(1, 32),
             audio_s=st.floats(0, 30),
-            seconds=st.floats(0, 30),
+            seconds=st.just(0.0) | st.floats(1e-6, 30),
             workers=st.integers(1, 2),
         ),
         max_size=3,
@@ -239,7 +240,7 @@ def test_names_keep_their_distance_and_their_order(places: list[float], gap: flo
     moved = apart(places, gap)
     assert all(after >= before for before, after in zip(places, moved, strict=True))
     ordered = sorted(moved)
-    gaps = [high - low for low, high in zip(ordered, ordered[1:], strict=False)]
+    gaps = [high - low for low, high in pairwise(ordered)]
     assert all(distance >= gap - 1e-6 for distance in gaps)
 
 
@@ -269,7 +270,7 @@ def test_what_went_wrong_stands_before_what_was_never_to_be_expected() -> None:
         for number, kind in enumerate(kinds, 1)
     ]
     rows = failure_rows(summarize_bench(a_bench([], failures)))
-    assert [row["kind"] for row in rows] == list(reversed(kinds[2:])) + ["skipped", "unsupported"]
+    assert [row["kind"] for row in rows] == list(reversed(kinds))
 
 
 def test_each_cell_has_the_mark_of_what_it_is(usual: Path) -> None:

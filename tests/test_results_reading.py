@@ -59,7 +59,7 @@ def test_what_was_measured_comes_back(
 
 
 def test_a_bench_is_read_by_cell_and_by_round(tmp_path: Path) -> None:
-    results = [a_round(SMALL, number) for number in (10, 2, 0)] + [a_round(TINY, 1)]
+    results = [*(a_round(SMALL, number) for number in (10, 2, 0)), a_round(TINY, 1)]
     run = load_bench(write_bench_run(tmp_path, results))
     assert [(result.cell, result.round) for result in run.rounds] == [
         (SMALL, 0),

@@ -113,7 +113,7 @@ def _seconds_axis(x: Scale) -> list[str]:
     for power in range(math.floor(x.low), math.ceil(x.high) + 1):
         for step in (1, 2, 5):
             value = step * 10.0**power
-            if x.low <= math.log10(value) <= x.high:
+            if value > 0 and x.low <= math.log10(value) <= x.high:
                 at = x(math.log10(value))
                 label = text(at, BOTTOM + 16, shown(value, "s"), "tick", "middle")
                 parts += [line(at, TOP, at, BOTTOM, "grid"), label]

@@ -181,8 +181,10 @@ def _nothing(summary: BenchSummary) -> tuple[str, str]:
         lost = f"The best of {len(deaf)} is {best.name}: {_figures(best)}."
         return "Nothing here understands this speech.", lost
     count = len(summary.failures)
-    without = f"{count} cell{'' if count == 1 else 's'} without a result." if count else "No cells."
-    return "Nothing was measured.", without
+    if not count:
+        return "Nothing was measured.", "No short turns."
+    plural = "" if count == 1 else "s"
+    return "Nothing was measured.", f"{count} cell{plural} without a result."
 
 
 def _serve(one: CellSummary) -> str:

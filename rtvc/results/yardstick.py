@@ -116,14 +116,14 @@ def _change(one: CellSummary, yardstick: CellSummary) -> float | None:
 def ratio(slow: Iterable[RoundResult], fast: Iterable[RoundResult]) -> float | None:
     """Times: typical delay of one ÷ that of the other, over the clips that both heard.
 
-    None: they heard none together, or the other took no time that could be measured.
+    None: they heard none together, or one of them took no time that could be measured.
     """
     old = [turn for result in slow for turn in result.heard]
     new = [turn for result in fast for turn in result.heard]
     both = {(t.clip, t.condition) for t in old} & {(t.clip, t.condition) for t in new}
     before = typical_delay(turn for turn in old if (turn.clip, turn.condition) in both)
     after = typical_delay(turn for turn in new if (turn.clip, turn.condition) in both)
-    return None if before is None or not after else before / after
+    return before / after if before and after else None
 
 
 def round_ratios(slow: Sequence[RoundResult], fast: Sequence[RoundResult]) -> Spread | None:
