@@ -32,7 +32,7 @@ from rtvc.bench.progress import showing
 from rtvc.bench.runner import BenchRunner, Order, terminable, to_measure
 from rtvc.clock import Clock, SystemClock
 from rtvc.record import Manifest, new_manifest, this_machine
-from rtvc.report.bench_page import BenchReport, read_bench, write_bench_report
+from rtvc.report.bench_page import INPUT_NOTES, BenchReport, read_bench, write_bench_report
 from rtvc.report.bench_terminal import bench_panel
 from rtvc.report.terminal import terminal_width
 from rtvc.results.bench_file import bench_json
@@ -87,7 +87,7 @@ class Bench:
         return with_preset(rows, seed_baseline(device, threads, synthetic=asked.synthetic), here)
 
     def _claim(self, found: Found, heard: BenchInput) -> Path:
-        settings = self._settings(found)
+        settings = self._settings(found, heard)
         folder = self._out or default_folder(self._clock.utc())
         resumed = check_folder(folder, settings, heard.digest)
         claimed = claim(folder, self._manifest(settings, heard), resumed=resumed)
@@ -95,7 +95,7 @@ class Bench:
             self._print(f"going on with the bench in {folder}")
         return claimed.path
 
-    def _settings(self, found: Found) -> dict[str, Any]:
+    def _settings(self, found: Found, heard: BenchInput) -> dict[str, Any]:
         asked = self._asked
         keys = [cell.key for cell in found.cells] + [each.cell.key for each in found.failures]
         settings = {
@@ -106,6 +106,7 @@ class Bench:
             "synthetic": asked.synthetic,
             "pinned": sorted(pinned(1)),
             "machine_at_start": machine_state(),
+            INPUT_NOTES: heard.notes,
             SETTING: asked.yardstick or (SEED_BASELINE if asked.preset else None),
         }
         # As it will be read back, so that it can be compared with what a later run asks for.
