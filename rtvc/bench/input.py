@@ -63,8 +63,8 @@ PAUSES_S = (0.3, 1.2)
 SHORT_PAUSES_S = (0.15, 0.35)
 """Between the sentences of a turn."""
 
-TRIES = 3
-"""Turns made for each that is wanted of a length: a voice may take its time."""
+SPARE, MOST_SPARE = 2, 30
+"""Turns made beyond each that is wanted of a length, and at most: a voice may take its time."""
 
 
 def gather(
@@ -141,7 +141,7 @@ def _of_length(length: _Length, wanted: int, seed: int) -> list[Clip]:
     """So many turns of a length; where too few come out as long, the nearest to it."""
     if not wanted:
         return []
-    made = _made(length, TRIES * wanted, seed)
+    made = _made(length, wanted + min(SPARE * wanted, MOST_SPARE), seed)
     middle_s = (length.from_s + length.below_s) / 2
     others = [clip for clip in made if not length.holds(clip)]
     others.sort(key=lambda clip: abs(clip.duration_s - middle_s))

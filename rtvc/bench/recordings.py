@@ -167,7 +167,7 @@ def _drawn(
     """So many of them, in their order: the same for the same seed."""
     if most is None or len(rows) <= most:
         return rows
-    notes.lines.append(f"{most} of {len(rows)} recordings are used; more clips take more of them")
+    notes.lines.append(f"{most} of {len(rows)} recordings are used; --clips takes more")
     chosen = sorted(random.Random(seed).sample(range(len(rows)), most))
     return [rows[index] for index in chosen]
 
@@ -313,7 +313,7 @@ def _language(row: Mapping[str, str], text: str, wanted: str | None, notes: Note
     letters = language_of_letters(text)
     if told is None:
         if letters is not None:
-            notes.alike(row["file"], f'taken for "{letters}" by its letters: no language is named')
+            notes.alike(row["file"], f'taken for "{letters}" by its letters; --language names another')
         return letters or "en"
     if letters is not None and primary_tag(told) == "en":
         notes.alike(row["file"], "its transcript is not in the letters of English, its language")
