@@ -313,7 +313,8 @@ def _language(row: Mapping[str, str], text: str, wanted: str | None, notes: Note
     letters = language_of_letters(text)
     if told is None:
         if letters is not None:
-            notes.alike(row["file"], f'taken for "{letters}" by its letters; --language names another')
+            said = f'taken for "{letters}" by its letters; --language names another'
+            notes.alike(row["file"], said)
         return letters or "en"
     if letters is not None and primary_tag(told) == "en":
         notes.alike(row["file"], "its transcript is not in the letters of English, its language")
