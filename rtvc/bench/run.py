@@ -142,7 +142,8 @@ class Bench:
         """Whether somebody stopped it."""
         began_s, missing = self._clock.now(), len(to_measure(order))
         total = len(order.cells) * order.rounds
-        self._print(f"{missing} of {total} measurements to make, {len(order.cells)} cells")
+        what = f"{counted(len(order.cells), 'cell')} in {counted(order.rounds, 'round')}"
+        self._print(f"{missing} of {total} measurements to make: {what}")
         with showing(self._console) as screen:
             interrupted = BenchRunner(order, self._clock, screen).run()
         finish(order.folder, self._clock.now() - began_s, interrupted=interrupted)
