@@ -106,7 +106,8 @@ def _best_first(fit: Sequence[CellSummary], targets: Targets) -> list[CellSummar
     """Of one group, all within the targets."""
     known = [one.wer for one in fit if one.wer is not None]
     if not known:
-        return Recommendation(None, False, *_nothing(summary))
+        return sorted(fit, key=lambda one: (-model_size(one.cell.model), *_most_held(one)))
+    if targets.wer is not None:
         return sorted(fit, key=_most_held)
     enough = min(known) + ABOUT_AS_GOOD
     good = _is_within(enough)
