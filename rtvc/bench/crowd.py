@@ -28,6 +28,9 @@ from rtvc.stt.transcriber import AudioArray, Job, JobKind
 ADVICE_EVERY_S = 0.25
 """How often the cadence of partials is worked out anew, as in the engine."""
 
+NOBODY_REFUSED = 1_000_000
+"""Jobs held at most: here what is too much shows as delay."""
+
 
 @dataclass(frozen=True, slots=True)
 class Habits:
@@ -300,6 +303,7 @@ class Desk:
         self._scheduler = Scheduler(
             Limits(
                 max_batch=max_batch,
+                max_held=NOBODY_REFUSED,
                 max_partial_batch=max(max_batch // 2, 1),
                 partial_batches=partial_workers(workers),
             )
