@@ -32,7 +32,13 @@ from rtvc.bench.progress import showing
 from rtvc.bench.runner import BenchRunner, Order, terminable, to_measure
 from rtvc.clock import Clock, SystemClock
 from rtvc.record import Manifest, new_manifest, this_machine
-from rtvc.report.bench_page import INPUT_NOTES, BenchReport, read_bench, write_bench_report
+from rtvc.report.bench_page import (
+    INPUT_NOTES,
+    BenchReport,
+    counted,
+    read_bench,
+    write_bench_report,
+)
 from rtvc.report.bench_terminal import bench_panel
 from rtvc.report.terminal import terminal_width
 from rtvc.results.bench_file import bench_json
