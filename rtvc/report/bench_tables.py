@@ -69,7 +69,7 @@ def cell_row(
             (wer_text(one), wer_note(one)),
             (NONE if one.rtfx is None else f"{digits(one.rtfx)}×", ""),
             (held_text(one), held_note(one)),
-            (memory_text(one), ""),
+            (memory_text(one), memory_note(one)),
             (load_text(one), ""),
         ],
     }
@@ -145,6 +145,12 @@ def held_note(one: CellSummary) -> str:
 
 def memory_text(one: CellSummary) -> str:
     return NONE if one.memory_bytes is None else unbroken(gibibytes(one.memory_bytes))
+
+
+def memory_note(one: CellSummary) -> str:
+    """Beside the yardstick's."""
+    found = None if one.against is None else one.against.memory
+    return "" if found is None else f"{digits(found)}×"
 
 
 def load_text(one: CellSummary) -> str:
