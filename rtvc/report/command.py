@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from rtvc.errors import UsageError
 from rtvc.record import load_manifest
 from rtvc.report.bench_page import bench_targets, read_bench, write_bench_report
 from rtvc.report.bench_terminal import bench_panel
 from rtvc.report.page import build_report
+from rtvc.report.plan_page import write_plan_report
+from rtvc.report.plan_terminal import plan_panel
 from rtvc.report.terminal import terminal_width, verdict_panel
 from rtvc.report.together import build_together
+from rtvc.results.plan import is_plan, load_plan
 from rtvc.results.reading import is_bench
 from rtvc.results.targets import Targets, parse_targets
 from rtvc.slo import Objective, judge, parse_objectives
@@ -58,7 +62,7 @@ def report(
 ) -> None:
     """Rebuild report.html, figures and summary.json of runs and print their verdicts.
 
-    Of a bench: bench.json, and which settings to run.
+    Of a bench: bench.json, and which settings to run. Of a plan: what it predicts.
 
     Exit code, of the worst of them: 0 targets met, 3 void, undecided or interrupted, 99 missed.
     """
@@ -78,6 +82,11 @@ def _rebuilding(folder: Path, slo: Sequence[str] | None, *, with_text: bool | No
     if is_bench(folder):
         targets = parse_targets(slo) if slo else bench_targets(manifest, folder)
         return partial(_rebuild_bench, folder, targets, with_text)
+    if is_plan(folder):
+        load_plan(folder)
+        if slo:
+            raise UsageError(f"{folder} is a plan, made for its own target: leave --slo out")
+        return partial(_rebuild_plan, folder)
     return partial(_rebuild_run, folder, parse_objectives(slo or manifest.targets), with_text)
 
 
@@ -100,6 +109,14 @@ def _rebuild_bench(
     console.print(bench_panel(found, terminal_width(console)))
     console.print(f"report: {path}", markup=False)
     return found.exit_code
+
+
+def _rebuild_plan(folder: Path, console: Console) -> int:
+    plan = load_plan(folder)
+    path = write_plan_report(folder, plan, load_manifest(folder), png=True)
+    console.print(plan_panel(plan, terminal_width(console)))
+    console.print(f"report: {path}", markup=False)
+    return 0
 
 
 def _named(runs: list[Path]) -> dict[str, Path]:

@@ -1,0 +1,119 @@
+"""From runs and questions to a plan: every combination simulated, the best one priced."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rtvc.clock import Clock
+from rtvc.errors import UsageError
+from rtvc.plan.assumptions import assumptions
+from rtvc.plan.fleet_rows import Market, fleet_rows
+from rtvc.plan.instances import Catalogue
+from rtvc.plan.sources import Source
+from rtvc.plan.variants import Choices, Question, Told, World, answer, questions
+from rtvc.report.plan_wording import sentence
+from rtvc.record import load_run
+from rtvc.results.plan import FleetRow, Measured, Plan, Variant
+from rtvc.slo import capacity, parse_objectives
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A plan, as asked for."""
+
+    sources: tuple[Source, ...]
+    """Whose inferences; at least one."""
+    choices: Choices
+    """What is asked about."""
+    world: World
+    """What all answers share."""
+    scenario: str
+    """Name of what people do."""
+    catalogue: Catalogue
+    """GPUs and instances that are known."""
+    market: Market | None = None
+    """None: no fleet is asked for."""
+    beside: Mapping[str, Path] = field(default_factory=dict)
+    """Runs of `loadtest --find-capacity`, by name of the variant they measured."""
+    left_out: tuple[str, ...] = ()
+    """What of the runs was of no use."""
+
+
+def make_plan(order: Order, clock: Clock, told: Told = lambda _name, _sessions: None) -> Plan:
+    """Simulate, search, price.
+
+    Raises:
+        UsageError: too many combinations, or a run to be set beside one that was not asked about.
+        RecordError: such a run is no search.
+    """
+    began_s = clock.now()
+    asked = questions(order.sources, order.choices)
+    measured = _measured(order.beside, asked)
+    variants: list[Variant] = []
+    for question in asked:
+        found = answer(question, _where(question, order), told)
+        variants.append(replace(found, measured=measured.get(question.name)))
+    best = max(range(len(asked)), key=lambda number: variants[number].holds)
+    market = order.market
+    fleet: tuple[FleetRow, ...] = ()
+    if market is not None:
+        there = _where(asked[best], order)
+        fleet = fleet_rows(variants[best], asked[best], there, market, told)
+    plan = Plan(
+        sentence="",
+        sources=tuple(dict.fromkeys(source.folder for source in order.sources)),
+        delay_target_s=order.world.aim.delay_s,
+        partial_target_s=order.world.aim.partial_interval_s,
+        scenario=order.scenario,
+        variants=tuple(variants),
+        assumptions=assumptions(asked, order.world, market, order.left_out),
+        demand=None if market is None else market.demand,
+        refused_target=None if market is None else market.refused,
+        fleet=fleet,
+        prices=str(order.catalogue.prices) if market is not None else None,
+        seed=order.world.seed,
+        seconds=clock.now() - began_s,
+    )
+    return replace(plan, sentence=sentence(plan))
+
+
+def _where(question: Question, order: Order) -> World:
+    """With the memory of the GPU that the source was measured on."""
+    gpu = order.catalogue.gpu_called(question.source.gpu)
+    return order.world if gpu is None else replace(order.world, gpu_bytes=gpu.memory_bytes)
+
+
+def _measured(beside: Mapping[str, Path], asked: Sequence[Question]) -> dict[str, Measured]:
+    names = [question.name for question in asked]
+    found = {}
+    for name, folder in beside.items():
+        if name not in names:
+            raise UsageError(
+                f"expected --beside to name a combination ({'; '.join(names)}), got {name!r}"
+            )
+        found[name] = measured_by(folder)
+    return found
+
+
+def measured_by(folder: Path) -> Measured:
+    """What a search for the capacity found.
+
+    Raises:
+        RecordError: it is no run.
+        UsageError: the run was no search.
+    """
+    run = load_run(folder)
+    if not run.steps:
+        raise UsageError(f"{folder}: expected a run of `rtvc loadtest --find-capacity`")
+    said = capacity(run.steps)
+    delays = [
+        objective.target
+        for objective in parse_objectives(run.manifest.targets)
+        if objective.metric == "transcription_delay"
+    ]
+    return Measured(
+        folder=run.folder.resolve().name,
+        holds=said.holds,
+        fails_at=said.fails_at,
+        target_s=min(delays, default=None),
+    )
