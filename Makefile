@@ -47,6 +47,7 @@ accept: setup ## the long measurements; figures under reports/acceptance/
 
 gpu-checks: setup ## everything that needs a CUDA device; goes on where it was cut off
 	@$(BIN)/python -m tests.acceptance.gpu --out reports/gpu
+	@$(BIN)/python -m tests.acceptance.bench_gpu --out reports/gpu
 
 bench-stt: setup ## speakers held, strategy by strategy; resumes; under reports/stt/
 	@mkdir -p reports/stt
