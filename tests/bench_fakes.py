@@ -98,6 +98,8 @@ class Script:
     """Exit status."""
     result: bool = True
     """Whether it leaves a result."""
+    interim: bool = False
+    """Whether it leaves what it measured before something went wrong."""
     failed: Failed | None = None
     """What it says of its failure."""
     last_words: str = ""
@@ -119,6 +121,8 @@ class FakeChild:
 
     def status(self) -> int | None:
         self._looks += 1
+        if self._script.interim:
+            write_round(Path(self._spec.interim), result_of(self._spec))
         if self._script.interrupt:
             raise KeyboardInterrupt
         if self._script.polls < 0 or self._looks <= self._script.polls:

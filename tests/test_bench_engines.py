@@ -35,7 +35,7 @@ slow = pytest.mark.slow
 HERE = [
     Cell("faster-whisper", "selftest", compute_type="int8", context="short"),
     Cell("faster-whisper", "selftest", compute_type="int8", vad_filter=True),
-    Cell("faster-whisper-batched", "selftest", compute_type="int8", batch=2),
+    Cell("faster-whisper-batched", "selftest", compute_type="int8", batch=2, vad_filter=True),
     Cell("pocketsphinx", "pocketsphinx"),
 ]
 """Cells that every machine can measure."""
@@ -87,7 +87,9 @@ def test_an_engine_answers_turns_alone_together_and_as_a_recording(cell: Cell) -
     assert len(together) == len(audios)
     assert all(alone)
     # Members of a batch are padded to its longest, so a word may differ now and then.
-    assert sum(word_errors(a, b).errors for a, b in zip(alone, together, strict=True)) <= 3
+    pairs = zip(alone, together, strict=True)
+    differing = sum(word_errors(one, other).errors for one, other in pairs)
+    assert differing <= 0.3 * sum(len(text.split()) for text in alone)
     pause = silence(0.6)
     talk = np.concatenate([part for audio in audios for part in (audio, pause)])
     assert engine.transcribe_long(talk, "en").text

@@ -35,6 +35,7 @@ def a_spec(folder: Path, cell: Cell, heard: BenchInput) -> CellSpec:
         folder=str(folder / "bench"),
         input=str(folder / "input"),
         failure_file=str(folder / "work" / FAILED_FILE),
+        interim=str(folder / "work" / "interim"),
         measures=QUICK,
         weights="a-folder",
         result_file=str(round_path(folder / "bench", cell, 0)),

@@ -113,16 +113,20 @@ def test_a_cell_that_gives_signs_of_life_may_take_as_long_as_it_likes(tmp_path: 
 
 def test_a_failure_after_the_result_costs_neither_it_nor_the_next_rounds(tmp_path: Path) -> None:
     order = an_order(tmp_path)
-    children = Children(
-        change=lambda spec: Script(
-            status=1, failed=Failed("failed", "sessions held: it died")
-        )
-        if (spec.cell, spec.round) == (TINY, 0)
-        else None
-    )
+    why = Failed("failed", "sessions held: it died")
+    dies = Script(status=1, result=False, interim=True, failed=why)
+    first = (TINY, 0)
+    children = Children(change=lambda spec: dies if (spec.cell, spec.round) == first else None)
     a_runner(order, children).run()
     assert to_measure(order) == []
     assert failure_of(order, TINY).reason == "sessions held: it died"
+
+
+def test_a_round_that_somebody_stopped_is_measured_anew_and_whole(tmp_path: Path) -> None:
+    order = an_order(tmp_path)
+    children = Children({"tiny.en": Script(interim=True, interrupt=True)})
+    assert a_runner(order, children).run() is True
+    assert Turn(TINY, 0) in to_measure(order)
 
 
 def test_a_cell_that_failed_in_an_earlier_run_is_tried_again(tmp_path: Path) -> None:

@@ -177,11 +177,9 @@ def main(arguments: Sequence[str]) -> int:
     run = CellRun(spec, load_input(Path(spec.input)), Around(SystemClock(), say))
     try:
         result = run.measure()
-        # Kept before sessions are added until the engine can no more: it may not survive that.
-        write_round(Path(spec.folder), result)
-        held = run.held()
-        if held is not None:
-            write_round(Path(spec.folder), replace(result, held=held))
+        # Sessions are added until the engine can no more, and it may not survive that.
+        write_round(Path(spec.interim), result)
+        write_round(Path(spec.folder), replace(result, held=run.held()))
     except BaseException as error:
         save(Path(spec.failure_file), of_error(error, run.stage))
         raise

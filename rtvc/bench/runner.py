@@ -19,7 +19,14 @@ from rtvc.bench.spec import CellSpec, Failed, Measures, load_failed
 from rtvc.clock import Clock
 from rtvc.results.cells import Cell, CellFailure
 from rtvc.results.naming import label
-from rtvc.results.reading import FAILURE_FILE, cell_folder, round_path, write_failure
+from rtvc.results.reading import (
+    FAILURE_FILE,
+    cell_folder,
+    load_round,
+    round_path,
+    write_failure,
+    write_round,
+)
 
 POLL_S = 0.25
 """How often a cell's process is looked after: seldom enough not to disturb it."""
@@ -127,6 +134,8 @@ class BenchRunner:
         finally:
             child.end()
         self._loaded.add(_files(turn.cell))
+        if failed is not None:
+            self._rescue(turn)
         measured = round_path(self._order.folder, turn.cell, turn.round).exists()
         if measured:
             self._took_s.setdefault(turn.cell, []).append(self._clock.now() - began_s)
@@ -156,6 +165,12 @@ class BenchRunner:
             return None
         return load_failed(self._failed_file(turn)) or of_exit(status, child.last_words())
 
+    def _rescue(self, turn: Turn) -> None:
+        """Keep what was measured before something went wrong."""
+        interim = round_path(self._interim(turn), turn.cell, turn.round)
+        if interim.exists():
+            write_round(self._order.folder, load_round(interim))
+
     def _note(self, turn: Turn, failed: Failed, *, measured: bool) -> None:
         """A cell that failed is not tried again, unless only the last part of it failed."""
         self._old_failures.discard(turn.cell)
@@ -177,11 +192,15 @@ class BenchRunner:
             folder=str(order.folder),
             input=str(order.input),
             failure_file=str(failed_file),
+            interim=str(self._interim(turn)),
             cold=_files(cell) not in self._loaded,
             measures=order.measures,
             weights=None if weights is None else str(weights),
             result_file=str(result),
         )
+
+    def _interim(self, turn: Turn) -> Path:
+        return self._order.work / turn.cell.key / "interim"
 
     def _failed_file(self, turn: Turn) -> Path:
         return self._order.work / turn.cell.key / FAILED_FILE

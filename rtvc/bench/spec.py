@@ -60,6 +60,8 @@ class CellSpec:
     """Folder with the clips."""
     failure_file: str
     """Where to say why there is no result."""
+    interim: str
+    """Private folder for what is measured already, should the rest of it fail."""
     cold: bool = False
     """Whether these weights are loaded for the first time in this bench."""
     measures: Measures = field(default_factory=Measures)

@@ -18,6 +18,9 @@ LIBRARY = ("faster-whisper", "ctranslate2", "onnxruntime")
 MAX_LIBRARY_TOKENS = 440
 """Of a window, those of its prompt left out: what faster-whisper accepts."""
 
+TRAINED = "whisper"
+"""Kind of a model with OpenAI's vocabulary and training."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -42,7 +45,10 @@ class Weights:
         that some were trained to give.
         """
         blank = self.found.suppress_blank
-        plain = {"suppress_blank": blank, "suppress_tokens": [-1] if blank else None}
+        plain: dict[str, Any] = {"suppress_blank": blank, "suppress_tokens": [-1] if blank else None}
+        if self.found.kind != TRAINED:
+            # Ours have never learnt to write them.
+            plain["without_timestamps"] = True
         if self.card is None:
             return plain
         tokens = 2 * round(audio_s * self.card.tokens_per_s) + 2
