@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-check clean
+.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-check bench-plan clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -61,6 +61,10 @@ bench-diagnosis: setup ## right causes named, for simulated servers and for faul
 
 bench-overhead: setup ## what the instruments cost, on and off in turn; resumes
 	@$(BIN)/python -m tests.acceptance.overhead --out reports/overhead
+
+bench-plan: setup ## what rtvc plan predicts, beside what a load test finds; resumes
+	@mkdir -p reports/plan
+	@$(BIN)/python -m tests.acceptance.prediction --out reports/plan
 
 bench-check: setup ## does this machine's bench still say what its committed baseline says?
 	@$(BIN)/python -m tests.acceptance.bench_check

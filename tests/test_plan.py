@@ -15,7 +15,14 @@ from rtvc.plan.fleet_rows import Market
 from rtvc.plan.instances import load_instances
 from rtvc.plan.making import Order, make_plan, measured_by
 from rtvc.plan.variants import Choices, World, questions
-from rtvc.record import RunWriter, StepRow, load_manifest, new_manifest
+from rtvc.record import (
+    RunWriter,
+    StepRow,
+    complete_manifest,
+    load_manifest,
+    load_run,
+    new_manifest,
+)
 from rtvc.report.plan_figures import plan_figures
 from rtvc.report.plan_page import build_plan_report, outcome
 from rtvc.report.plan_wording import dollars, verdict_text
@@ -238,7 +245,24 @@ def test_only_a_search_can_stand_beside(tmp_path: Path) -> None:
     with RunWriter(tmp_path / "run", manifest):
         pass
     with pytest.raises(UsageError, match="--find-capacity"):
-        measured_by(tmp_path / "run")
+        measured_by(load_run(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"targets": ("transcription_delay_p95<1s",)}, "target p95"),
+        ({"model": "large-v3"}, "model"),
+        ({"settings": {"scenario": "conversation"}}, "scenario"),
+    ],
+)
+def test_only_a_search_for_the_same_can_stand_beside(
+    tmp_path: Path, change: dict[str, Any], expected: str
+) -> None:
+    folder = search(tmp_path / "run", 8)
+    complete_manifest(folder, **change)
+    with pytest.raises(UsageError, match=f"the plan.s {expected}"):
+        make_plan(order(beside={"shared": folder}), FakeClock())
 
 
 def test_what_was_left_out_is_an_assumption() -> None:

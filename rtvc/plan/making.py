@@ -12,7 +12,7 @@ from rtvc.plan.instances import Catalogue
 from rtvc.plan.sources import Source
 from rtvc.plan.variants import Choices, Question, Told, World, answer, questions
 from rtvc.report.plan_wording import sentence
-from rtvc.record import load_run
+from rtvc.record import Run, load_run
 from rtvc.results.plan import FleetRow, Measured, Plan, Variant
 from rtvc.slo import capacity, parse_objectives
 
@@ -43,12 +43,13 @@ def make_plan(order: Order, clock: Clock, told: Told = lambda _name, _sessions: 
     """Simulate, search, price.
 
     Raises:
-        UsageError: too many combinations, or a run to be set beside one that was not asked about.
-        RecordError: such a run is no search.
+        UsageError: too many combinations, or a run to be set beside one that was not asked about,
+            or that is no search for the same.
+        RecordError: it is no run.
     """
     began_s = clock.now()
     asked = questions(order.sources, order.choices)
-    measured = _measured(order.beside, asked)
+    measured = _measured(order, asked)
     variants: list[Variant] = []
     for question in asked:
         found = answer(question, _where(question, order), told)
@@ -83,28 +84,42 @@ def _where(question: Question, order: Order) -> World:
     return order.world if gpu is None else replace(order.world, gpu_bytes=gpu.memory_bytes)
 
 
-def _measured(beside: Mapping[str, Path], asked: Sequence[Question]) -> dict[str, Measured]:
-    names = [question.name for question in asked]
+def _measured(order: Order, asked: Sequence[Question]) -> dict[str, Measured]:
+    by_name = {question.name: question for question in asked}
     found = {}
-    for name, folder in beside.items():
-        if name not in names:
+    for name, folder in order.beside.items():
+        if name not in by_name:
             raise UsageError(
-                f"expected --beside to name a combination ({'; '.join(names)}), got {name!r}"
+                f"expected --beside to name a combination ({'; '.join(by_name)}), got {name!r}"
             )
-        found[name] = measured_by(folder)
+        run = load_run(folder)
+        found[name] = measured_by(run)
+        _check_alike(run, found[name], by_name[name], order)
     return found
 
 
-def measured_by(folder: Path) -> Measured:
+def _check_alike(run: Run, measured: Measured, question: Question, order: Order) -> None:
+    """A prediction is set beside what was measured of the same, or it proves nothing."""
+    pairs = (
+        ("target p95", measured.target_s, order.world.aim.delay_s),
+        ("model", run.manifest.model, question.source.model_name or None),
+        ("scenario", run.manifest.settings.get("scenario"), order.scenario),
+    )
+    for what, theirs, ours in pairs:
+        if theirs is not None and ours is not None and theirs != ours:
+            raise UsageError(
+                f"{run.folder}: expected a search with the plan's {what} ({ours}), got {theirs}"
+            )
+
+
+def measured_by(run: Run) -> Measured:
     """What a search for the capacity found.
 
     Raises:
-        RecordError: it is no run.
         UsageError: the run was no search.
     """
-    run = load_run(folder)
     if not run.steps:
-        raise UsageError(f"{folder}: expected a run of `rtvc loadtest --find-capacity`")
+        raise UsageError(f"{run.folder}: expected a run of `rtvc loadtest --find-capacity`")
     said = capacity(run.steps)
     delays = [
         objective.target
