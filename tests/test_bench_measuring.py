@@ -25,7 +25,8 @@ QUICK = Measures(most_at_once=4, batch_runs=2, streaming=1, held=False)
 
 def a_spec(cell: Cell | None = None, *, number: int = 0, measures: Measures = QUICK) -> CellSpec:
     cell = cell or Cell("faster-whisper", "tiny.en")
-    return CellSpec(cell, number, "bench", "input", "why.json", "interim", cold=True, measures=measures)
+    files = ("bench", "input", "why.json", "interim")
+    return CellSpec(cell, number, *files, cold=True, measures=measures)
 
 
 class World:

@@ -45,7 +45,8 @@ class Weights:
         that some were trained to give.
         """
         blank = self.found.suppress_blank
-        plain: dict[str, Any] = {"suppress_blank": blank, "suppress_tokens": [-1] if blank else None}
+        suppressed = [-1] if blank else None
+        plain: dict[str, Any] = {"suppress_blank": blank, "suppress_tokens": suppressed}
         if self.found.kind != TRAINED:
             # Ours have never learnt to write them.
             plain["without_timestamps"] = True
