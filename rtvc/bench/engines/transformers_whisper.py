@@ -77,9 +77,8 @@ class TransformersWhisper:
 
     def load(self) -> None:
         cell = self._setup.cell
-        kind = torch_type(self._torch, cell)
-        model = self._random_model() if self._random is not None else self._trained_model(kind)
-        self._model = model.to(cell.device, kind).eval()
+        model = self._trained_model() if self._random is None else self._random_model()
+        self._model = model.to(cell.device, torch_type(self._torch, cell)).eval()
 
     def transcribe(self, audio: AudioArray, language: str | None) -> Text:
         return joined(self.transcribe_batch(list(pieces(audio)), language))
@@ -121,11 +120,11 @@ class TransformersWhisper:
             return {}
         return {"language": language, "task": "transcribe"}
 
-    def _trained_model(self, kind: Any) -> Any:
+    def _trained_model(self) -> Any:
         name = repository(self._setup.cell.model)
         whisper = self._transformers.WhisperForConditionalGeneration
         try:
-            return whisper.from_pretrained(name, local_files_only=True, torch_dtype=kind)
+            return whisper.from_pretrained(name, local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f'expected Whisper weights in "{name}", got: {error}') from error
 
