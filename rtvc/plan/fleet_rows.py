@@ -137,7 +137,8 @@ def _fitting(gpu: Gpu, question: Question, limit: int) -> int:
 def _rented(
     instance: Instance, speed: Speed, found: Found | None, world: World, market: Market
 ) -> FleetRow:
-    each = limited_by = None
+    each: int | None = None
+    limited_by: str | None = None
     if found is not None:
         each, limited_by = _whole(instance, found, world)
     return _row(

@@ -128,9 +128,9 @@ def _listenings(choices: Choices, source: Source) -> Iterator[Listening]:
 
 
 def _names(asked: Sequence[Question]) -> list[str]:
-    """What is the same for all is left out, sharing apart."""
+    """Of at least one; what is the same for all is left out, sharing apart."""
     facts = [_facts(each) for each in asked]
-    differs = {key for key in facts[0] if len({each[key] for each in facts}) > 1} if facts else ()
+    differs = {key for key in facts[0] if len({each[key] for each in facts}) > 1}
     return [
         ", ".join(text for key, text in each.items() if text and key in {"sharing", *differs})
         for each in facts
