@@ -9,6 +9,8 @@
 4. For synthetic small.en and medium.en as float16, alone and beside a busy neighbour: what raw
    CTranslate2 does at each batch size, what the engine does when saturated with finals, the batches
    it forms, and how many speakers the server holds at a transcription delay p95 below 500 ms.
+5. The grid of `rtvc bench` with synthetic weights, and a plan of it in which other GPUs are marked as
+   extrapolated.
 
 Each step writes a file of its own under the GPU's name and is left out when that file is of the
 same sources. Without a CUDA device it says so and ends with 0. `--rehearse` runs the steps small,
@@ -40,6 +42,7 @@ from rtvc.stt.engine import build_engine
 from rtvc.stt.models import cuda_device_count
 from rtvc.stt.synthetic import TOKENS_PER_S, dimensions_of, synthesized, vocabulary
 from rtvc.stt.transcriber import Job, JobKind
+from tests.acceptance import gpu_bench
 from tests.servers import running_server
 
 CLIP_S = 3.0
@@ -290,8 +293,8 @@ def neighbour(bench: Bench) -> Iterator[None]:
 # Which steps are outstanding
 
 
-def steps(bench: Bench) -> dict[str, Callable[[], dict[str, Any]]]:
-    """By name, in order."""
+def steps(bench: Bench, folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    """By name, in order; `folder` is for what is more than figures."""
     found: dict[str, Callable[[], dict[str, Any]]] = {
         "tests": gpu_tests,
         "profile-gpu": lambda: profile_gpu(bench),
@@ -303,6 +306,8 @@ def steps(bench: Bench) -> dict[str, Callable[[], dict[str, Any]]]:
             found[name] = lambda size=size, busy=busy: bench_size(  # type: ignore[misc]
                 bench, size, beside_neighbour=busy
             )
+    grid = gpu_bench.REHEARSAL if bench.device == "cpu" else gpu_bench.Grid()
+    found["bench-and-plan"] = lambda: gpu_bench.bench_and_plan(grid, folder)
     return found
 
 
@@ -341,7 +346,7 @@ def run(bench: Bench, folder: Path, about: dict[str, Any], *, again: bool) -> in
     """All outstanding steps; the number of those that failed."""
     folder.mkdir(parents=True, exist_ok=True)
     of, failed = sources(), 0
-    for name, step in steps(bench).items():
+    for name, step in steps(bench, folder).items():
         file = folder / f"{name}.json"
         if is_done(file, of) and not again:
             say(f"{name}: done before")
