@@ -115,8 +115,8 @@ def _fleet(market: Market) -> Iterator[str]:
     )
     yield f"{placed}; who is refused does not call again at once"
     yield (
-        "speed of a GPU that was not measured: the smaller of the ratios of memory bandwidth and of "
-        f"half-precision arithmetic, {MOST_FASTER:g} at most (extrapolated)"
+        "speed of a GPU that was not measured: the smaller of the ratios of memory bandwidth and "
+        f"of half-precision arithmetic, {MOST_FASTER:g} at most (extrapolated)"
     )
     yield (
         f"one server process on each GPU, whose sessions take {SERVER_CORES:g} core at most; all "

@@ -11,8 +11,8 @@ from rtvc.plan.fleet_rows import Market, fleet_rows
 from rtvc.plan.instances import Catalogue
 from rtvc.plan.sources import Source
 from rtvc.plan.variants import Choices, Question, Told, World, answer, questions
-from rtvc.report.plan_wording import sentence
 from rtvc.record import Run, load_run
+from rtvc.report.plan_wording import sentence
 from rtvc.results.plan import FleetRow, Measured, Plan, Variant
 from rtvc.slo import capacity, parse_objectives
 

@@ -98,7 +98,9 @@ def from_bench(run: BenchRun, name: str) -> tuple[list[Source], list[str]]:
     if not groups:
         why = f" ({'; '.join(lines)})" if lines else ""
         raise RecordError(f"{name}: expected a cell that a server can run, found none{why}")
-    return [_from_rounds(cell, rounds, run.manifest, name) for cell, rounds in groups.items()], lines
+    return [
+        _from_rounds(cell, rounds, run.manifest, name) for cell, rounds in groups.items()
+    ], lines
 
 
 def _useless(result: RoundResult) -> str | None:

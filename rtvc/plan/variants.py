@@ -1,4 +1,4 @@
-"""What if: every combination of what was asked about, each answered by a search of its own. Pure."""
+"""What if: every combination that was asked about, each answered by a search of its own. Pure."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence

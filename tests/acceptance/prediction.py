@@ -2,10 +2,11 @@
 
     python -m tests.acceptance.prediction [--minutes 55] [--out reports/plan]
 
-Two models, each shared, in a pool of two and one a session: a bench of both, six searches, a plan of
-each model beside its searches. Everything that is there already is not made again, so the command
-resumes where it stopped. Server and load generator share this machine, which should do nothing else;
-both take cores from the inferences, so a session is taken to cost twice what the server alone needs.
+Two models, each shared, in a pool of two and one a session: a bench of both, six searches, a plan
+of each model beside its searches. Everything that is there already is not made again, so the
+command resumes where it stopped. Server and load generator share this machine, which should do
+nothing else; both take cores from the inferences, so a session is taken to cost twice what the
+server alone needs.
 """
 
 import argparse
@@ -60,9 +61,7 @@ def plan(out: Path, model: str, measured: Path, searches: dict[str, Path]) -> Pl
     """The same three ways, each beside its search."""
     folder = out / f"plan-{model}".replace(":", "-")
     _, _, target_ms, _, _ = MODELS[model]
-    beside = [
-        flag for name, found in searches.items() for flag in ("--beside", f"{name}={found}")
-    ]
+    beside = [flag for name, found in searches.items() for flag in ("--beside", f"{name}={found}")]
     command = [
         *(sys.executable, "-m", "rtvc", "plan", str(measured), "--sharing", ",".join(SHARINGS)),
         *("--delay-ms", str(target_ms), "--scenario", "dictation"),
