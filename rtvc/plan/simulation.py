@@ -126,6 +126,7 @@ class Instance:
             limits=arrangement.limits,
             prior=arrangement.prior,
             targets=targets_for(self.setup.delay_target_s),
+            watches_headroom=self.setup.by_headroom,
         )
         self.stations.append(station)
         return station
@@ -139,7 +140,7 @@ class Instance:
         """Of all engines; None: unknown, or it is not theirs to say."""
         if self._each_its_own:
             return None
-        known = [station.advice.headroom_sessions for station in self.stations]
+        known = [station.headroom_sessions for station in self.stations]
         said = [headroom for headroom in known if headroom is not None]
         return sum(said) if said else None
 

@@ -58,7 +58,9 @@ class Station:
         limits: Limits,
         prior: BatchCost | None = None,
         targets: Targets | None = None,
+        watches_headroom: bool = False,
     ) -> None:
+        """`watches_headroom`: whether sessions are let in by it, so that it is always known."""
         self._calendar = calendar
         self._processor = processor
         self._asker = asker
@@ -66,6 +68,7 @@ class Station:
         self._workers = workers
         self._scheduler = Scheduler(limits)
         self._meter = LoadMeter(workers, limits.max_batch, prior=prior, targets=targets)
+        self._watches_headroom = watches_headroom
         self._running = 0
         # As in the engine's process: one batch may lie there before a worker is free.
         self._ahead: deque[Batch] = deque()
@@ -81,8 +84,15 @@ class Station:
         now_s = self._calendar.now_s
         if now_s - self._advised_at_s >= ADVICE_EVERY_S:
             self._advised_at_s = now_s
-            self._advice = self._meter.advise(now_s)
+            self._advice = self._meter.advise(now_s, with_headroom=self._watches_headroom)
         return self._advice
+
+    @property
+    def headroom_sessions(self) -> float | None:
+        """More sessions that the engine would let in; None: it cannot tell yet."""
+        if self._watches_headroom:
+            return self.advice.headroom_sessions
+        return self._meter.advise(self._calendar.now_s).headroom_sessions
 
     def open_session(self) -> None:
         self.sessions += 1

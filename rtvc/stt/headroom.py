@@ -360,10 +360,11 @@ class LoadMeter:
             self._wait_s += 0.1 * (wait_s - self._wait_s)
             self._delays.append((now_s, delay_s))
 
-    def advise(self, now_s: float) -> Advice:
+    def advise(self, now_s: float, *, with_headroom: bool = True) -> Advice:
+        """`with_headroom`: whether to work that out as well, which is most of the work."""
         load = self.load(now_s)
         self._interval_s = partial_interval_s(load, self.targets)
-        known = self._urgent_served >= ENOUGH_SERVED
+        known = with_headroom and self._urgent_served >= ENOUGH_SERVED
         headroom = headroom_sessions(load, self.targets) if known else None
         return Advice(self._interval_s, headroom)
 
