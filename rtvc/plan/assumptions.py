@@ -107,7 +107,8 @@ def _fleet(market: Market) -> Iterator[str]:
     calls = "call" if demand.calls_per_day == 1 else "calls"
     yield (
         f"{demand.users:,} users make {demand.calls_per_day:g} {calls} of "
-        f"{demand.call_s / 60:g} min a day, {100 * demand.busy_hour_share:g} % of them in the busiest hour"
+        f"{demand.call_s / 60:g} min a day, "
+        f"{100 * demand.busy_hour_share:g} % of them in the busiest hour"
     )
     placed = (
         "a call goes to any instance with room (Erlang B over all slots)"
