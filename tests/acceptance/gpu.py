@@ -9,8 +9,8 @@
 4. For synthetic small.en and medium.en as float16, alone and beside a busy neighbour: what raw
    CTranslate2 does at each batch size, what the engine does when saturated with finals, the batches
    it forms, and how many speakers the server holds at a transcription delay p95 below 500 ms.
-5. The grid of `rtvc bench` with synthetic weights, and a plan of it in which other GPUs are marked as
-   extrapolated.
+5. The grid of `rtvc bench` with synthetic weights, and a plan of it in which other GPUs are
+   marked as extrapolated.
 
 Each step writes a file of its own under the GPU's name and is left out when that file is of the
 same sources. Without a CUDA device it says so and ends with 0. `--rehearse` runs the steps small,
