@@ -67,6 +67,8 @@ class Utterance(Protocol):
     @property
     def speech_end_s(self) -> float: ...
     @property
+    def word_ends_s(self) -> tuple[float, ...] | None: ...
+    @property
     def complete(self) -> bool: ...
 
 
@@ -107,6 +109,8 @@ class Turn:
     """When that reply was neither received nor heard any more; None if there was none."""
     partial_interval_s: float | None = None
     """Median time between visible texts while talking; None if there were none."""
+    shown: tuple[tuple[float, str], ...] = ()
+    """(when, all that was to be read from then on), change by change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +249,7 @@ class Measurement:
 
     def _partial(self, item: Item, at_s: float, text: str) -> None:
         if text.strip():
-            item.show(at_s)
+            item.show(at_s, text.strip())
 
     def _changing_text(self, item: Item, at_s: float, text: str) -> None:
         if item.utterance is None and item.first_partial_at_s is None and text.strip():
@@ -275,6 +279,8 @@ class Measurement:
         for utterance, text in owners(span, begun):
             changing = self._changing(utterance)
             changing.superseded = span.final
+            if span.final:
+                changing.hide(at_s)
             if span.final:
                 name = f"{utterance.index}@{span.start_s:.3f}"
                 item = Item(name, utterance.index, end_s=span.end_s)
@@ -413,6 +419,9 @@ class Measurement:
         partials = [i.first_partial_at_s for i in items if i.first_partial_at_s is not None]
         audible = [r for r in self._replies_to(utterance.index) if r.first_audio_at_s is not None]
         interrupted = self._interrupted(utterance)
+        shown = _shown(items)
+        for item in items:
+            item.texts.clear()
         return Turn(
             utterance=utterance,
             item_id=(finals or items)[-1].item_id if items else None,
@@ -434,6 +443,7 @@ class Measurement:
                 end_s,
             ),
             barge_in_stop_at_s=interrupted.quiet_at_s if interrupted else None,
+            shown=shown,
         )
 
 
@@ -445,6 +455,23 @@ def _to_its_end(utterance: Utterance, items: Sequence[Item]) -> bool:
     """Whether the text, where it has places, reaches the end of what was said."""
     ends = [item.end_s for item in items if item.end_s is not None]
     return not ends or max(ends) >= utterance.speech_end_s - END_S
+
+
+def _shown(items: Sequence[Item]) -> tuple[tuple[float, str], ...]:
+    """What was to be read at each change, of all items together: final text before what changes."""
+    ordered = sorted(items, key=lambda item: item.end_s is None)
+    changes = sorted(
+        (at_s, place, text) for place, item in enumerate(ordered) for at_s, text in item.texts
+    )
+    now, seen = [""] * len(ordered), list[tuple[float, str]]()
+    for at_s, place, text in changes:
+        now[place] = text
+        if seen and seen[-1][0] == at_s:
+            seen.pop()
+        visible = " ".join(filter(None, now))
+        if not seen or visible != seen[-1][1]:
+            seen.append((at_s, visible))
+    return tuple(seen)
 
 
 def _distance_s(utterance: Utterance, position_s: float) -> float:
