@@ -14,12 +14,12 @@ A reply belongs to the utterance whose item was committed last before the reply 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
-from statistics import median
+from itertools import islice
 from typing import Protocol
 
 from rtvc.loadtest.turns.heard import Item, Reply
 from rtvc.loadtest.turns.spans import owners
+from rtvc.loadtest.turns.visible import interval_s, shown_texts
 from rtvc.loadtest.wire.observations import (
     ErrorReported,
     FinalFailed,
@@ -419,7 +419,7 @@ class Measurement:
         partials = [i.first_partial_at_s for i in items if i.first_partial_at_s is not None]
         audible = [r for r in self._replies_to(utterance.index) if r.first_audio_at_s is not None]
         interrupted = self._interrupted(utterance)
-        shown = _shown(items)
+        shown = shown_texts(items)
         for item in items:
             item.texts.clear()
         return Turn(
@@ -437,7 +437,7 @@ class Measurement:
             reply_last_audio_at_s=audible[-1].last_audio_at_s if audible else None,
             reply_expected=self._conversation and (patient or bool(audible)),
             interrupted_reply=interrupted is not None,
-            partial_interval_s=_interval_s(
+            partial_interval_s=interval_s(
                 self._stream_start_s + utterance.first_word_end_s,
                 sorted(at_s for item in items for at_s in item.shown_at_s),
                 end_s,
@@ -457,40 +457,9 @@ def _to_its_end(utterance: Utterance, items: Sequence[Item]) -> bool:
     return not ends or max(ends) >= utterance.speech_end_s - END_S
 
 
-def _shown(items: Sequence[Item]) -> tuple[tuple[float, str], ...]:
-    """What was to be read at each change, of all items together: final text before what changes."""
-    ordered = sorted(items, key=lambda item: item.end_s is None)
-    changes = sorted(
-        (at_s, place, text) for place, item in enumerate(ordered) for at_s, text in item.texts
-    )
-    now, seen = [""] * len(ordered), list[tuple[float, str]]()
-    for at_s, place, text in changes:
-        now[place] = text
-        if seen and seen[-1][0] == at_s:
-            seen.pop()
-        visible = " ".join(filter(None, now))
-        if not seen or visible != seen[-1][1]:
-            seen.append((at_s, visible))
-    return tuple(seen)
-
-
 def _distance_s(utterance: Utterance, position_s: float) -> float:
     before_s = utterance.speech_start_s - PADDING_S - position_s
     return max(0.0, before_s, position_s - utterance.speech_end_s)
-
-
-def _interval_s(first_word_end_s: float, shown_at_s: Sequence[float], end_s: float) -> float | None:
-    """Median of the waits for new text: from the first word's end to the first text, then from
-    text to text. From the last text to the end of speech counts if it was longer than usual."""
-    talking = [at_s for at_s in shown_at_s if at_s <= end_s]
-    if not talking:
-        return None
-    late = [first_word_end_s] if talking[0] > first_word_end_s else []
-    waits = [after - before for before, after in pairwise([*late, *talking])]
-    rest_s = end_s - talking[-1]
-    if not waits or rest_s > median(waits):
-        waits.append(rest_s)
-    return median(waits)
 
 
 def _last_sign_s(reply: Reply) -> float:
