@@ -123,6 +123,16 @@ def test_every_metric_of_a_summary_is_compared() -> None:
     assert {*TIMED, "generator_lag"} == set(METRICS)
 
 
+def test_which_processes_played_the_speakers_is_no_difference(tmp_path: Path) -> None:
+    folders = [
+        written(tmp_path / str(pid), [a_turn()], settings={"generators": [{"process": pid}]})
+        for pid in (1, 2)
+    ]
+    found = compared(*folders)
+    assert found.obstacles == []
+    assert not any("generators" in str(change) for change in found.allowed)
+
+
 def test_n_stands_on_both_sides(tmp_path: Path) -> None:
     before = written(tmp_path / "a", speaking(0.3, each=12))
     after = written(tmp_path / "b", speaking(0.3, each=6))
@@ -260,6 +270,14 @@ def test_a_search_that_found_nothing_is_refused(runs: dict[str, Path]) -> None:
     [
         ({"protocol": "whisperlive"}, "different protocol (realtime in A, whisperlive in B)"),
         ({"corpus_hash": "77"}, "different corpus (5b1f0c in A, 77 in B)"),
+        (
+            {"corpus_hash": "77", "settings": {"duration_s": 90}},
+            "different corpus (5b1f0c in A, 77 in B); synthetic speech is made for the length",
+        ),
+        (
+            {"settings": {"scenario_fields": {"pause_s": [1, 2], "network": {"loss": 0.1}}}},
+            "different scenario: network.loss (0 in A, 0.1 in B)",
+        ),
         ({"model_kind": "self-test model"}, "different kind of model"),
         ({"settings": {"scenario": "dictation"}}, "different scenario (conversation in A"),
         ({"settings": {"speakers": 5}}, "different number of speakers (4 in A, 5 in B)"),
@@ -274,7 +292,13 @@ def test_a_search_that_found_nothing_is_refused(runs: dict[str, Path]) -> None:
 def test_runs_that_measured_something_else_are_refused_with_the_reason(
     tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
-    usual = {"speakers": 4, "duration_s": 60, "scenario": "conversation"}
+    fields = {"pause_s": [1, 2], "network": {"loss": 0.0}}
+    usual = {
+        "speakers": 4,
+        "duration_s": 60,
+        "scenario": "conversation",
+        "scenario_fields": fields,
+    }
     before = written(tmp_path / "a", [a_turn()], settings=usual)
     if "settings" in change:
         change = {**change, "settings": {**usual, **change["settings"]}}
