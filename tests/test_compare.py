@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rtvc.cli import main
@@ -102,6 +102,7 @@ def test_a_run_against_itself_is_no_regression(runs: dict[str, Path]) -> None:
     st.integers(1, 12),
     st.integers(0, 3),
 )
+@example([None] * 6 + [0.0, 0.0, 1.0, 5e-324], 1, 0)  # a ratio beyond what a number holds
 @settings(deadline=None, max_examples=25)
 def test_no_run_is_a_regression_of_itself(
     tmp_path_factory: pytest.TempPathFactory,
