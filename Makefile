@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-check bench-plan clean
+.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -61,6 +61,12 @@ bench-diagnosis: setup ## right causes named, for simulated servers and for faul
 
 bench-overhead: setup ## what the instruments cost, on and off in turn; resumes
 	@$(BIN)/python -m tests.acceptance.overhead --out reports/overhead
+
+bench-loadtest: setup ## what the load test's figures are worth, its own cost, and capacities; resumes
+	@$(BIN)/python -m tests.acceptance.exactness --out reports/exactness
+	@$(BIN)/python -m tests.acceptance.knee --out reports/knee
+	@$(BIN)/python -m tests.acceptance.generator --out reports/generator
+	@$(BIN)/python -m tests.acceptance.capacity --out reports/capacity
 
 bench-plan: setup ## what rtvc plan predicts, beside what a load test finds; resumes
 	@mkdir -p reports/plan

@@ -166,9 +166,7 @@ def test_each_language_is_cleaned_up_in_its_own_way() -> None:
 
 
 def test_partials_are_scored_by_the_last_one_shown() -> None:
-    row = Streamed(
-        "a", 2.0, 0.3, (0.2,), 0, 1, "open the", "open the door", "open the door", "en"
-    )
+    row = Streamed("a", 2.0, 0.3, (0.2,), 0, 1, "open the", "open the door", "open the door", "en")
     assert score([row]).wer == 0.0
     partials = score_partials([row])
     assert partials.deletions == 1

@@ -44,9 +44,7 @@ class World:
         clips: Sequence[BenchClip] = CLIPS,
     ) -> None:
         self.crowd = Crowd(sessions, clips, random.Random(seed), habits=habits)
-        self.desk = Desk(
-            self.crowd, workers=workers, max_batch=max_batch, target_s=0.5, now_s=0.0
-        )
+        self.desk = Desk(self.crowd, workers=workers, max_batch=max_batch, target_s=0.5, now_s=0.0)
         self.batches: list[Batch] = []
         self.now_s = 0.0
         self._cost_s = cost_s

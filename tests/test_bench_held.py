@@ -201,6 +201,4 @@ def test_what_makes_no_sense_is_refused(
     clips: list[BenchClip], start: int, most: int, workers: int
 ) -> None:
     with pytest.raises(UsageError, match="expected clips in which somebody speaks"):
-        sessions_held(
-            FakeModel(), clips, SystemClock(), start=start, most=most, workers=workers
-        )
+        sessions_held(FakeModel(), clips, SystemClock(), start=start, most=most, workers=workers)

@@ -276,8 +276,7 @@ def test_what_went_wrong_stands_before_what_was_never_to_be_expected() -> None:
 def test_each_cell_has_the_mark_of_what_it_is(usual: Path) -> None:
     found = read_bench(usual, targets=Targets(0.5, 0.2))
     marks = {
-        one.cell: mark(one, found.summary, found.recommendation).sign
-        for one in found.summary.cells
+        one.cell: mark(one, found.summary, found.recommendation).sign for one in found.summary.cells
     }
     assert marks == {SMALL: "✓", MEDIUM: "=", TINY: ""}
     missed = read_bench(usual, targets=Targets(0.001))

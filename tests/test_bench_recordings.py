@@ -50,9 +50,7 @@ def test_a_plain_recording_needs_no_note(folder: Path) -> None:
         ("header.flac", b"fLaC" + b"\x00" * 100),
     ],
 )
-def test_what_cannot_be_read_is_named_and_left_out(
-    folder: Path, name: str, content: bytes
-) -> None:
+def test_what_cannot_be_read_is_named_and_left_out(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
     found, notes = read(folder)
     assert list(found) == ["good.wav"]

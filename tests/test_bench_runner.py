@@ -23,9 +23,7 @@ def an_order(folder: Path, *, rounds: int = 2, cells: tuple[Cell, ...] = (TINY, 
 
 def a_runner(order: Order, children: Children, screen: FakeScreen | None = None) -> BenchRunner:
     clock = FakeClock()
-    return BenchRunner(
-        order, clock, screen or FakeScreen(), start=children, sleep=clock.advance
-    )
+    return BenchRunner(order, clock, screen or FakeScreen(), start=children, sleep=clock.advance)
 
 
 def started(children: Children) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rtvc.cli import main
@@ -102,6 +102,7 @@ def test_a_run_against_itself_is_no_regression(runs: dict[str, Path]) -> None:
     st.integers(1, 12),
     st.integers(0, 3),
 )
+@example([None] * 6 + [0.0, 0.0, 1.0, 5e-324], 1, 0)  # a ratio beyond what a number holds
 @settings(deadline=None, max_examples=25)
 def test_no_run_is_a_regression_of_itself(
     tmp_path_factory: pytest.TempPathFactory,
@@ -121,6 +122,16 @@ def test_no_run_is_a_regression_of_itself(
 
 def test_every_metric_of_a_summary_is_compared() -> None:
     assert {*TIMED, "generator_lag"} == set(METRICS)
+
+
+def test_which_processes_played_the_speakers_is_no_difference(tmp_path: Path) -> None:
+    folders = [
+        written(tmp_path / str(pid), [a_turn()], settings={"generators": [{"process": pid}]})
+        for pid in (1, 2)
+    ]
+    found = compared(*folders)
+    assert found.obstacles == []
+    assert not any("generators" in str(change) for change in found.allowed)
 
 
 def test_n_stands_on_both_sides(tmp_path: Path) -> None:
@@ -260,6 +271,14 @@ def test_a_search_that_found_nothing_is_refused(runs: dict[str, Path]) -> None:
     [
         ({"protocol": "whisperlive"}, "different protocol (realtime in A, whisperlive in B)"),
         ({"corpus_hash": "77"}, "different corpus (5b1f0c in A, 77 in B)"),
+        (
+            {"corpus_hash": "77", "settings": {"duration_s": 90}},
+            "different corpus (5b1f0c in A, 77 in B); synthetic speech is made for the length",
+        ),
+        (
+            {"settings": {"scenario_fields": {"pause_s": [1, 2], "network": {"loss": 0.1}}}},
+            "different scenario: network.loss (0 in A, 0.1 in B)",
+        ),
         ({"model_kind": "self-test model"}, "different kind of model"),
         ({"settings": {"scenario": "dictation"}}, "different scenario (conversation in A"),
         ({"settings": {"speakers": 5}}, "different number of speakers (4 in A, 5 in B)"),
@@ -274,7 +293,13 @@ def test_a_search_that_found_nothing_is_refused(runs: dict[str, Path]) -> None:
 def test_runs_that_measured_something_else_are_refused_with_the_reason(
     tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
-    usual = {"speakers": 4, "duration_s": 60, "scenario": "conversation"}
+    fields = {"pause_s": [1, 2], "network": {"loss": 0.0}}
+    usual = {
+        "speakers": 4,
+        "duration_s": 60,
+        "scenario": "conversation",
+        "scenario_fields": fields,
+    }
     before = written(tmp_path / "a", [a_turn()], settings=usual)
     if "settings" in change:
         change = {**change, "settings": {**usual, **change["settings"]}}

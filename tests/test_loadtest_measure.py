@@ -42,6 +42,10 @@ class Said:
     def first_word_end_s(self) -> float:
         return self.speech_start_s + 0.4
 
+    @property
+    def word_ends_s(self) -> tuple[float, ...] | None:
+        return (self.first_word_end_s, self.speech_end_s)
+
 
 def at(stream_s: float) -> float:
     return STREAM_START_S + stream_s
@@ -157,6 +161,23 @@ def test_a_position_in_audio_not_yet_sent_is_not_believed() -> None:
     measurement.observe(SpeechStarted(at(1.2), "a", 6.1))
     measurement.observe(FinalText(at(3.2), "a", "first"))
     assert only(measurement.settled(at(5.0))).heard == "first"
+
+
+def test_what_was_to_be_read_is_kept_change_by_change() -> None:
+    measurement = measuring(Said(0, 1.0))
+    measurement.observe(PartialText(at(1.9), "a", "hello"))
+    measurement.observe(PartialText(at(1.91), "a", " hello "))
+    measurement.observe(FinalText(at(2.0), "a", "hallo"))
+    measurement.observe(SpeechStarted(at(2.2), "b", None))
+    measurement.observe(PartialText(at(2.6), "b", "here"))
+    measurement.observe(FinalText(at(3.3), "b", "there"))
+    turn = only(measurement.settled(at(5.0)))
+    assert turn.shown == (
+        (at(1.9), "hello"),
+        (at(2.0), "hallo"),
+        (at(2.6), "hallo here"),
+        (at(3.3), "hallo there"),
+    )
 
 
 def test_two_finals_of_one_utterance_are_joined_in_the_order_of_speaking() -> None:

@@ -23,7 +23,7 @@ from rtvc.loadtest.speakers.clips import (
     recorded_corpus,
     save_clips,
 )
-from rtvc.loadtest.spec import load_spec
+from rtvc.loadtest.spec import load_spec, with_scheme
 from rtvc.record import ConnectionRow, RunWriter, load_run, new_manifest
 
 URL = "ws://127.0.0.1:8000"
@@ -33,6 +33,17 @@ def test_the_spec_survives_its_file(tmp_path: Path) -> None:
     spec = make_spec(Wish(URL, speakers=3), tmp_path / "run", tmp_path)
     spec.save(tmp_path / "spec.json")
     assert load_spec(tmp_path / "spec.json") == spec
+
+
+@pytest.mark.parametrize("url", ["htp:/foo", "ws:/box:8000", "box:port", "http:box", "a b"])
+def test_what_is_no_address_is_refused_before_anything_is_tried(url: str) -> None:
+    with pytest.raises(UsageError, match=r"expected a URL such as ws://127\.0\.0\.1:8000, got"):
+        with_scheme(url)
+
+
+@pytest.mark.parametrize("url", ["box", "box:80/ws?a=b:c", "[::1]:8000", "10.0.0.1", "a-b.test/x"])
+def test_a_bare_address_is_one_over_http(url: str) -> None:
+    assert with_scheme(url) == f"http://{url}"
 
 
 def test_speakers_arrive_gently_and_the_arrival_is_not_measured(tmp_path: Path) -> None:

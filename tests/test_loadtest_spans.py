@@ -32,6 +32,10 @@ class Said:
     def first_word_end_s(self) -> float:
         return self.speech_start_s + 0.4
 
+    @property
+    def word_ends_s(self) -> tuple[float, ...] | None:
+        return (self.first_word_end_s, self.speech_end_s)
+
 
 def at(stream_s: float) -> float:
     return STREAM_START_S + stream_s
@@ -132,6 +136,7 @@ def test_segments_of_one_utterance_are_joined_and_none_is_premature() -> None:
     turn = only(measurement.settled(at(8.1)))
     assert (turn.heard, turn.final_at_s, turn.finals) == ("hello there", at(5.0), 2)
     assert turn.premature_finals == 0
+    assert turn.shown == ((at(2.5), "hello"), (at(4.0), "hello there"))
 
 
 def test_one_segment_may_answer_two_utterances() -> None:

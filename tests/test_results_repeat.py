@@ -66,9 +66,7 @@ def test_one_cell_that_became_slower_is_named() -> None:
     before = {SMALL: 0.2, MEDIUM: 0.8, TINY: 0.04, BASE: 0.1}
     found = repeated(before, {**before, BASE: 0.15})
     assert [one.key for one in found.drifted] == [BASE.key]
-    assert found.problems == (
-        "base.en beam 1: 0.94 times the middle delay, was 0.63 (50 % apart)",
-    )
+    assert found.problems == ("base.en beam 1: 0.94 times the middle delay, was 0.63 (50 % apart)",)
     assert repeated(before, {**before, BASE: 0.105}).problems == ()
 
 

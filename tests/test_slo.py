@@ -79,6 +79,8 @@ def test_objectives_are_read(text: str, expected: Objective) -> None:
         ("latency_p95<1s", "transcription_delay_…"),
         ("transcription_delay<500ms", "transcription_delay_p95"),
         ("transcription_delay_p42<500ms", "expected one of connection_…"),
+        ("transcription_dely_p95<500ms", "did you mean transcription_delay_p95?"),
+        ("premature_final<2%", "did you mean premature_finals?"),
         ("transcription_delay_p95<500", "expected ms or s"),
         ("transcription_delay_p95<5%", "expected ms or s"),
         ("errors<1s", "expected % for errors"),
@@ -143,6 +145,12 @@ def test_the_defaults() -> None:
     texts = ["connection_p95<3s", "transcription_delay_p95<0.5s", "errors<1%"]
     assert [str(objective) for objective in DEFAULT] == texts
     assert parse_objectives([]) == DEFAULT
+
+
+@pytest.mark.parametrize("name", ["nowhere/slo.toml", "slo.tml"])
+def test_a_file_that_is_not_there_is_told_as_such(name: str) -> None:
+    with pytest.raises(UsageError, match=f"cannot read objectives from {name}: No such file"):
+        parse_objectives([name])
 
 
 def test_objectives_of_the_repository_are_read() -> None:

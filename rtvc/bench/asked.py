@@ -187,9 +187,7 @@ def _resolved(model: str, report: ReportProgress, *, pull: bool) -> Path | None:
         raise ModelError(f'"{model}" is not on this machine; {FETCH}') from error
 
 
-def _reason(
-    cell: Cell, missing: Mapping[str, str], pythons: Mapping[str, Path]
-) -> str | None:
+def _reason(cell: Cell, missing: Mapping[str, str], pythons: Mapping[str, Path]) -> str | None:
     if cell.engine == WHISPERX and WHISPERX not in pythons:
         return OWN_ENVIRONMENT
     return missing.get(cell.model) if _reads_folders(cell) else None

@@ -125,9 +125,7 @@ def bench(
             metavar="NAMES",
         ),
     ] = None,
-    long_files: Annotated[
-        int, _flag("--long-files", "Long recordings [1]", metavar="N")
-    ] = 1,
+    long_files: Annotated[int, _flag("--long-files", "Long recordings [1]", metavar="N")] = 1,
     long: Annotated[str, _flag("--long", "Length of each [5m]", metavar="TIME")] = "5m",
     streaming: Annotated[
         int, _flag("--streaming", "Turns heard as they are spoken; 0: none [6]", metavar="N")

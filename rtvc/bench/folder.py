@@ -60,9 +60,7 @@ def check_folder(folder: Path, settings: Mapping[str, Any], digest: str) -> bool
     return True
 
 
-def _check_same(
-    folder: Path, before: Manifest, settings: Mapping[str, Any], digest: str
-) -> None:
+def _check_same(folder: Path, before: Manifest, settings: Mapping[str, Any], digest: str) -> None:
     different = [name for name in MUST_AGREE if before.settings.get(name) != settings[name]]
     if before.corpus_hash != digest:
         different.append("the clips")

@@ -52,9 +52,7 @@ ABILITIES: Mapping[str, Ability] = {
     "openai-whisper": Ability(
         _PLAIN_TYPES, frozenset({"float16"}), own_weights=False, distilled=False
     ),
-    "transformers": Ability(
-        _PLAIN_TYPES | {"bfloat16"}, frozenset({"float16"}), own_weights=False
-    ),
+    "transformers": Ability(_PLAIN_TYPES | {"bfloat16"}, frozenset({"float16"}), own_weights=False),
     "whisperx": Ability(vad=frozenset({True}), own_weights=True, random=False),
     POCKETSPHINX: Ability(_PLAIN_TYPES, batches=False),
 }

@@ -85,9 +85,7 @@ class Measuring:
     def _sizes(self) -> tuple[int, ...]:
         return self._measures.sizes(self._engine.most_at_once)
 
-    def _each(
-        self, stage: str, given: Sequence[S], measure: Callable[[S], T]
-    ) -> tuple[T, ...]:
+    def _each(self, stage: str, given: Sequence[S], measure: Callable[[S], T]) -> tuple[T, ...]:
         found: list[T] = []
         for one in given:
             self._tell(stage, len(found), len(given))
@@ -112,9 +110,7 @@ class Measuring:
         began_s = self._clock.now()
         text = self._engine.transcribe_long(clip.audio_16k, clip.language)
         seconds = self._clock.now() - began_s
-        return LongFile(
-            clip.name, clip.audio_s, seconds, text.text, clip.reference, clip.language
-        )
+        return LongFile(clip.name, clip.audio_s, seconds, text.text, clip.reference, clip.language)
 
     def _in_quiet(self, clip: BenchClip) -> Quiet:
         text = self._engine.transcribe(clip.audio_16k, clip.language)

@@ -208,9 +208,7 @@ class BenchRunner:
     def _show(self, turn: Turn | None = None, now_s: float = 0.0, beat: Beat | None = None) -> None:
         total = len(self._order.cells) * self._order.rounds
         took_s = {cell: tuple(seconds) for cell, seconds in self._took_s.items()}
-        self._screen.course(
-            Course(total, tuple(self._left), took_s, turn, now_s, beat or Beat(0))
-        )
+        self._screen.course(Course(total, tuple(self._left), took_s, turn, now_s, beat or Beat(0)))
 
 
 def _failure(order: Order, turn: Turn) -> Path:

@@ -205,7 +205,7 @@ def _estimate(old: Floats, new: Floats, units: int, *, clustered: bool) -> Estim
     if not len(old):
         return None
     both_missing = np.isinf(old) & np.isinf(new)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         ratios = np.where(both_missing, 1.0, new / old)
         changes = np.where(both_missing, 0.0, new - old)
     ratio = _interval(ratios, units) if (old > 0).all() else None

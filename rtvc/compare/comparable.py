@@ -6,7 +6,7 @@ commit, the model, the server's settings, the machine.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rtvc.record import Machine, Manifest, Run
@@ -14,9 +14,15 @@ from rtvc.summary import Summary
 
 FREE_SETTINGS = {
     *("duration_s", "warm_up_s", "ramp_s", "seed", "connect_timeout_s"),
-    *("processes", "workers", "start_speakers", "step_s", "most_speakers", "web"),
+    *("processes", "workers", "start_speakers", "step_s", "most_speakers", "web", "generators"),
 }
 """Settings of the load that say how long and by what it was driven, not what was done."""
+
+UNTOLD_SETTINGS = {"generators"}
+"""Of these, what differs in any two runs: process ids, hosts."""
+
+SYNTHETIC_SPEECH = "; synthetic speech is made for the length of a run: give both one --duration"
+"""Why two corpora differ though nobody chose another."""
 
 SPOKEN_SETTINGS = {
     "frame_s": "length of a frame",
@@ -25,6 +31,7 @@ SPOKEN_SETTINGS = {
     "anchors": "definition of the instants",
     "transcription": "kind of session (transcription only)",
     "storm_rounds": "rounds of a connect storm",
+    "scenario_fields": "scenario",
     "speakers": "number of speakers",
 }
 """Where the name of a setting does not speak for itself."""
@@ -68,9 +75,11 @@ class Change:
     """In A."""
     after: str
     """In B."""
+    why: str = ""
+    """What to know or do about it, from "; " on; empty: nothing."""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.before} in A, {self.after} in B)"
+        return f"{self.name} ({self.before} in A, {self.after} in B){self.why}"
 
 
 def obstacles(before: Side, after: Side) -> list[str]:
@@ -99,11 +108,18 @@ def _different(before: Side, after: Side) -> Iterator[Change]:
     yield from _changed("protocol", old.protocol, new.protocol)
     yield from _changed("kind of model", old.model_kind, new.model_kind)
     yield from _changed("sign that a session is ready", old.ready, new.ready)
-    yield from _changed("corpus", old.corpus_hash, new.corpus_hash)
+    yield from _corpora(old, new)
     free = FREE_SETTINGS | ({"speakers"} if before.bounds and after.bounds else set())
     yield from _changed_settings(old.settings, new.settings, free)
     if before.bounds and after.bounds:
         yield from _changed("targets", ", ".join(old.targets), ", ".join(new.targets))
+
+
+def _corpora(old: Manifest, new: Manifest) -> Iterator[Change]:
+    lengths = {manifest.settings.get("duration_s") for manifest in (old, new)}
+    for change in _changed("corpus", old.corpus_hash, new.corpus_hash):
+        why = SYNTHETIC_SPEECH if len(lengths) > 1 else ""
+        yield replace(change, why=why)
 
 
 def _kind(side: Side) -> str:
@@ -122,9 +138,12 @@ def _changed_settings(
 ) -> Iterator[Change]:
     """A setting that one of them did not have yet is the same if it is off in the other."""
     for name in sorted((old.keys() | new.keys()) - free):
-        if (old.get(name) or None) != (new.get(name) or None):
-            called = SPOKEN_SETTINGS.get(name, name.removesuffix("_s").replace("_", " "))
-            yield Change(called, _written(old.get(name)), _written(new.get(name)))
+        before, after = old.get(name) or None, new.get(name) or None
+        called = SPOKEN_SETTINGS.get(name, name.removesuffix("_s").replace("_", " "))
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from _changed_each(f"{called}: ", _flat(before), _flat(after))
+        elif before != after:
+            yield Change(called, _written(before), _written(after))
 
 
 def _written(value: Any) -> str:
@@ -143,7 +162,7 @@ def allowed(before: Side, after: Side) -> list[Change]:
         ("server", _address(old), _address(new)),
     ]
     found = [change for pair in pairs for change in _changed(*pair)]
-    for name in sorted(FREE_SETTINGS):
+    for name in sorted(FREE_SETTINGS - UNTOLD_SETTINGS):
         found += _changed(name, old.settings.get(name), new.settings.get(name))
     found += _changed_each("server's ", _flat(old.server), _flat(new.server))
     found += _changed_each("package ", old.packages, new.packages)

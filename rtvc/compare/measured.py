@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from rtvc.compare.bootstrap import Samples, counts, samples
 from rtvc.record import Run, TurnRow
-from rtvc.summary import UTTERANCE_METRICS, transcription_delay, word_errors
+from rtvc.summary import UTTERANCE_METRICS, transcription_delay, word_errors, word_latencies_s
 
 Timed = Iterator[tuple[int, float | None]]
 """(speaker, seconds): infinite if it never came, None if it was not asked for."""
@@ -23,6 +23,10 @@ def _measured(run: Run) -> Iterator[TurnRow]:
     return (turn for turn in run.turns if not turn.warm_up)
 
 
+def _words(run: Run) -> Timed:
+    return ((turn.speaker, value) for turn in _measured(run) for value in word_latencies_s(turn))
+
+
 def _of_turns(read: Callable[[TurnRow], float | None]) -> Callable[[Run], Timed]:
     return lambda run: ((turn.speaker, read(turn)) for turn in _measured(run))
 
@@ -31,6 +35,7 @@ TIMED: Mapping[str, Callable[[Run], Timed]] = MappingProxyType(
     {
         "connection": _connections,
         **{name: _of_turns(read) for name, read in UTTERANCE_METRICS.items()},
+        "word_latency": _words,
     }
 )
 """Delays, by the names of the summary; the generator's own lag is no figure of the server's."""

@@ -1,6 +1,7 @@
 """What a load run is to do, as the command hands it to the generator process in a file."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,9 @@ LAST_WORD_S = 60.0
 """No call outlasts the run's end by more than this."""
 
 SpecKind = Literal["calls", "connect-storm", "search"]
+
+_BARE_ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:/?#\[\]]+)(?::[0-9]+)?(?:[/?].*)?")
+"""A host by name or number, perhaps a port, perhaps a path."""
 
 _WEBSOCKET_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
@@ -151,11 +155,19 @@ def load_order(path: Path) -> Order | None:
 
 
 def with_scheme(url: str) -> str:
-    """
+    """HTTP where nobody says what.
+
     >>> with_scheme("localhost:8000"), with_scheme("wss://voice.test")
     ('http://localhost:8000', 'wss://voice.test')
+
+    Raises:
+        UsageError: it names no scheme, and is no host, port and path either.
     """
-    return url if "://" in url else f"http://{url}"
+    if "://" in url:
+        return url
+    if url and not _BARE_ADDRESS.fullmatch(url):
+        raise UsageError(f"expected a URL such as ws://127.0.0.1:8000, got {url!r}")
+    return f"http://{url}"
 
 
 def session_url(url: str, *, transcription: bool) -> str:

@@ -26,6 +26,7 @@ from rtvc.record.rows import (
     StepRow,
     TurnRow,
 )
+from rtvc.record.shown import decode_shown, encode_shown
 from rtvc.record.writing import RunWriter, append_rows, complete_manifest, write_parquet
 
 __all__ = [
@@ -47,6 +48,8 @@ __all__ = [
     "append_rows",
     "check_version",
     "complete_manifest",
+    "decode_shown",
+    "encode_shown",
     "load_manifest",
     "load_run",
     "new_manifest",

@@ -102,6 +102,12 @@ class TurnRow:
     """Whether the first word said is missing in `heard`; None without one."""
     last_word_lost: bool | None = None
     """Whether the last word said is missing in `heard`; None without one."""
+    word_ends: str | None = None
+    """JSON: seconds since s(start of speech) at which each word of `text` was over; None for
+    recordings, whose word times nobody knows."""
+    shown: str | None = None
+    """What was to be read and when, in seconds since s(start of speech), as `encode_shown` writes
+    it; None if nothing was, or if nobody kept it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,9 +134,7 @@ def _targets(x: Scale, y: Scale, targets: Targets) -> list[str]:
     return parts
 
 
-def _circle(
-    one: CellSummary, x: Scale, y: Scale, known: Sequence[CellSummary], class_: str
-) -> str:
+def _circle(one: CellSummary, x: Scale, y: Scale, known: Sequence[CellSummary], class_: str) -> str:
     delay, wer = _places([one])[0]
     hint = f"{one.name}: {one.delay.slow_name} {shown(delay, 's')}, {_rate(one, wer)}{_takes(one)}"
     return ring(x(math.log10(delay)), y(wer), radius(one, known), f"cell {class_}", hint)

@@ -255,9 +255,7 @@ def service_rows(one: CellSummary, sizes: Sequence[int]) -> list[dict[str, Any]]
         rows.append(
             {
                 "name": one.name if workers == 1 else f"{one.name}, {workers} workers",
-                "cells": [
-                    _service_text(known[size]) if size in known else NONE for size in sizes
-                ],
+                "cells": [_service_text(known[size]) if size in known else NONE for size in sizes],
             }
         )
     return rows

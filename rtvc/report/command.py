@@ -101,9 +101,7 @@ def _rebuild_run(
     return judgement.exit_code
 
 
-def _rebuild_bench(
-    folder: Path, targets: Targets, with_text: bool | None, console: Console
-) -> int:
+def _rebuild_bench(folder: Path, targets: Targets, with_text: bool | None, console: Console) -> int:
     found = read_bench(folder, targets=targets)
     path = write_bench_report(folder, found, with_text=with_text, png=True)
     console.print(bench_panel(found, terminal_width(console)))

@@ -35,6 +35,11 @@ DEFINITIONS = (
         "An utterance of which nothing became visible counts as infinite.",
     ),
     Definition(
+        "word latency",
+        "End of each word spoken → first text that showed it, over the words that the final "
+        "transcript has right.",
+    ),
+    Definition(
         "response latency",
         "The annotated true end of speech → first reply sample received. A reply that never came "
         "counts as infinite.",

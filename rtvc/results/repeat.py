@@ -135,9 +135,7 @@ def _middle(cells: dict[str, CellSummary], keys: Sequence[str]) -> float:
     return math.exp(math.fsum(math.log(_delay(cells[key])) for key in keys) / len(keys))
 
 
-def _repeated(
-    old: CellSummary, new: CellSummary, middle: float, speed: float
-) -> Repeated:
+def _repeated(old: CellSummary, new: CellSummary, middle: float, speed: float) -> Repeated:
     known = None if old.wer is None or new.wer is None else new.wer - old.wer
     memory = None
     if old.memory_bytes and new.memory_bytes is not None:

@@ -63,9 +63,7 @@ def _speed(one: CellSummary) -> tuple[bool, float, Cell]:
     return one.typical_s is None, one.typical_s or 0.0, one.cell
 
 
-def _chosen(
-    cells: Sequence[CellSummary], wanted: str | None
-) -> tuple[CellSummary | None, str]:
+def _chosen(cells: Sequence[CellSummary], wanted: str | None) -> tuple[CellSummary | None, str]:
     """The yardstick, and why it is that one."""
     timed = [one for one in cells if one.typical_s]
     if wanted not in (None, SEED_BASELINE):

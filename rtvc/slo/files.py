@@ -31,9 +31,15 @@ def parse_objectives(texts: Iterable[str]) -> tuple[Objective, ...]:
     """Objectives and TOML files of them, as given on the command line; DEFAULT if none."""
     objectives: list[Objective] = []
     for text in texts:
-        is_file = text.strip().endswith(".toml")
+        is_file = _is_file(text.strip())
         objectives.extend(load_objectives(Path(text)) if is_file else (parse_objective(text),))
     return tuple(objectives) or DEFAULT
+
+
+def _is_file(text: str) -> bool:
+    """What compares nothing and is written as a file is one, also where its ending is misspelt."""
+    is_named = Path(text).suffix[1:].isalpha() and not set(text) & set("<>=:")
+    return text.endswith(".toml") or is_named
 
 
 def load_objectives(path: Path) -> tuple[Objective, ...]:

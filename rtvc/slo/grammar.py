@@ -7,6 +7,7 @@ errors: rate < 0.01                    rate of a share, count of a count
 … abort_on_fail delay=30s              ends the run as soon as it is missed, after 30 s
 """
 
+import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -84,8 +85,15 @@ def _subject(name: str, text: str) -> tuple[str, str | None]:
     timed = ", ".join(f"{each}_…" for each in METRICS)
     raise UsageError(
         f"expected one of {timed} (… is one of {', '.join(AGGREGATES)}), "
-        f"{', '.join([*SHARES, *COUNTS])}, got {name!r} in {text!r}"
+        f"{', '.join([*SHARES, *COUNTS])}, got {name!r} in {text!r}{_meant(name)}"
     )
+
+
+def _meant(name: str) -> str:
+    """The nearest name, to be said behind what came."""
+    timed = [f"{metric}_{aggregate}" for metric in METRICS for aggregate in AGGREGATES]
+    near = difflib.get_close_matches(name, [*timed, *SHARES, *COUNTS], n=1, cutoff=0.8)
+    return "".join(f": did you mean {each}?" for each in near)
 
 
 def _k6_subject(found: re.Match[str], text: str) -> tuple[str, str | None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rtvc.slo.objectives import COUNTS, SHARES, Objective
 from rtvc.slo.outcomes import Status
 from rtvc.slo.wording import shown, spoken
-from rtvc.summary import Metric, Summary
+from rtvc.summary import Metric, Summary, metric_of
 
 AT_LEAST = "at least"
 """Judged where n does not support a quantile: what it is not less than, at 99 %."""
@@ -74,7 +74,9 @@ def _verdict(objective: Objective, summary: Summary) -> Verdict:
     if objective.metric in summary.not_observable:
         return Verdict(objective, NOT_OBSERVABLE, None, None, 0)
     if objective.aggregate is not None:
-        return _timed_verdict(objective, objective.aggregate, summary.metrics[objective.metric])
+        # A summary that was written before this was measured has none of it.
+        metric = summary.metrics.get(objective.metric) or metric_of([])
+        return _timed_verdict(objective, objective.aggregate, metric)
     reading = SHARES.get(objective.metric) or COUNTS[objective.metric]
     measured, n = reading(summary)
     return _judged(objective, measured, None, n)

@@ -36,9 +36,11 @@ from rtvc.summary.timed import (
     QUANTILES,
     TALKING_S,
     UTTERANCE_METRICS,
+    metric_of,
     partial_interval,
     transcription_delay,
 )
+from rtvc.summary.words import word_latencies_s
 
 __all__ = [
     "CPU_LIMIT",
@@ -67,11 +69,13 @@ __all__ = [
     "during",
     "is_good",
     "load_summary",
+    "metric_of",
     "partial_interval",
     "summarize",
     "to_json",
     "transcription_delay",
     "with_inferred_ready",
     "word_errors",
+    "word_latencies_s",
     "write_summary",
 ]

@@ -9,6 +9,7 @@ METRICS = (
     "transcription_delay",
     "time_to_first_partial",
     "partial_interval",
+    "word_latency",
     "response_latency",
     "barge_in_latency",
     "generator_lag",

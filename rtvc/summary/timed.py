@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from types import MappingProxyType
 
 from rtvc.record import ConnectionRow, TurnRow
@@ -15,6 +17,7 @@ from rtvc.stats import (
     supports,
 )
 from rtvc.summary.figures import Metric
+from rtvc.summary.words import word_latencies_s
 
 TALKING_S = 1.0
 """Seconds of speech after the first word in which some text must have become visible."""
@@ -83,10 +86,17 @@ def timed_metrics(
         "transcription_delay": metric_of(map(transcription_delay, turns)),
         "time_to_first_partial": metric_of(map(time_to_first_partial, turns)),
         "partial_interval": metric_of(filter(_is_number, map(partial_interval, turns))),
+        "word_latency": _of_words(turns),
         "response_latency": metric_of(filter(_is_number, map(response_latency, turns))),
         "barge_in_latency": metric_of(interrupted),
         "generator_lag": _lag_metric(lag),
     }
+
+
+def _of_words(turns: Iterable[TurnRow]) -> Metric:
+    """Words of one utterance come together, so that nothing is said of what chance would do."""
+    metric = metric_of(chain.from_iterable(map(word_latencies_s, turns)))
+    return replace(metric, p95_low=None, p95_high=None, at_least={})
 
 
 def _is_number(value: float | None) -> bool:

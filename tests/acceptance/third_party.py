@@ -232,9 +232,10 @@ def _loadtest(server: Server, port: int, speakers: int, seconds: int, run: Path)
     command = [
         *(sys.executable, "-m", "rtvc", "loadtest", f"ws://127.0.0.1:{port}{server.path}"),
         *("--scenario", "dictation", "--speakers", str(speakers), "--duration", str(seconds)),
-        *("--grace", "20", "--seed", "7", "--out", str(run), *server.flags),
+        *("--grace", "20", "--seed", "7", "--out", run.name, *server.flags),
     ]
-    done = subprocess.run(command, check=False)
+    # From beside it, so that the record names no folder of this machine.
+    done = subprocess.run(command, cwd=run.parent, check=False)
     if not (run / SUMMARY_FILE).exists():
         raise SystemExit(f"the load test against {server.name} left no summary")
     return done.returncode

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 from rtvc.loadtest.turns.playback import Playback
 
+MOST_TEXTS = 400
+"""Changes of one item's text that are kept; of more, the last."""
+
 BURST_S = 0.05
 """Messages with text that come closer together than this are one text for whoever reads."""
 
@@ -30,17 +33,30 @@ class Item:
     """Position in the audio at which its text ends; None if the server did not say."""
     shown_at_s: list[float] = field(default_factory=list)
     """When text became visible, each burst of messages once."""
+    texts: list[tuple[float, str]] = field(default_factory=list)
+    """(when, all of its text that was to be read from then on), each change once."""
 
     @property
     def open(self) -> bool:
         return self.final_at_s is None and not (self.failed or self.superseded)
 
-    def show(self, at_s: float) -> None:
-        """Some text of it was received."""
+    def show(self, at_s: float, text: str) -> None:
+        """Text of it was received; `text` is all that is to be read of it now."""
         if self.first_partial_at_s is None:
             self.first_partial_at_s = at_s
         if not self.shown_at_s or at_s - self.shown_at_s[-1] > BURST_S:
             self.shown_at_s.append(at_s)
+        self._change(at_s, text)
+
+    def hide(self, at_s: float) -> None:
+        """Its text is to be read no more: it stands elsewhere now."""
+        self._change(at_s, "")
+
+    def _change(self, at_s: float, text: str) -> None:
+        if len(self.texts) >= MOST_TEXTS:
+            self.texts.pop()
+        if text != (self.texts[-1][1] if self.texts else ""):
+            self.texts.append((at_s, text))
 
 
 @dataclass(slots=True)

@@ -14,12 +14,12 @@ A reply belongs to the utterance whose item was committed last before the reply 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
-from statistics import median
+from itertools import islice
 from typing import Protocol
 
 from rtvc.loadtest.turns.heard import Item, Reply
 from rtvc.loadtest.turns.spans import owners
+from rtvc.loadtest.turns.visible import interval_s, shown_texts
 from rtvc.loadtest.wire.observations import (
     ErrorReported,
     FinalFailed,
@@ -67,6 +67,8 @@ class Utterance(Protocol):
     @property
     def speech_end_s(self) -> float: ...
     @property
+    def word_ends_s(self) -> tuple[float, ...] | None: ...
+    @property
     def complete(self) -> bool: ...
 
 
@@ -107,6 +109,8 @@ class Turn:
     """When that reply was neither received nor heard any more; None if there was none."""
     partial_interval_s: float | None = None
     """Median time between visible texts while talking; None if there were none."""
+    shown: tuple[tuple[float, str], ...] = ()
+    """(when, all that was to be read from then on), change by change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +249,7 @@ class Measurement:
 
     def _partial(self, item: Item, at_s: float, text: str) -> None:
         if text.strip():
-            item.show(at_s)
+            item.show(at_s, text.strip())
 
     def _changing_text(self, item: Item, at_s: float, text: str) -> None:
         if item.utterance is None and item.first_partial_at_s is None and text.strip():
@@ -275,6 +279,8 @@ class Measurement:
         for utterance, text in owners(span, begun):
             changing = self._changing(utterance)
             changing.superseded = span.final
+            if span.final:
+                changing.hide(at_s)
             if span.final:
                 name = f"{utterance.index}@{span.start_s:.3f}"
                 item = Item(name, utterance.index, end_s=span.end_s)
@@ -413,6 +419,9 @@ class Measurement:
         partials = [i.first_partial_at_s for i in items if i.first_partial_at_s is not None]
         audible = [r for r in self._replies_to(utterance.index) if r.first_audio_at_s is not None]
         interrupted = self._interrupted(utterance)
+        shown = shown_texts(items)
+        for item in items:
+            item.texts.clear()
         return Turn(
             utterance=utterance,
             item_id=(finals or items)[-1].item_id if items else None,
@@ -428,12 +437,13 @@ class Measurement:
             reply_last_audio_at_s=audible[-1].last_audio_at_s if audible else None,
             reply_expected=self._conversation and (patient or bool(audible)),
             interrupted_reply=interrupted is not None,
-            partial_interval_s=_interval_s(
+            partial_interval_s=interval_s(
                 self._stream_start_s + utterance.first_word_end_s,
                 sorted(at_s for item in items for at_s in item.shown_at_s),
                 end_s,
             ),
             barge_in_stop_at_s=interrupted.quiet_at_s if interrupted else None,
+            shown=shown,
         )
 
 
@@ -450,20 +460,6 @@ def _to_its_end(utterance: Utterance, items: Sequence[Item]) -> bool:
 def _distance_s(utterance: Utterance, position_s: float) -> float:
     before_s = utterance.speech_start_s - PADDING_S - position_s
     return max(0.0, before_s, position_s - utterance.speech_end_s)
-
-
-def _interval_s(first_word_end_s: float, shown_at_s: Sequence[float], end_s: float) -> float | None:
-    """Median of the waits for new text: from the first word's end to the first text, then from
-    text to text. From the last text to the end of speech counts if it was longer than usual."""
-    talking = [at_s for at_s in shown_at_s if at_s <= end_s]
-    if not talking:
-        return None
-    late = [first_word_end_s] if talking[0] > first_word_end_s else []
-    waits = [after - before for before, after in pairwise([*late, *talking])]
-    rest_s = end_s - talking[-1]
-    if not waits or rest_s > median(waits):
-        waits.append(rest_s)
-    return median(waits)
 
 
 def _last_sign_s(reply: Reply) -> float:

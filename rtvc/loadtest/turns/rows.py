@@ -1,11 +1,12 @@
 """Turns as measured → rows as recorded: latencies, word errors, other people's words."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from rtvc.loadtest.turns.measure import Turn
 from rtvc.loadtest.wire.observations import TurnTimed
-from rtvc.record import ServerTurnRow, TurnRow
+from rtvc.record import ServerTurnRow, TurnRow, encode_shown
 from rtvc.transcript import WordErrors, cross_talk_words, lost_ends, normalise, word_errors
 
 LOOK_BACK_S = 15.0
@@ -60,7 +61,18 @@ def turn_row(
         partial_interval_s=turn.partial_interval_s,
         first_word_lost=first_lost,
         last_word_lost=last_lost,
+        word_ends=_word_ends(turn),
+        shown=_shown(turn) if scored else None,
     )
+
+
+def _word_ends(turn: Turn) -> str | None:
+    ends_s, start_s = turn.utterance.word_ends_s, turn.utterance.speech_start_s
+    return None if ends_s is None else json.dumps([round(end_s - start_s, 3) for end_s in ends_s])
+
+
+def _shown(turn: Turn) -> str | None:
+    return encode_shown((at_s - turn.speech_start_at_s, text) for at_s, text in turn.shown)
 
 
 def _since(start_s: float, end_s: float | None) -> float | None:

@@ -111,6 +111,7 @@ def _pools(environment: Mapping[str, str]) -> dict[str, str]:
 def _asked(ask: Callable[[], T]) -> T | None:
     try:
         return ask()
+    # The last two are psutil's own, where a platform has no such figure.
     except (psutil.Error, OSError, AttributeError, NotImplementedError):
         return None
 
