@@ -96,7 +96,7 @@ def rounds(cell: Cell, count: int = 3, **more: Any) -> list[RoundResult]:
 
 def usual_rounds() -> list[RoundResult]:
     """Two models with words and one without."""
-    slow = {"heard": turns(0.82, 1), "memory": Memory(100 * MIB, 1800 * MIB)}
+    slow: dict[str, Any] = {"heard": turns(0.82, 1), "memory": Memory(100 * MIB, 1800 * MIB)}
     held = Held(3, 4, 0.5, 0.45, 120)
     first, *later = rounds(MEDIUM, **slow)
     return [

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -209,7 +210,7 @@ def test_edits_turn_one_into_the_other(said: list[str], text: list[str]) -> None
 def test_what_is_recognised_is_the_same_and_in_order(said: list[str], text: list[str]) -> None:
     pairs = recognised(said, text)
     assert all(said[at] == text[heard_at] for at, heard_at in pairs)
-    assert all(a[0] < b[0] and a[1] < b[1] for a, b in zip(pairs, pairs[1:], strict=False))
+    assert all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
     assert len(pairs) == len(said) - edits(said, text).substitutions - edits(said, text).deletions
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -225,7 +226,7 @@ def test_one_thing_at_a_time_and_never_ahead_of_the_speaker(
     partials, final = live(answer, start_s, end_s, Cadence(every_s=every_s))
     shown = [*partials, final]
     assert len(shown) == len(asked)
-    for before, after in zip(shown, shown[1:], strict=False):
+    for before, after in pairwise(shown):
         assert after.at_s >= before.at_s
     free_s = 0.0
     for (heard_s, cost_s), each in zip(asked, shown, strict=True):
@@ -233,7 +234,7 @@ def test_one_thing_at_a_time_and_never_ahead_of_the_speaker(
         assert began_s >= heard_s - 1e-9
         assert began_s >= free_s - 1e-9
         free_s = each.at_s
-    spans = [b - a for (a, _), (b, _) in zip(asked[:-1], asked[1:-1], strict=False)]
+    spans = [b - a for (a, _), (b, _) in pairwise(asked[:-1])]
     assert all(span >= every_s - 1e-9 for span in spans)
     assert final.at_s >= end_s + Cadence().tried_after_s
 

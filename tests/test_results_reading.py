@@ -1,6 +1,7 @@
 """The files of a bench run: what is written comes back, what is not whole is told."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,7 +143,11 @@ def test_a_run_of_a_load_test_is_no_bench(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "cells").write_text("in the way")
-    for write in (lambda: write_round(tmp_path, a_round()), lambda: _fail(tmp_path)):
+    tries: list[Callable[[], object]] = [
+        lambda: write_round(tmp_path, a_round()),
+        lambda: _fail(tmp_path),
+    ]
+    for write in tries:
         with pytest.raises(RecordError, match="cannot write"):
             write()
 

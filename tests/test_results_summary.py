@@ -294,7 +294,13 @@ def test_who_copies_synthetic_weights_is_told_what_they_are() -> None:
 
 
 def test_models_are_ranked_by_size() -> None:
-    names = ("selftest", "synthetic:tiny.en", "base", "distil-small.en", "small.en")
+    names: tuple[str, ...] = (
+        "selftest",
+        "synthetic:tiny.en",
+        "base",
+        "distil-small.en",
+        "small.en",
+    )
     names += ("distil-medium.en", "medium", "large-v3-turbo", "large-v3")
     sizes = [model_size(name) for name in names]
     assert sizes == sorted(sizes)

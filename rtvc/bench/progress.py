@@ -38,7 +38,7 @@ class Course:
     """The one under way; None: none."""
     now_s: float = 0.0
     """Seconds since it began."""
-    beat: Beat = Beat(0)
+    beat: Beat = field(default_factory=lambda: Beat(0))
     """Its last sign of life."""
 
     @property

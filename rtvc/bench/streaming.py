@@ -12,6 +12,7 @@ a final waits for the partial that it finds running. What endpointing waits for 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -143,7 +144,7 @@ def corrections(shown: Sequence[Shown], normaliser: Normaliser) -> int:
     Words are compared after normalisation: a capital or a comma corrects nothing.
     """
     texts = [normaliser.tokens(each.text, normaliser.unit) for each in shown]
-    changes = [edits(before, after) for before, after in zip(texts, texts[1:], strict=False)]
+    changes = [edits(before, after) for before, after in pairwise(texts)]
     return sum(change.substitutions + change.deletions for change in changes)
 
 

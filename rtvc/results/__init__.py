@@ -1,1 +1,1 @@
-"""What a bench or a plan left behind: rows, figures, the answer. Pure; read by reports and verbs."""
+"""What a bench or a plan left behind: rows, figures, the answer. Pure."""

@@ -25,7 +25,7 @@ class Cell:
     device: str = "cpu"
     """"cpu" or "cuda"."""
     compute_type: str = "auto"
-    """CTranslate2 compute type or the torch type that comes nearest; "auto": the engine's choice."""
+    """CTranslate2 compute type, or the torch type nearest to it; "auto": the engine's choice."""
     beam: int = 1
     """Width of the beam search."""
     batch: int = 1
@@ -187,7 +187,7 @@ class RoundResult:
     load_s: float
     """Process imports done → weights loaded."""
     load_is_cold: bool
-    """Whether this was the first load of these files in this bench (the page cache may know them)."""
+    """Whether these files were loaded for the first time in this bench (not: since boot)."""
     warm_up_s: float
     """The first inference of each shape, kept apart."""
     heard: tuple[Heard, ...] = ()

@@ -167,9 +167,10 @@ def _notes(
 
 def _unfinished(run: BenchRun, cells: Sequence[CellSummary]) -> Iterator[str]:
     """What is still to be measured, as far as the manifest tells what was asked for."""
-    asked, planned = (run.manifest.settings.get(name) for name in ("cells", "rounds"))
+    asked, planned = run.manifest.settings.get("cells"), run.manifest.settings.get("rounds")
+    asked = asked if isinstance(asked, list) else []
     known = {one.cell.key for one in cells} | {each.cell.key for each in run.failures}
-    left = [key for key in asked if key not in known] if isinstance(asked, list) else []
+    left = [key for key in asked if key not in known]
     if left:
         yield f"Cells not measured yet: {len(left)} of {len(asked)}."
     most = max((one.rounds for one in cells), default=0)
