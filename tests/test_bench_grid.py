@@ -102,6 +102,7 @@ def test_keys_of_a_grid_are_all_different() -> None:
         (Cell("openai-whisper", "tiny.en", compute_type="float16"), "on a GPU only"),
         (Cell("openai-whisper", "distil-small.en"), "transformers has them"),
         (Cell("openai-whisper", "selftest"), "made for CTranslate2"),
+        (Cell("openai-whisper", "tiny.en", beam=3, batch=2), "one utterance at a time"),
         (Cell("transformers", "tiny.en", vad_filter=True), "no VAD filter"),
         (Cell("transformers", "tiny.en", context="short"), "always sees 30 s"),
         (Cell("faster-whisper", "tiny.en", "cuda"), "no CUDA device"),

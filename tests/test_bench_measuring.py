@@ -1,6 +1,8 @@
 """What a cell's process measures, on an engine whose times are known."""
 
 import json
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,14 @@ from hypothesis import strategies as st
 
 from rtvc.bench.cell import Around, CellRun, Telling
 from rtvc.bench.clips import BenchClip, BenchInput
-from rtvc.bench.engines.contract import Setup
+from rtvc.bench.engines.contract import Setup, Text
 from rtvc.bench.handover import load_input, save_input
-from rtvc.bench.measuring import alike
+from rtvc.bench.measuring import Measuring, alike
 from rtvc.bench.spec import CellSpec, Measures, load_spec, save
 from rtvc.clock import FakeClock
 from rtvc.errors import ModelError, RecordError, UsageError
 from rtvc.results.cells import Cell, RoundResult
-from rtvc.stt.transcriber import Job, JobKind
+from rtvc.stt.transcriber import AudioArray, Job, JobKind
 from tests.bench_fakes import FakeEngine, a_clip, an_input
 
 QUICK = Measures(most_at_once=4, batch_runs=2, streaming=1, held=False)
@@ -83,6 +85,51 @@ def test_batches_of_each_size_are_timed() -> None:
         assert batch.seconds == pytest.approx(0.1 * batch.jobs * batch.audio_s)
     assert world.engine is not None
     assert {len(group) for group in world.engine.batches} == {2, 4}
+
+
+class Abreast(FakeEngine):
+    """Answers nobody until as many as it has workers have asked."""
+
+    def __init__(self, setup: Setup, clock: FakeClock, workers: int) -> None:
+        super().__init__(setup, clock)
+        self.workers = workers
+        self._barrier = threading.Barrier(workers, timeout=10)
+
+    def transcribe(self, audio: AudioArray, language: str | None) -> Text:
+        with suppress(threading.BrokenBarrierError):
+            self._barrier.wait()
+        return super().transcribe(audio, language)
+
+
+class Faulty(Abreast):
+    """One of those who ask gets no answer."""
+
+    def transcribe(self, audio: AudioArray, language: str | None) -> Text:
+        raise ModelError("out of memory")
+
+
+def measuring(engine: FakeEngine, clock: FakeClock) -> Measuring:
+    return Measuring(engine, an_input(), QUICK, clock, lambda *said: None)
+
+
+def test_inferences_at_once_are_timed_as_such() -> None:
+    clock = FakeClock()
+    engine = Abreast(Setup(Cell("faster-whisper", "tiny.en"), clock, 4), clock, workers=2)
+    found = measuring(engine, clock).at_once()
+    assert [(each.jobs, each.workers) for each in found] == [(1, 2)] * 2 * QUICK.batch_runs
+
+
+def test_an_engine_for_one_is_not_timed_at_once() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(Setup(Cell("faster-whisper", "tiny.en"), clock, 4), clock)
+    assert measuring(engine, clock).at_once() == ()
+
+
+def test_inferences_at_once_that_fail_end_the_cell_and_not_hang_it() -> None:
+    clock = FakeClock()
+    engine = Faulty(Setup(Cell("faster-whisper", "tiny.en"), clock, 4), clock, workers=3)
+    with pytest.raises(ModelError, match="out of memory"):
+        measuring(engine, clock).at_once()
 
 
 def test_a_cells_own_batch_is_always_timed() -> None:

@@ -76,7 +76,7 @@ def test_a_library_may_print_what_it_likes() -> None:
 
 
 def test_every_library_is_kept_to_the_cells_threads() -> None:
-    told = pinned(3)
+    told = pinned(Cell("transformers", "tiny.en", threads=3))
     assert {told[name] for name in told if name.endswith("_NUM_THREADS")} == {"3"}
     assert told["HF_HUB_OFFLINE"] == "1"
     assert command("faster-whisper", Path("unused"), None)[1:] == ["-m", "rtvc.bench.cell"]

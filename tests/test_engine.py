@@ -17,8 +17,8 @@ import pytest
 from rtvc.clock import SystemClock
 from rtvc.errors import ModelError, TranscriberError
 from rtvc.stt.engine import build_engine
+from rtvc.stt.environment import KEEP_MEMORY, KEPT_MEMORY, WAITING
 from rtvc.stt.headroom import ENOUGH_SERVED
-from rtvc.stt.process import KEEP_MEMORY, KEPT_MEMORY
 from rtvc.stt.process_engine import ADVICE_EVERY_S, EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import Fault, ScriptedTranscriber
@@ -431,6 +431,16 @@ async def test_the_process_keeps_its_memory_unless_the_user_says_otherwise(
     # The C library cuts the string as it reads it, where it can be seen.
     assert told
     assert (own or KEPT_MEMORY).startswith(told)
+
+
+@pytest.mark.parametrize("own", [None, "active"])
+async def test_idle_threads_of_the_process_sleep_unless_the_user_says_otherwise(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if own is not None:
+        monkeypatch.setenv(WAITING, own)
+    async with started(scripted(ScriptedTranscriber("yes"))) as engine:
+        assert psutil.Process(engine.pid).environ()[WAITING] == (own or "passive")
 
 
 async def test_the_process_inherits_no_socket_and_ignores_ctrl_c() -> None:

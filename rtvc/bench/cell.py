@@ -99,7 +99,9 @@ class CellRun:
             MemoryWatch(read) as watch,
         ):
             found = self._measured(self._load(), read)
-        return replace(found, memory=watch.memory)
+        # What several inferences at once take is not what this cell takes.
+        batches = (*found.batches, *self._measuring().at_once())
+        return replace(found, memory=watch.memory, batches=batches)
 
     def _load(self) -> float:
         """Seconds to load the weights: the packages are imported already."""
@@ -110,8 +112,7 @@ class CellRun:
 
     def _measured(self, load_s: float, read: ReadDevice) -> RoundResult:
         """Energy and CPU time are those of turns, long files, quiet and batches alone."""
-        clock, spec = self._clock, self._spec
-        measuring = Measuring(self._engine, self._heard, spec.measures, clock, self._tell)
+        clock, spec, measuring = self._clock, self._spec, self._measuring()
         warm_up_s = measuring.warm_up()
         began_s, cpu_s, energy_j = clock.now(), cpu_seconds(), energy_joules(read)
         heard, long = measuring.short(), measuring.long()
@@ -136,6 +137,10 @@ class CellRun:
             packages=dict(self._engine.packages),
         )
 
+    def _measuring(self) -> Measuring:
+        spec = self._spec
+        return Measuring(self._engine, self._heard, spec.measures, self._clock, self._tell)
+
     def held(self) -> Held | None:
         """Sessions that the engine holds, once everything else is measured.
 
@@ -150,6 +155,7 @@ class CellRun:
             Telling(self._engine.transcriber, self._clock, self._tell),
             clips,
             self._clock,
+            workers=self._engine.workers,
             max_batch=self._spec.cell.batch,
             target_s=measures.delay_target_s,
             most=measures.held_at_most,

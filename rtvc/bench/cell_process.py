@@ -13,9 +13,14 @@ from typing import Protocol
 
 from rtvc.bench.spec import CellSpec, save
 from rtvc.config import child_environment
+from rtvc.results.cells import Cell
+from rtvc.stt.environment import engine_environment
 
 WHISPERX = "whisperx"
 """Whose packages clash with ours: its cells run by a script that needs nothing of rtvc."""
+
+SERVED = ("faster-whisper", "faster-whisper-batched")
+"""What `rtvc serve` has inferences run by, unless silence is cut out of a turn first."""
 
 SCRIPT = Path(__file__).parent / "engines" / "whisperx_script.py"
 
@@ -53,15 +58,22 @@ class Child(Protocol):
         """The end of its log."""
 
 
-def pinned(threads: int) -> dict[str, str]:
-    """Variables that keep every library to so many threads, and off the network.
+def pinned(cell: Cell) -> dict[str, str]:
+    """Variables that keep every library to the cell's threads, and off the network.
 
-    >>> pinned(2)["OMP_NUM_THREADS"]
+    What `rtvc serve` would run is told what it tells its engines; everything else runs as its
+    users find it.
+
+    >>> pinned(Cell("openai-whisper", "tiny.en", threads=2))["OMP_NUM_THREADS"]
     '2'
+    >>> pinned(Cell("faster-whisper", "tiny.en", threads=2))["OMP_WAIT_POLICY"]
+    'passive'
     """
     counted = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    served = cell.engine in SERVED and not cell.vad_filter
     return {
-        **{name: str(threads) for name in counted},
+        **{name: str(cell.threads) for name in counted},
+        **(engine_environment() if served else {}),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
@@ -85,7 +97,7 @@ class CellProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=told,
                 stderr=said,
-                env=child_environment(**pinned(spec.cell.threads)),
+                env=child_environment(**pinned(spec.cell)),
                 start_new_session=True,
             )
 

@@ -36,6 +36,8 @@ class Ability:
     """Whether its encoder may see less than 30 s."""
     batches: bool = True
     """Whether one inference takes several utterances, or pieces of a recording."""
+    batches_of_beams: bool = True
+    """Whether it takes several with a beam wider than 1."""
     vad: frozenset[bool] = frozenset({False})
     """Whether it can do without cutting silence out, and whether it can do it."""
     own_weights: bool = True
@@ -50,7 +52,11 @@ ABILITIES: Mapping[str, Ability] = {
     "faster-whisper": Ability(short_context=True, vad=frozenset({False, True})),
     "faster-whisper-batched": Ability(vad=frozenset({False, True})),
     "openai-whisper": Ability(
-        _PLAIN_TYPES, frozenset({"float16"}), own_weights=False, distilled=False
+        _PLAIN_TYPES,
+        frozenset({"float16"}),
+        batches_of_beams=False,
+        own_weights=False,
+        distilled=False,
     ),
     "transformers": Ability(_PLAIN_TYPES | {"bfloat16"}, frozenset({"float16"}), own_weights=False),
     "whisperx": Ability(vad=frozenset({True}), own_weights=True, random=False),
@@ -266,6 +272,8 @@ def _batch(cell: Cell, ability: Ability, here: Here) -> str | None:
         return None
     if cell.engine == "faster-whisper" and cell.vad_filter:
         return "with its VAD filter faster-whisper takes one utterance; the batched engine more"
+    if cell.beam > 1 and not ability.batches_of_beams:
+        return f"with a beam wider than 1 {cell.engine} takes one utterance at a time"
     return None if ability.batches else f"{cell.engine} takes one utterance at a time"
 
 

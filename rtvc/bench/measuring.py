@@ -1,11 +1,14 @@
 """What is measured of one engine in one process, each kind by itself and in a fixed order."""
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 from rtvc.bench.clips import CLEAN, RATE_HZ, BenchClip, BenchInput
 from rtvc.bench.engines.contract import BenchEngine
-from rtvc.bench.spec import Measures
+from rtvc.bench.spec import BATCH_SIZES, Measures
 from rtvc.bench.streaming import Cadence, stream_clip
 from rtvc.clock import Clock
 from rtvc.results.cells import Batch, Heard, LongFile, Quiet, Streamed
@@ -71,6 +74,39 @@ class Measuring:
         groups = [alike(self._heard.short, size) for size in runs]
         return self._each("batches", groups, self._timed)
 
+    def at_once(self) -> tuple[Batch, ...]:
+        """How much inferences slow each other down: single turns, more and more workers at once."""
+        most = self._engine.workers
+        if most == 1 or not self._heard.short:
+            return ()
+        sizes = [*(size for size in BATCH_SIZES if 1 < size < most), most]
+        return tuple(one for crowd in self._each("at once", sizes, self._crowd) for one in crowd)
+
+    def _crowd(self, workers: int) -> list[Batch]:
+        """Each of them goes on until all have done their part, so that none is ever alone."""
+        clips = alike(self._heard.short, 1)
+        done, enough = threading.Semaphore(0), threading.Event()
+
+        def work(_: int) -> list[Batch]:
+            made: list[Batch] = []
+            try:
+                while not enough.is_set():
+                    made.append(replace(self._timed(clips), workers=workers))
+                    if len(made) == self._measures.batch_runs:
+                        done.release()
+            except Exception:
+                # Nobody has to wait for this one.
+                done.release()
+                raise
+            return made[: self._measures.batch_runs]
+
+        with ThreadPoolExecutor(workers) as pool:
+            crowd = [pool.submit(work, number) for number in range(workers)]
+            for _ in crowd:
+                done.acquire()
+            enough.set()
+            return [batch for each in crowd for batch in each.result()]
+
     def streamed(self) -> tuple[Streamed, ...]:
         """Some clean turns, heard as they are spoken."""
         clean = [clip for clip in self._heard.short if clip.condition == CLEAN]
@@ -118,16 +154,16 @@ class Measuring:
 
     def _timed(self, group: Sequence[BenchClip]) -> Batch:
         began_s = self._clock.now()
-        self._batch(group)
+        answered = self._batch(group)
         seconds = self._clock.now() - began_s
-        return Batch(len(group), sum(clip.audio_s for clip in group) / len(group), seconds)
+        return Batch(answered, sum(clip.audio_s for clip in group) / len(group), seconds)
 
-    def _batch(self, group: Sequence[BenchClip]) -> None:
-        audios = [clip.audio_16k for clip in group]
+    def _batch(self, group: Sequence[BenchClip]) -> int:
+        """How many were answered."""
+        audios, language = [clip.audio_16k for clip in group], group[0].language
         if len(audios) == 1:
-            self._engine.transcribe(audios[0], group[0].language)
-        else:
-            self._engine.transcribe_batch(audios, group[0].language)
+            return len([self._engine.transcribe(audios[0], language)])
+        return len(self._engine.transcribe_batch(audios, language))
 
 
 def alike(clips: Sequence[BenchClip], size: int) -> list[BenchClip]:

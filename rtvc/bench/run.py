@@ -110,7 +110,7 @@ class Bench:
             "listening": asdict(asked.listening),
             "measures": asdict(asked.measures),
             "synthetic": asked.synthetic,
-            "pinned": sorted(pinned(1)),
+            "pinned": sorted({name for cell in found.cells for name in pinned(cell)}),
             "machine_at_start": machine_state(),
             INPUT_NOTES: heard.notes,
             SETTING: asked.yardstick or (SEED_BASELINE if asked.preset else None),

@@ -10,22 +10,10 @@ from multiprocessing import Pipe
 import psutil
 
 from rtvc.config import child_environment
+from rtvc.stt.environment import engine_environment
 from rtvc.stt.messages import FromProcess, ToProcess
 
 TERMINATE_S = 2.0
-KEEP_MEMORY = "GLIBC_TUNABLES"
-"""How the C library is told what to do with memory that is freed."""
-KEPT_MEMORY = ":".join(
-    f"glibc.malloc.{setting}"
-    for setting in (
-        "mmap_threshold=4000000000",
-        "trim_threshold=4000000000",
-        "arena_max=1",
-        "hugetlb=1",
-    )
-)
-"""Keep it: an encoder's buffers are freed and wanted again by every layer, and fresh pages from the
-kernel cost a quarter of the time of an inference (`docs/measurements.md`)."""
 
 
 class EngineProcess:
@@ -95,12 +83,7 @@ class EngineProcess:
                 stdout=subprocess.DEVNULL,
                 pass_fds=[childs_end.fileno()],
                 process_group=0,
-                # BLAS and OpenMP must not start threads beside the engine's own workers.
-                env=child_environment(
-                    OPENBLAS_NUM_THREADS="1",
-                    OMP_NUM_THREADS="1",
-                    **({} if KEEP_MEMORY in child_environment() else {KEEP_MEMORY: KEPT_MEMORY}),
-                ),
+                env=child_environment(**engine_environment()),
             )
         self._reader.start()
         self._sender.start()

@@ -22,8 +22,8 @@ from rtvc.clock import SystemClock
 from rtvc.config import child_environment
 from rtvc.speech.synthesis import Synthesizer
 from rtvc.stt.arranging import SENTENCE
+from rtvc.stt.environment import KEEP_MEMORY, KEPT_MEMORY
 from rtvc.stt.models import resolve_model
-from rtvc.stt.process import KEEP_MEMORY, KEPT_MEMORY
 from rtvc.stt.transcriber import Job, JobKind
 from rtvc.stt.whisper import WhisperTranscriber
 

@@ -56,6 +56,10 @@ class BenchEngine(Protocol):
         """Turns that one inference can hold; 1: `transcribe_batch` takes one after the other."""
 
     @property
+    def workers(self) -> int:
+        """Inferences that can run at once, each on threads of its own; 1: one after the other."""
+
+    @property
     def transcriber(self) -> Transcriber:
         """The same loaded model behind the contract of the server; not to be loaded again.
 

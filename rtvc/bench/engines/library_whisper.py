@@ -21,6 +21,7 @@ class LibraryWhisper:
         self.model_kind = "whisper"
         self.packages: dict[str, str] = {}
         self.most_at_once = 1
+        self.workers = 1
         self.transcriber = AsTranscriber(self, setup.clock, device=setup.cell.device)
 
     @property

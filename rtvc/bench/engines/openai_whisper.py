@@ -40,7 +40,9 @@ class OpenAiWhisper:
         self._random = random_size(setup.cell.model)
         self.model_kind = "whisper" if self._random is None else RANDOM_KIND
         self.packages: dict[str, str] = {}
-        self.most_at_once = max(setup.most_at_once, setup.cell.batch)
+        # With a beam it repeats the texts of a batch but not their audio, and fails.
+        self.most_at_once = 1 if setup.cell.beam > 1 else max(setup.most_at_once, setup.cell.batch)
+        self.workers = 1
         self.transcriber = AsTranscriber(self, setup.clock, device=setup.cell.device)
 
     def prepare(self) -> None:
@@ -73,7 +75,9 @@ class OpenAiWhisper:
 
     def transcribe_batch(self, audios: Sequence[AudioArray], language: str | None) -> list[Text]:
         heard = [audio for audio in audios if not is_silent(audio)]
-        answers = iter(self._decoded(heard, language) if heard else [])
+        firsts = range(0, len(heard), self.most_at_once)
+        groups = [heard[first : first + self.most_at_once] for first in firsts]
+        answers = iter([text for group in groups for text in self._decoded(group, language)])
         return [Text("", ("silence",)) if is_silent(audio) else next(answers) for audio in audios]
 
     def transcribe_long(self, audio: AudioArray, language: str | None) -> Text:

@@ -6,6 +6,8 @@ from rtvc.bench.engines.as_transcriber import jobs_of
 from rtvc.bench.engines.contract import Setup, Text, versions
 from rtvc.bench.engines.weights import LIBRARY, library, weights_of
 from rtvc.errors import ModelError
+from rtvc.instruments.process import usable_cpus
+from rtvc.stt.limits import GPU_WORKERS
 from rtvc.stt.transcriber import AudioArray
 from rtvc.stt.whisper import WhisperTranscriber, pieces
 
@@ -19,6 +21,8 @@ class ServedWhisper:
         self.model_kind = "whisper"
         self.packages: dict[str, str] = {}
         self.most_at_once = max(setup.most_at_once, setup.cell.batch)
+        on_gpu = setup.cell.device == "cuda"
+        self.workers = GPU_WORKERS if on_gpu else max(usable_cpus() // setup.cell.threads, 1)
 
     @property
     def transcriber(self) -> WhisperTranscriber:
@@ -41,6 +45,7 @@ class ServedWhisper:
             headroom_s=weights.found.headroom_s,
             least_context_s=weights.found.least_context_s,
             beam_size=cell.beam,
+            workers=self.workers,
             threads_per_worker=cell.threads,
             max_batch=self.most_at_once,
             suppress_blank=weights.found.suppress_blank,

@@ -29,12 +29,13 @@ _DEPLOYED = (
 )
 _PAGES = ("*.js", "*.mjs", "*.ts", "*.html")
 _ON_PURPOSE = (
+    "rtvc/bench/held.py",
     "rtvc/server/faults.py",
     "rtvc/server/faulty_services.py",
     "rtvc/server/neighbour.py",
     "rtvc/stt/faulty.py",
 )
-"""Our own faults on demand (rtvc serve --inject): as bad as they look, and meant to be."""
+"""Ours: faults on demand (rtvc serve --inject), and sessions of a bench, of which only times count."""
 _LOCKS = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock"}
 
 
