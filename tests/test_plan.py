@@ -62,8 +62,8 @@ VARIANT = Variant(
     fails_at=9,
     binding="transcription delay",
     points=(
-        Point(8, 400, 0.3, 0.45, 0.6, 1.2, 0, 0, 1.4, 0.7, 2.0),
-        Point(9, 400, 0.3, float("inf"), None, float("inf"), 30, 0, None, 0.9, None),
+        Point(8, 400, 0.3, 0.45, 0.6, 1.2, 0, 0, 1.4, 0.7, 0.2, 2.0),
+        Point(9, 400, 0.3, float("inf"), None, float("inf"), 30, 0, None, 0.9, 0.2, None),
     ),
 )
 

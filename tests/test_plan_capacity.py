@@ -31,8 +31,10 @@ from tests.plan_worlds import TALK, source, times
 AIM = Aim(0.5, 1.5)
 
 
-def outcome(delay_s: float, interval_s: float = 0.5, n: int = 200) -> Outcome:
-    return Outcome((delay_s,) * n, (interval_s,) * n, 1, 0, 1.0, 0.5, None)
+def outcome(
+    delay_s: float, interval_s: float = 0.5, n: int = 200, own_work: float = 0.5
+) -> Outcome:
+    return Outcome((delay_s,) * n, (interval_s,) * n, 1, 0, 1.0, 0.5, own_work, None)
 
 
 def setup() -> Setup:
@@ -95,6 +97,8 @@ def test_what_is_near_the_edge_is_simulated_with_other_draws() -> None:
         ([outcome(0.4, interval_s=math.inf)], "time between partials"),
         ([outcome(0.4, n=5)], "transcription delay"),
         ([replace(outcome(0.4), refused=1)], "sessions refused"),
+        ([outcome(0.4, own_work=0.99)], None),
+        ([outcome(0.4, own_work=1.0)], "the server's own process"),
         ([replace(outcome(0.4), intervals_s=())], None),
     ],
 )

@@ -245,10 +245,21 @@ def test_a_turn_ends_when_the_real_session_ends_it(
     assert list(outcome.delays_s) == pytest.approx([felt_s] * len(outcome.delays_s), abs=1e-6)
 
 
-def _alone(listening: Listening, service: ServiceTimes) -> Setup:
+@pytest.mark.parametrize("message_s", [0.02, 0.06, 0.1])
+def test_what_is_said_is_heard_with_the_message_that_it_is_in(message_s: float) -> None:
+    service = ServiceTimes(times(0.0, 0.01).cost)
+    at_once = simulate(_alone(Listening(), service)).delays_s
+    outcomes = [
+        simulate(replace(_alone(Listening(), service, message_s), seed=seed)) for seed in range(40)
+    ]
+    later = fmean(fmean(each.delays_s) for each in outcomes) - fmean(at_once)
+    assert later == pytest.approx(message_s / 2, abs=0.25 * message_s)
+
+
+def _alone(listening: Listening, service: ServiceTimes, message_s: float = 0.0) -> Setup:
     model = Model({1: service}, "cpu", full_window=True)
     wanted = Wanted(workers=1, threads=1, max_batch=1)
-    talk = replace(TALK, speech_s=(2.0,), inner_pauses=0.0)
+    talk = replace(TALK, speech_s=(2.0,), inner_pauses=0.0, message_s=message_s)
     return Setup(
         1,
         arrange(model, wanted, cores=1),

@@ -94,8 +94,10 @@ def _machine(asked: Sequence[Question], world: World) -> Iterator[str]:
         named = " or ".join(str(each) for each in cores)
         yield (
             f"{named} cores, of which a session takes {world.session_cores:g} beside its "
-            "inferences; a load generator on the same machine takes as much again (--session-cpu)"
+            f"inferences (--session-cpu), and whatever else runs there {world.beside_cores:g} for "
+            "each (--beside-cpu)"
         )
+    yield "the server's own process runs on one core, and keeps up until it is busy all the time"
     if any(question.wanted.sharing == "per-session" for question in asked):
         yield "loading a session's own model slows nobody else down"
     if any(question.wanted.gpus > 1 for question in asked):

@@ -74,6 +74,8 @@ class _Utterance:
     """Whether that one's text is there."""
     check: int = 0
     """Number of the latest look at whether a partial is due; earlier ones are void."""
+    silent_from_s: float = 0.0
+    """The last speech that was heard ends here, as the server counts."""
     ended_at_s: float = 0.0
     """True end of speech."""
     shown_at_s: float | None = None
@@ -111,6 +113,7 @@ class Caller:
         self._name = name
         self._rng = rng
         self._from_s, self._until_s = from_s, until_s
+        self._message_at_s = rng.uniform(0, talk.message_s)
         self._number = 0
         self._open: dict[str, _Utterance] = {}
 
@@ -123,6 +126,14 @@ class Caller:
         for utterance in [*self._open.values()]:
             if utterance.over:
                 self._give_up(utterance)
+
+    def _when_heard(self, instant_s: float) -> float:
+        """When the server has what was said until then: with the message that it is in."""
+        message_s = self._talk.message_s
+        if not message_s:
+            return instant_s
+        messages = math.ceil((instant_s - self._message_at_s) / message_s - 1e-9)
+        return self._message_at_s + messages * message_s
 
     # The person.
 
@@ -159,7 +170,7 @@ class Caller:
         """The last speech has arrived, so much later than it was spoken."""
         now_s = self._calendar.now_s
         utterance.pausing = True
-        utterance.ended_at_s = now_s - late_s
+        utterance.silent_from_s, utterance.ended_at_s = now_s, now_s - late_s
         settings = self._listening.endpointing
         soonest = self._listening.frames(self._listening.silence_s(answered=True))
         tries = soonest > self._listening.frames(settings.speculative_s)
@@ -169,10 +180,10 @@ class Caller:
             self._calendar.after(pause_s, partial(self._resume, utterance, rest))
         else:
             end = partial(self._consider_end, utterance, soonest)
-            self._calendar.after(soonest * FRAME_S, end)
+            self._calendar.at(self._when_heard(now_s + soonest * FRAME_S), end)
         if tries:
-            silent_s = self._listening.frames(settings.speculative_s) * FRAME_S
-            self._calendar.after(silent_s, partial(self._try_final, utterance))
+            tried_s = now_s + self._listening.frames(settings.speculative_s) * FRAME_S
+            self._calendar.at(self._when_heard(tried_s), partial(self._try_final, utterance))
 
     def _resume(self, utterance: _Utterance, rest: list[float]) -> None:
         """What was tried is void."""
@@ -196,7 +207,7 @@ class Caller:
         """See later whether a partial is due; voids looks planned before."""
         utterance.check += 1
         look = partial(self._partial_when_due, utterance, utterance.check)
-        self._calendar.after(seconds, look)
+        self._calendar.at(self._when_heard(self._calendar.now_s + seconds), look)
 
     def _partial_when_due(self, utterance: _Utterance, check: int) -> None:
         if check != utterance.check or not utterance.listening:
@@ -223,6 +234,9 @@ class Caller:
         self._look(utterance, FRAME_S / 2)
 
     def _try_final(self, utterance: _Utterance) -> None:
+        if not utterance.pausing:
+            # The same message brought the next word.
+            return
         utterance.revision += 1
         utterance.tried, utterance.answered = utterance.revision, False
         if not self._ask(utterance, JobKind.SPECULATIVE):
@@ -233,7 +247,8 @@ class Caller:
         needed_s = self._listening.silence_s(answered=utterance.answered)
         if frames < self._listening.frames(needed_s):
             later = partial(self._consider_end, utterance, frames + 1)
-            self._calendar.after(FRAME_S, later)
+            next_s = utterance.silent_from_s + (frames + 1) * FRAME_S
+            self._calendar.at(self._when_heard(next_s), later)
             return
         utterance.over = True
         if self._talk.reply_s is None:

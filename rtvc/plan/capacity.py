@@ -69,6 +69,7 @@ def point_of(outcomes: Sequence[Outcome], sessions: int) -> Point:
         refused=max(outcome.refused for outcome in outcomes),
         mean_batch=fmean(batches) if batches else None,
         busy=fmean(outcome.busy for outcome in outcomes),
+        own_work=fmean(outcome.own_work for outcome in outcomes),
         headroom_sessions=fmean(rooms) if rooms else None,
     )
 
@@ -81,6 +82,8 @@ def missed(point: Point, aim: Aim) -> str | None:
     """What keeps these sessions from being held; None: nothing."""
     if point.refused:
         return "sessions refused"
+    if point.own_work >= 1:
+        return "the server's own process"
     if point.delay_p95_s is None or point.delay_p95_s > aim.delay_s:
         return "transcription delay"
     interval_s, most_s = point.partial_interval_p50_s, aim.partial_interval_s

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -100,6 +100,13 @@ def plan(
     session_cpu: Annotated[
         float, _flag("--session-cpu", "Cores a session takes beside its inferences", min=0, max=1)
     ] = SESSION_CORES,
+    beside_cpu: Annotated[
+        float,
+        _flag("--beside-cpu", "Cores that a load generator there takes for each [0]", min=0, max=1),
+    ] = 0.0,
+    frame_ms: Annotated[
+        float, _flag("--frame-ms", "Audio in a message of a client [20]", min=1, max=1000)
+    ] = 20.0,
     users: Annotated[
         int | None,
         _flag("--users", "How many instances, and at what price", rich_help_panel=_FLEET, min=1),
@@ -176,8 +183,10 @@ def plan(
         gpus=gpus,
     )
     aim = Aim(delay_ms / 1000, partials_every_ms / 1000)
-    talk = talk_of(load_scenario(scenario), seed=seed)
-    world = World(talk, aim, cores=cores, session_cores=session_cpu, seed=seed)
+    talk = replace(talk_of(load_scenario(scenario), seed=seed), message_s=frame_ms / 1000)
+    world = World(
+        talk, aim, cores=cores, session_cores=session_cpu, beside_cores=beside_cpu, seed=seed
+    )
     market = None
     if users is not None:
         hour = flags.share(busy_hour, "--busy-hour")

@@ -31,7 +31,9 @@ class Box:
     contention: Contention = ((1, 1.0),)
     """As measured; beyond what was measured a full machine shares itself out evenly."""
     session_cores: float = 0.0
-    """Cores that one session takes beside its inferences: sockets, resampling, VAD."""
+    """Cores that one session takes of the server's own process: sockets, resampling, VAD."""
+    beside_cores: float = 0.0
+    """Cores that something else here takes for each session, such as a load generator."""
 
     def slowdown(self, running: int, sessions: int = 0) -> float:
         """Times as long as alone, with so many inferences at once.
@@ -42,10 +44,23 @@ class Box:
         2.0
         """
         slower = self._among_themselves(running)
-        if self.device == "cuda":
-            return slower
+        return slower if self.device == "cuda" else slower * self._crowded(running, sessions)
+
+    def own_work(self, running: int, sessions: int) -> float:
+        """Part of the time that the server's own process, which runs on one core, is at work for
+        so many sessions; from 1 on it falls behind.
+
+        >>> Box("cpu", cores=2, threads=1, session_cores=0.01).own_work(2, 50)
+        0.625
+        """
+        inferences = 0 if self.device == "cuda" else running
+        return sessions * self.session_cores * self._crowded(inferences, sessions)
+
+    def _crowded(self, running: int, sessions: int) -> float:
+        """How much all slow down because more want to run than there are cores."""
         used = min(running * self.threads, self.cores)
-        return slower * max(1.0, (used + sessions * self.session_cores) / self.cores)
+        others = sessions * (self.session_cores + self.beside_cores)
+        return max(1.0, (used + others) / self.cores)
 
     def _among_themselves(self, running: int) -> float:
         most, slowest = self.contention[-1]
@@ -71,10 +86,17 @@ def interpolated(points: Sequence[tuple[int, float]], at: float) -> float:
 class Processor:
     """Runs pieces of work at once. Work is counted in the seconds that it would take alone."""
 
-    def __init__(self, calendar: Calendar, slowdown: Callable[[int], float]) -> None:
-        """`slowdown`: pieces at once → times as long as alone, at least 1."""
+    def __init__(
+        self,
+        calendar: Calendar,
+        slowdown: Callable[[int], float],
+        beside: Callable[[int], float] = lambda running: 0.0,
+    ) -> None:
+        """`slowdown`: pieces at once → times as long as alone, at least 1; `beside`: pieces at once
+        → whatever is to be added up over time."""
         self._calendar = calendar
         self._slowdown = slowdown
+        self._beside = beside
         self._pieces: list[tuple[float, int, Action]] = []
         self._order = count()
         # Work that a piece which was there from the start would have had done.
@@ -83,6 +105,8 @@ class Processor:
         self._planned = 0
         self.busy_s = 0.0
         """Seconds for which at least one piece ran."""
+        self.beside_s = 0.0
+        """`beside`, added up over the seconds until the last change."""
 
     @property
     def running(self) -> int:
@@ -98,6 +122,7 @@ class Processor:
     def _catch_up(self) -> None:
         passed_s = self._calendar.now_s - self._known_at_s
         self._known_at_s = self._calendar.now_s
+        self.beside_s += passed_s * self._beside(len(self._pieces))
         if self._pieces:
             self._worked_s += passed_s / self._slowdown(len(self._pieces))
             self.busy_s += passed_s

@@ -85,6 +85,8 @@ class Outcome:
     """Utterances in an inference; None: there was none."""
     busy: float
     """Part of the workers' time that was taken up."""
+    own_work: float
+    """Part of one core that the server's own process wanted; from 1 on it falls behind."""
     headroom_sessions: float | None
     """More sessions that the engine itself would have let in at the end; None: it could not tell,
     or sessions have engines of their own."""
@@ -100,7 +102,9 @@ class Instance:
         limit = UNLIMITED if setup.max_sessions is None else setup.max_sessions
         self.admission = Admission(limit)
         self._rng = random.Random(f"{setup.seed}/service")
-        self._processors = [Processor(calendar, self._slowdown) for _ in range(setup.gpus)]
+        self._processors = [
+            Processor(calendar, self._slowdown, self._own_work) for _ in range(setup.gpus)
+        ]
         self._homes: dict[str, Station] = {}
         self.stations: list[Station] = []
         """Engines, in the order they were started."""
@@ -114,6 +118,11 @@ class Instance:
 
     def _slowdown(self, running: int) -> float:
         return self.setup.box.slowdown(running, self.admission.sessions)
+
+    def _own_work(self, running: int) -> float:
+        """One server runs for each processor, with its share of the sessions."""
+        share = -(-self.admission.sessions // self.setup.gpus)
+        return self.setup.box.own_work(running, share)
 
     def _start_engine(self, number: int) -> Station:
         arrangement = self.setup.arrangement
@@ -179,6 +188,10 @@ class Instance:
         jobs = sum(station.served.jobs for station in self.stations)
         return jobs / batches if batches else None
 
+    def own_work_s(self) -> float:
+        """Seconds of work until now of the busiest server process."""
+        return max(each.beside_s for each in self._processors)
+
     def busy(self) -> float:
         """Part of the workers' time until now."""
         workers = len(self.stations) * self.setup.arrangement.workers
@@ -215,12 +228,15 @@ def simulate(setup: Setup) -> Outcome:
 
     for number in range(setup.sessions):
         calendar.at(number * every_s, partial(arrive, number))
-    return _outcome(instance, tally, until_s)
+    return _outcome(instance, tally, from_s, until_s)
 
 
-def _outcome(instance: Instance, tally: Tally, until_s: float) -> Outcome:
+def _outcome(instance: Instance, tally: Tally, from_s: float, until_s: float) -> Outcome:
     calendar = instance.calendar
+    calendar.run_until(from_s)
+    before_s = instance.own_work_s()
     calendar.run_until(until_s)
+    own_work = (instance.own_work_s() - before_s) / (until_s - from_s)
     busy, headroom = instance.busy(), instance.headroom_sessions
     calendar.run_until(until_s + _longest_s(instance.setup.talk) + GRACE_S)
     for caller in instance.callers.values():
@@ -232,6 +248,7 @@ def _outcome(instance: Instance, tally: Tally, until_s: float) -> Outcome:
         instance.admission.refused,
         instance.mean_batch,
         busy,
+        own_work,
         headroom,
     )
 

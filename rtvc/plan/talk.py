@@ -44,6 +44,8 @@ class Talk:
     """Part of the utterances with a pause inside, long enough for the final to be tried."""
     inner_pause_s: Range = (0.08, 0.22)
     """How long it is."""
+    message_s: float = 0.02
+    """Audio in a message of the client, which is heard once it is complete. 0: at once."""
 
     @property
     def cycle_s(self) -> float:

@@ -22,9 +22,13 @@ MOST_VARIANTS = 64
 TEXTLESS_SILENCE_S = 0.3
 """What the server gives synthetic weights, whose text tells nothing about the end of a turn."""
 
-SESSION_CORES = 0.008
-"""Cores that a session takes beside its inferences, on the machine of docs/measurements.md: 97 ms a
-turn of dictation, of which six jobs of the self-test model take 54, every 5.3 s."""
+SESSION_CORES = 0.007
+"""Cores that a session takes of the server's own process, on the machine of docs/measurements.md:
+0.68 for a hundred sessions of dictation with the self-test model (0.0083 each with 40 of them,
+0.0061 with 140, as partials become rarer and frames are heard in larger batches)."""
+
+GENERATOR_CORES = 0.0012
+"""Cores that `rtvc loadtest` takes for a speaker there: 0.11 for a hundred with 60 ms messages."""
 
 MEMORY_SHARE = 0.9
 """Part of a memory that models may fill."""
@@ -83,7 +87,9 @@ class World:
     cores: int | None = None
     """Of the machine; None: as it was measured on."""
     session_cores: float = SESSION_CORES
-    """That a session takes beside its inferences."""
+    """That a session takes of the server's own process."""
+    beside_cores: float = 0.0
+    """That something else on the machine takes for each session."""
     gpu_bytes: int | None = None
     """Memory of its GPU; None: not known."""
     limit: int = LIMIT
@@ -166,7 +172,12 @@ def setup_of(question: Question, world: World) -> Setup:
         arrangement=arrangement,
         times=times,
         box=Box(
-            source.model.device, cores, arrangement.threads, times.contention, world.session_cores
+            source.model.device,
+            cores,
+            arrangement.threads,
+            times.contention,
+            world.session_cores,
+            world.beside_cores,
         ),
         talk=talk,
         listening=question.listening,

@@ -52,6 +52,8 @@ class Point:
     """Utterances in an inference; None: there was none."""
     busy: float
     """Part of the workers' time that was taken up."""
+    own_work: float
+    """Part of one core that the server's own process wanted; from 1 on it falls behind."""
     headroom_sessions: float | None
     """More sessions that the server's own estimate would have let in; None: it has none."""
 

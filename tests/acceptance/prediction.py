@@ -5,8 +5,7 @@
 Two models, each shared, in a pool of two and one a session: a bench of both, six searches, a plan
 of each model beside its searches. Everything that is there already is not made again, so the
 command resumes where it stopped. Server and load generator share this machine, which should do
-nothing else; both take cores from the inferences, so a session is taken to cost twice what the
-server alone needs.
+nothing else; both take cores from the inferences.
 """
 
 import argparse
@@ -15,7 +14,7 @@ import sys
 from pathlib import Path
 
 from rtvc.clock import SystemClock
-from rtvc.plan.variants import SESSION_CORES
+from rtvc.plan.variants import GENERATOR_CORES
 from rtvc.results.plan import Plan, load_plan
 from tests.acceptance.stt import FULL, SHORT, TINY, Bench, Case
 
@@ -65,7 +64,7 @@ def plan(out: Path, model: str, measured: Path, searches: dict[str, Path]) -> Pl
     command = [
         *(sys.executable, "-m", "rtvc", "plan", str(measured), "--sharing", ",".join(SHARINGS)),
         *("--delay-ms", str(target_ms), "--scenario", "dictation"),
-        *("--session-cpu", str(2 * SESSION_CORES), "--out", str(folder), *beside),
+        *("--frame-ms", "60", "--beside-cpu", str(GENERATOR_CORES), "--out", str(folder), *beside),
     ]
     # 99: a prediction is off, which the table says.
     if subprocess.run(command, check=False).returncode not in (0, 99):

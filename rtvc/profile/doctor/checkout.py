@@ -35,7 +35,7 @@ _ON_PURPOSE = (
     "rtvc/server/neighbour.py",
     "rtvc/stt/faulty.py",
 )
-"""Ours: faults on demand (rtvc serve --inject), and sessions of a bench, of which only times count."""
+"""Ours: faults on demand (rtvc serve --inject), and a bench's sessions, whose times alone count."""
 _LOCKS = {"uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock"}
 
 
