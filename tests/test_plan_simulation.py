@@ -247,10 +247,10 @@ def test_a_turn_ends_when_the_real_session_ends_it(
 
 @pytest.mark.parametrize("message_s", [0.02, 0.06, 0.1])
 def test_what_is_said_is_heard_with_the_message_that_it_is_in(message_s: float) -> None:
-    service = ServiceTimes(times(0.0, 0.01).cost)
-    at_once = simulate(_alone(Listening(), service)).delays_s
+    service, listening = ServiceTimes(times(0.0, 0.01).cost), Listening(heard_late_s=(0.0, 0.0))
+    at_once = simulate(_alone(listening, service)).delays_s
     outcomes = [
-        simulate(replace(_alone(Listening(), service, message_s), seed=seed)) for seed in range(40)
+        simulate(replace(_alone(listening, service, message_s), seed=seed)) for seed in range(40)
     ]
     later = fmean(fmean(each.delays_s) for each in outcomes) - fmean(at_once)
     assert later == pytest.approx(message_s / 2, abs=0.25 * message_s)
@@ -329,7 +329,8 @@ def test_a_speculative_final_hides_quick_work_in_the_wait() -> None:
     """Alone, the end of the turn is all that is felt."""
     listening = Listening(heard_late_s=(0.0, 0.0))
     delays = simulate(crowd(1, each_s=0.03, listening=listening)).delays_s
-    assert quantile(delays, 0.5) == pytest.approx(8 * FRAME_S + listening.sent_s, abs=1e-6)
+    least_s = 8 * FRAME_S + listening.sent_s - 1e-6
+    assert all(least_s <= delay_s <= least_s + TALK.message_s + 2e-6 for delay_s in delays)
 
 
 def test_partials_are_made_rarer_under_load_unless_they_are_flat_out() -> None:
