@@ -13,7 +13,6 @@ from rtvc.report.bench_tables import (
     by_reason,
     faster_text,
     held_text,
-    kind_note,
     mark,
     memory_text,
     wer_text,
@@ -26,6 +25,12 @@ from rtvc.results.wording import digits
 
 _STYLES = {"passed": "green", "undecided": "yellow", "unjudged": "dim"}
 """Colours of the marks."""
+
+FIGURES = ("p50", "p95", "×", "WER", "RTFx", "holds", "memory")
+"""Columns."""
+
+LARGEST = "*"
+"""Beside the largest delay, where turns are too few for a p95."""
 
 REASONS = 8
 """Cells without a result that are told one by one."""
@@ -53,14 +58,17 @@ def _kept(sentence: str, width: int | None) -> str:
 
 
 def bench_table(report: BenchReport) -> Table:
-    """One line a cell, the fastest first."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    """One line a cell, the fastest first; without columns in which nothing stands."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     table.add_column("")
     table.add_column("cell", overflow="fold")
-    for name in ("p50", "p95", "×", "WER", "RTFx", "holds", "memory"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for one in report.summary.cells:
-        table.add_row(*_cells(one, mark(one, report.summary, report.recommendation)))
+    cells = report.summary.cells
+    rows = [_cells(one, mark(one, report.summary, report.recommendation)) for one in cells]
+    told = [at for at in range(2, 2 + len(FIGURES)) if any(row[at].plain != NONE for row in rows)]
+    for at in told:
+        table.add_column(FIGURES[at - 2], justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row[:2], *(row[at] for at in told))
     return table
 
 
@@ -71,14 +79,11 @@ def _plain(text: str) -> Text:
 
 def _cells(one: CellSummary, sign: Mark) -> list[Text]:
     style = _STYLES.get(sign.kind, "")
-    name = Text(one.name, style)
-    if kind_note(one):
-        name.append(f" ({kind_note(one)})", "dim")
     slow = NONE if one.delay.slow is None else seconds(one.delay.slow)
-    few = "" if one.delay.p95 is not None or one.delay.slow is None else f" max of {one.delay.n}"
+    few = _few(one) * LARGEST
     return [
         Text(sign.sign, style),
-        name,
+        Text(one.name, style),
         Text(seconds(one.delay.p50)),
         Text(slow).append(few, "dim"),
         Text(faster_text(one)),
@@ -89,8 +94,16 @@ def _cells(one: CellSummary, sign: Mark) -> list[Text]:
     ]
 
 
+def _few(one: CellSummary) -> bool:
+    """Whether the largest delay stands in place of the p95."""
+    return one.delay.p95 is None and one.delay.slow is not None
+
+
 def _notes(summary: BenchSummary) -> list[Text]:
-    notes = [Text(f"× against {yardstick_text(summary)}", "dim")] if summary.yardstick else []
+    few = sorted({one.delay.n for one in summary.cells if _few(one)})
+    which = " to ".join(dict.fromkeys([str(few[0]), str(few[-1])])) if few else ""
+    notes = [Text(f"{LARGEST} the largest of {which}: p95 needs 100 turns", "dim")] if few else []
+    notes += [Text(f"× against {yardstick_text(summary)}", "dim")] if summary.yardstick else []
     notes += _without_result(summary)
     return notes + [Text(note, "dim") for note in summary.notes]
 
