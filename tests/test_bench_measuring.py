@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,7 +54,7 @@ class World:
 
 def measured(heard: BenchInput, spec: CellSpec | None = None) -> tuple[World, RoundResult]:
     world = World(heard, spec)
-    return world, world.run.measure()
+    return world, world.run.with_more(world.run.measure())
 
 
 def test_imports_are_no_loading_and_warm_up_is_in_no_figure() -> None:
@@ -130,6 +131,32 @@ def test_inferences_at_once_that_fail_end_the_cell_and_not_hang_it() -> None:
     engine = Faulty(Setup(Cell("faster-whisper", "tiny.en"), clock, 4), clock, workers=3)
     with pytest.raises(ModelError, match="out of memory"):
         measuring(engine, clock).at_once()
+
+
+class Narrow(FakeEngine):
+    """Has no room for more than two turns at once."""
+
+    def transcribe_batch(self, audios: Sequence[AudioArray], language: str | None) -> list[Text]:
+        if len(audios) > 2:
+            raise RuntimeError("CUDA out of memory")
+        return super().transcribe_batch(audios, language)
+
+
+def test_batches_that_the_machine_has_no_room_for_are_left_out() -> None:
+    clock = FakeClock()
+    engine = Narrow(Setup(Cell("faster-whisper", "tiny.en"), clock, 8), clock)
+    found = measuring(engine, clock).larger()
+    assert [each.jobs for each in found] == [2] * QUICK.batch_runs
+
+
+def test_the_memory_of_a_cell_is_not_that_of_larger_batches() -> None:
+    clock = FakeClock()
+    engine = FakeEngine(Setup(Cell("faster-whisper", "tiny.en"), clock, 4), clock)
+    cell = measuring(engine, clock)
+    cell.warm_up()
+    assert {each.jobs for each in cell.batches()} == {1}
+    assert engine.batches == []
+    assert {each.jobs for each in cell.larger()} == {2, 4}
 
 
 def test_a_cells_own_batch_is_always_timed() -> None:

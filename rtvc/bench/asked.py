@@ -1,5 +1,6 @@
 """What a bench is asked for, and what of it this machine has: models, devices, interpreters."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,14 +9,19 @@ from rtvc.bench.cell_process import WHISPERX
 from rtvc.bench.conditions import QUIET_KINDS
 from rtvc.bench.grid import ABILITIES, POCKETSPHINX, Grid, Here, Wish
 from rtvc.bench.input import USUAL_CONDITIONS
-from rtvc.bench.runner import HANG_S
 from rtvc.bench.spec import Measures
 from rtvc.errors import ModelError, UsageError
+from rtvc.normalisers.choice import primary_tag
 from rtvc.results.cells import Cell, CellFailure
+from rtvc.results.naming import labels
 from rtvc.results.targets import Targets
+from rtvc.results.yardstick import SEED_BASELINE
 from rtvc.stt.models import ALIASES, CATALOGUE, cuda_device_count, is_here, resolve_model
-from rtvc.stt.synthetic import PREFIX
+from rtvc.stt.synthetic import LANGUAGES, PREFIX
 from rtvc.stt.transcriber import ReportProgress
+
+SOME = 4
+"""Rows named where a name is not understood."""
 
 FETCH = "--pull fetches it"
 """What helps where weights are not here."""
@@ -75,8 +81,8 @@ class Asked:
     """Engine → interpreter."""
     pull: bool = False
     """Whether weights that are not here are fetched."""
-    hang_s: float = HANG_S
-    """Seconds without a sign of life after which a cell is ended."""
+    hang_s: float | None = None
+    """Seconds without a sign of life after which a cell is ended; None: as long as is usual."""
 
 
 def usual_models() -> tuple[str, ...]:
@@ -115,8 +121,40 @@ def check_pythons(pythons: Mapping[str, Path]) -> None:
         if engine not in ABILITIES:
             known = ", ".join(ABILITIES)
             raise UsageError(f'expected --engine-python of {known}, got "{engine}"')
-        if not python.is_file():
-            raise UsageError(f"expected the interpreter of {engine} in {python}, found no file")
+        if not (python.is_file() and os.access(python, os.X_OK)):
+            raise UsageError(
+                f"expected an interpreter for {engine} in {python}, found no file that can be run"
+            )
+
+
+def check_yardstick(wanted: str | None, rows: Grid) -> None:
+    """Raises UsageError if the row to compare with is none of those."""
+    if wanted in (None, SEED_BASELINE):
+        return
+    cells = [*rows.cells, *(failure.cell for failure in rows.unsupported)]
+    known = labels(cells)
+    if wanted not in known and wanted not in known.values():
+        some = ", ".join(f'"{name}"' for name in list(known.values())[:SOME])
+        raise UsageError(f'expected --compare-with one of the rows, such as {some}, got "{wanted}"')
+
+
+def known_language(language: str | None) -> str | None:
+    """As Whisper names it, without script and region; None: as recordings say themselves.
+
+    >>> known_language("en-US"), known_language("DE"), known_language(None)
+    ('en', 'de', None)
+
+    Raises:
+        UsageError: Whisper knows no such language.
+    """
+    if language is None:
+        return None
+    tag = primary_tag(language)
+    if tag not in LANGUAGES:
+        raise UsageError(
+            f'expected an ISO-639-1 language that Whisper knows, such as en or de, got "{language}"'
+        )
+    return tag
 
 
 def usual_device() -> str:

@@ -7,6 +7,7 @@ all; why there is none is another.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +92,7 @@ class CellRun:
         self._engine = around.make(Setup(spec.cell, around.clock, most))
 
     def measure(self) -> RoundResult:
-        """Everything but the sessions held; what the engine raises goes through."""
+        """What the cell itself takes and does; what the engine raises goes through."""
         self._tell(PREPARING, 0, 1)
         self._engine.prepare()
         with (
@@ -99,9 +100,15 @@ class CellRun:
             MemoryWatch(read) as watch,
         ):
             found = self._measured(self._load(), read)
-        # What several inferences at once take is not what this cell takes.
-        batches = (*found.batches, *self._measuring().at_once())
-        return replace(found, memory=watch.memory, batches=batches)
+        return replace(found, memory=watch.memory)
+
+    def with_more(self, found: RoundResult) -> RoundResult:
+        """With service times beyond what the cell asks for: larger batches, inferences at once.
+
+        They are no part of its memory, and what is too much for the machine is left out.
+        """
+        measuring = self._measuring()
+        return replace(found, batches=(*found.batches, *measuring.larger(), *measuring.at_once()))
 
     def _load(self) -> float:
         """Seconds to load the weights: the packages are imported already."""
@@ -139,7 +146,15 @@ class CellRun:
 
     def _measuring(self) -> Measuring:
         spec = self._spec
-        return Measuring(self._engine, self._heard, spec.measures, self._clock, self._tell)
+        return Measuring(
+            self._engine,
+            self._heard,
+            spec.measures,
+            self._clock,
+            self._tell,
+            batch=spec.cell.batch,
+            short_context=spec.cell.context == "short",
+        )
 
     def held(self) -> Held | None:
         """Sessions that the engine holds, once everything else is measured.
@@ -168,8 +183,14 @@ class CellRun:
         self._tell_others(stage, done, total)
 
 
+PARENT = os.getppid()
+"""Who started this process."""
+
+
 def say(stage: str, done: int, total: int) -> None:
-    """A sign of life, for whoever started this process."""
+    """A sign of life, for whoever started this process; without them nobody needs it."""
+    if os.getppid() != PARENT:
+        sys.exit("whoever started this cell is gone")
     line = json.dumps({"stage": stage, "done": done, "total": total})
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -183,7 +204,10 @@ def main(arguments: Sequence[str]) -> int:
     run = CellRun(spec, load_input(Path(spec.input)), Around(SystemClock(), say))
     try:
         result = run.measure()
-        # Sessions are added until the engine can no more, and it may not survive that.
+        # What comes now may be more than the machine has, and it may not survive that.
+        write_round(Path(spec.interim), result)
+        result = run.with_more(result)
+        # Sessions are added until the engine can no more.
         write_round(Path(spec.interim), result)
         write_round(Path(spec.folder), replace(result, held=run.held()))
     except BaseException as error:

@@ -12,6 +12,7 @@ from rtvc.bench.asked import (
     as_synthetic,
     check_models,
     check_pythons,
+    known_language,
     numbers,
     pairs,
     switches,
@@ -25,7 +26,7 @@ from rtvc.bench.spec import Measures
 from rtvc.duration import parse_positive_duration
 from rtvc.errors import UsageError
 from rtvc.instruments.process import usable_cpus
-from rtvc.results.targets import DELAY_TARGET_S, parse_targets
+from rtvc.results.targets import parse_targets
 from rtvc.results.yardstick import SEED_BASELINE
 
 MOST_THREADS = 4
@@ -82,7 +83,7 @@ def bench(
         _flag(
             "--preset",
             "One more row, and the one to compare with: seed-baseline (medium.en, beam 3, VAD "
-            "filter, one model per session)",
+            "filter: what servers run that load a model per session)",
             metavar="NAME",
         ),
     ] = None,
@@ -134,6 +135,15 @@ def bench(
         bool,
         _flag("--held/--no-held", "Add sessions until the delay target breaks, for minutes [yes]"),
     ] = True,
+    held_delay: Annotated[
+        str,
+        _flag(
+            "--held-delay",
+            "End of speech to final, p95, silence that ends a turn included: what held sessions "
+            "keep [500ms]",
+            metavar="TIME",
+        ),
+    ] = "500ms",
     most_at_once: Annotated[
         int,
         _flag("--most-at-once", "Largest batch whose time is taken, for rtvc plan [8]"),
@@ -156,9 +166,13 @@ def bench(
         ),
     ] = None,
     hang_limit: Annotated[
-        str,
-        _flag("--hang-limit", "A cell that gives no sign of life is ended [15m]", metavar="TIME"),
-    ] = "15m",
+        str | None,
+        _flag(
+            "--hang-limit",
+            "A cell that gives no sign of life is ended [15m, or ten times the longest recording]",
+            metavar="TIME",
+        ),
+    ] = None,
     seed: Annotated[int, _flag("--seed", "Of texts, voices and noise [0]", metavar="N")] = 0,
     out: Annotated[
         Path | None,
@@ -209,7 +223,7 @@ def bench(
             clips=clips,
             conditions=_listed(condition, *USUAL_CONDITIONS),
             speech=speech,
-            language=language,
+            language=known_language(language),
             long_files=long_files,
             long_s=parse_positive_duration(long, "--long"),
             seed=seed,
@@ -218,13 +232,13 @@ def bench(
             most_at_once=most_at_once,
             streaming=streaming,
             held=held,
-            delay_target_s=targets.delay_p95_s or DELAY_TARGET_S,
+            delay_target_s=parse_positive_duration(held_delay, "--held-delay"),
         ),
         targets=targets,
         yardstick=compare_with,
         pythons=pythons,
         pull=pull,
-        hang_s=parse_positive_duration(hang_limit, "--hang-limit"),
+        hang_s=None if hang_limit is None else parse_positive_duration(hang_limit, "--hang-limit"),
     )
     raise typer.Exit(Bench(asked, out, as_json=as_json).run())
 

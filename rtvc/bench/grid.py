@@ -153,7 +153,8 @@ def objection(cell: Cell, here: Here) -> str | None:
 def _combined(wish: Wish) -> Iterator[Cell]:
     for engine, model in _engines_and_models(wish):
         if engine == POCKETSPHINX:
-            yield from (Cell(engine, POCKETSPHINX, device) for device in wish.devices)
+            # It runs on a CPU and nowhere else, whatever the others run on.
+            yield Cell(engine, POCKETSPHINX)
             continue
         # In the order of the fields of `Cell`.
         rest = product(

@@ -2,9 +2,10 @@
 
 Simulated sessions ask the scheduler the server has; as many threads as the engine has workers take
 its batches to the real model, in real time. Their number climbs 1, 2, 4, 8 … until the finals come
-too late, then the gap is halved.
+too late, then the gap is halved, all by quick looks: one stretch of time, of whose finals one in
+twenty may be late. What they found is then made sure of, and lowered by a tenth until it is.
 
-A number of sessions is missed as soon as so many finals were late that a p95 within the target is
+To be sure: a number of sessions is missed as soon as so many finals were late that a p95 within the target is
 out of the question (one-sided binomial test), and held if the p95 of a hundred finals or more is
 within it. With fewer finals at the end of its time it is held if all of them were in time: what
 cannot be shown to hold does not count as held.
@@ -111,6 +112,25 @@ def search(
     return held, fails
 
 
+def find(
+    quickly: Callable[[int], bool],
+    surely: Callable[[int], bool],
+    *,
+    start: int,
+    most: int,
+    go_on: Callable[[], bool],
+) -> tuple[int, int | None]:
+    """The most sessions that surely hold, by quick looks first, and the fewest that do not.
+
+    >>> find(lambda n: n <= 40, lambda n: n <= 34, start=1, most=64, go_on=lambda: True)
+    (33, 36)
+    """
+    held, fails = search(quickly, start=start, most=most, go_on=go_on)
+    while held and not surely(held):
+        fails, held = held, held - max(1, held // FINE)
+    return held, fails
+
+
 class Room:
     """A desk's batches taken to a transcriber by so many threads, until the desk says enough."""
 
@@ -181,7 +201,7 @@ class Room:
 
 
 class _Trials:
-    """Tries numbers of sessions, each for some seconds, and remembers what came."""
+    """Tries numbers of sessions, each for some seconds, and remembers what was made sure of."""
 
     def __init__(
         self,
@@ -207,8 +227,21 @@ class _Trials:
         self._seed = seed
         self._habits = habits
 
-    def holds(self, sessions: int) -> bool:
+    def quickly(self, sessions: int) -> bool:
+        """Whether so many seem to keep the target."""
+        delays_s = self._try(sessions, extensions=0)
+        late = sum(delay_s > self._target_s for delay_s in delays_s)
+        return bool(delays_s) and late <= (1 - Q) * len(delays_s)
+
+    def surely(self, sessions: int) -> bool:
         """Whether so many keep the target."""
+        delays_s = self._try(sessions, extensions=EXTENSIONS)
+        held = last_verdict(delays_s, self._target_s)
+        self.done[sessions] = Trial(sessions, held, tuple(delays_s))
+        return held
+
+    def _try(self, sessions: int, *, extensions: int) -> list[float]:
+        """Seconds from end of speech to final, of those that count."""
         began_s = self._clock.now()
         rng = random.Random(f"{self._seed}/held/{sessions}")
         crowd = Crowd(sessions, self._clips, rng, began_at_s=began_s, habits=self._habits)
@@ -220,7 +253,7 @@ class _Trials:
             now_s=began_s,
         )
         settles_s = began_s + self._habits.start_within_s + self._step_s
-        last_s = settles_s + EXTENSIONS * self._step_s
+        last_s = settles_s + extensions * self._step_s
 
         def seen_enough(now_s: float) -> bool:
             delays_s = crowd.delays_s(now_s, self._target_s)
@@ -228,10 +261,7 @@ class _Trials:
             return settled is not None or now_s >= last_s
 
         Room(desk, self._transcriber, self._clock).run(self._workers, seen_enough)
-        delays_s = crowd.delays_s(self._clock.now(), self._target_s)
-        held = last_verdict(delays_s, self._target_s)
-        self.done[sessions] = Trial(sessions, held, tuple(delays_s))
-        return held
+        return crowd.delays_s(self._clock.now(), self._target_s)
 
 
 def sessions_held(
@@ -252,9 +282,9 @@ def sessions_held(
     """How many sessions the loaded transcriber holds, its finals within `target_s` at p95.
 
     Each says one of the clips, pauses, says another; the model hears every partial and final that
-    the server would ask it for. A number of sessions is tried for `step_s` seconds after all have
-    begun, up to four times as long where that settles nothing; after `budget_s` no further number
-    is. `workers` threads call the transcriber at once, with `max_batch` jobs at most.
+    the server would ask it for. A quick look takes `step_s` seconds after all have begun, making
+    sure up to four times as long where that settles nothing; after `budget_s` no further number is
+    looked at, and what was found is made sure of. `workers` threads call the transcriber at once, with `max_batch` jobs at most.
 
     Raises:
         UsageError: there is nothing to say, or a number makes no sense.
@@ -278,8 +308,12 @@ def sessions_held(
         habits=habits or Habits(),
     )
     until_s = clock.now() + budget_s
-    held, fails_at = search(
-        trials.holds, start=start, most=most, go_on=lambda: clock.now() < until_s
+    held, fails_at = find(
+        trials.quickly,
+        trials.surely,
+        start=start,
+        most=most,
+        go_on=lambda: clock.now() < until_s,
     )
     of_held = trials.done[held].delays_s if held else ()
     return Held(

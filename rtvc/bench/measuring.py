@@ -11,6 +11,7 @@ from rtvc.bench.engines.contract import BenchEngine
 from rtvc.bench.spec import BATCH_SIZES, Measures
 from rtvc.bench.streaming import Cadence, stream_clip
 from rtvc.clock import Clock
+from rtvc.errors import TranscriberError
 from rtvc.results.cells import Batch, Heard, LongFile, Quiet, Streamed
 
 Tell = Callable[[str, int, int], None]
@@ -33,7 +34,14 @@ class Measuring:
         measures: Measures,
         clock: Clock,
         tell: Tell,
+        *,
+        batch: int = 1,
+        short_context: bool = False,
     ) -> None:
+        """`batch`: utterances in an inference of the cell; `short_context`: whether an inference
+        takes as long as its audio is."""
+        self._batch_size = batch
+        self._short_context = short_context
         self._engine = engine
         self._heard = heard
         self._measures = measures
@@ -44,10 +52,16 @@ class Measuring:
         """Seconds of the first inference of each shape, which no figure contains."""
         began_s = self._clock.now()
         turns = self._heard.short
-        groups = [alike(turns, size) for size in self._sizes()] if turns else []
+        groups = [alike(turns, size) for size in self._own_sizes()] if turns else []
+        if self._short_context:
+            # Every length is a shape of its own.
+            groups += [[clip] for clip in turns]
         for done, group in enumerate(groups):
             self._tell("warming up", done, len(groups))
             self._batch(group)
+        if turns and self._engine.workers > 1:
+            # Whichever of them takes a turn has run before.
+            self._crowd(self._engine.workers)
         first = [*turns[:1], *self._heard.long[:1]]
         if first and self._heard.long:
             samples = round(WARM_UP_S * RATE_HZ)
@@ -67,12 +81,23 @@ class Measuring:
         return self._each("quiet", self._heard.quiet, self._in_quiet)
 
     def batches(self) -> tuple[Batch, ...]:
-        """Service times: turns of about the middle length, more and more of them at once."""
-        if not self._heard.short:
-            return ()
-        runs = [size for size in self._sizes() for _ in range(self._measures.batch_runs)]
-        groups = [alike(self._heard.short, size) for size in runs]
-        return self._each("batches", groups, self._timed)
+        """Service times: turns of about the middle length, as many at once as the cell has."""
+        return self._each("batches", self._groups(self._own_sizes()), self._timed)
+
+    def larger(self) -> tuple[Batch, ...]:
+        """Service times of larger batches, up to the first that the machine has no room for."""
+        found: list[Batch] = []
+        for size in self._sizes():
+            if size in self._own_sizes():
+                continue
+            groups = self._groups([size])
+            try:
+                for group in groups[:1]:
+                    self._batch(group)
+                found.extend(self._each("batches", groups, self._timed))
+            except (MemoryError, RuntimeError, TranscriberError):
+                return tuple(found)
+        return tuple(found)
 
     def at_once(self) -> tuple[Batch, ...]:
         """How much inferences slow each other down: single turns, more and more workers at once."""
@@ -120,6 +145,17 @@ class Measuring:
 
     def _sizes(self) -> tuple[int, ...]:
         return self._measures.sizes(self._engine.most_at_once)
+
+    def _own_sizes(self) -> tuple[int, ...]:
+        """Up to the cell's own batch."""
+        return self._measures.sizes(min(self._batch_size, self._engine.most_at_once))
+
+    def _groups(self, sizes: Sequence[int]) -> list[list[BenchClip]]:
+        """Each size as often as it is to be timed; none where there is nothing to hear."""
+        if not self._heard.short:
+            return []
+        runs = [size for size in sizes for _ in range(self._measures.batch_runs)]
+        return [alike(self._heard.short, size) for size in runs]
 
     def _each(self, stage: str, given: Sequence[S], measure: Callable[[S], T]) -> tuple[T, ...]:
         found: list[T] = []

@@ -40,6 +40,15 @@ def of_error(error: BaseException, stage: str) -> Failed:
     return Failed(FAILED, f"{stage}: {name}{said}")
 
 
+def of_start(error: OSError) -> Failed:
+    """What is known of a process that could not be started.
+
+    >>> of_start(PermissionError(13, "Permission denied", "wx/bin/python")).reason
+    'it could not be started: Permission denied'
+    """
+    return Failed(FAILED, f"it could not be started: {why(error)}")
+
+
 def of_exit(status: int, last_words: str) -> Failed:
     """What is known of a process that could not say it: its status, and the end of its log.
 

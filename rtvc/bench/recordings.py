@@ -228,7 +228,8 @@ def _audio(path: Path, name: str, notes: Notes) -> FloatArray | None:
             rate_hz, promised, kind = file.samplerate, file.frames, str(file.subtype_info)
             samples = file.read(dtype="float32", always_2d=True)
             is_usual = file.subtype in ("PCM_16", "FLOAT")
-    except (soundfile.SoundFileError, OSError) as error:
+    except (soundfile.SoundFileError, OSError, MemoryError, ValueError) as error:
+        # A header may promise more than any memory holds.
         told = str(getattr(error, "error_string", "")).strip() or why(error)
         notes.alone(name, f"left out: it cannot be read ({told})")
         return None

@@ -13,7 +13,14 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
-from rtvc.bench.asked import Asked, Found, Listening, find_weights, what_is_here
+from rtvc.bench.asked import (
+    Asked,
+    Found,
+    Listening,
+    check_yardstick,
+    find_weights,
+    what_is_here,
+)
 from rtvc.bench.cell_process import pinned
 from rtvc.bench.clips import BenchInput
 from rtvc.bench.folder import (
@@ -29,7 +36,7 @@ from rtvc.bench.grid import Grid, grid, seed_baseline, with_preset
 from rtvc.bench.handover import save_input
 from rtvc.bench.input import gather
 from rtvc.bench.progress import showing
-from rtvc.bench.runner import BenchRunner, Order, terminable, to_measure
+from rtvc.bench.runner import HANG_S, BenchRunner, Order, terminable, to_measure
 from rtvc.clock import Clock, SystemClock
 from rtvc.record import Manifest, new_manifest, this_machine
 from rtvc.report.bench_page import (
@@ -64,7 +71,7 @@ class Bench:
             found, heard = self._prepare()
             folder = self._claim(found, heard)
             note_failures(folder, found.failures)
-            order = self._order(found, folder, Path(work))
+            order = self._order(found, heard, folder, Path(work))
             save_input(order.input, heard)
             interrupted = self._measure(order)
         return self._tell(folder, interrupted=interrupted)
@@ -84,6 +91,11 @@ class Bench:
         return found, heard
 
     def _rows(self) -> Grid:
+        rows = self._grid()
+        check_yardstick(self._asked.yardstick, rows)
+        return rows
+
+    def _grid(self) -> Grid:
         asked, here = self._asked, what_is_here()
         rows = grid(asked.grid, here)
         if not asked.preset:
@@ -130,7 +142,7 @@ class Bench:
             corpus_hash=heard.digest,
         )
 
-    def _order(self, found: Found, folder: Path, work: Path) -> Order:
+    def _order(self, found: Found, heard: BenchInput, folder: Path, work: Path) -> Order:
         asked = self._asked
         return Order(
             cells=found.cells,
@@ -139,7 +151,7 @@ class Bench:
             input=work / "input",
             work=work / "cells",
             measures=asked.measures,
-            hang_s=asked.hang_s,
+            hang_s=asked.hang_s or usual_hang_s(heard),
             pythons=asked.pythons,
             weights=found.weights,
         )
@@ -181,6 +193,12 @@ class Bench:
             return
         with Status(first, console=self._console) as status:
             yield status.update
+
+
+def usual_hang_s(heard: BenchInput) -> float:
+    """Ten times what is heard in one piece is enough for anything that is of use."""
+    longest_s = max((clip.audio_s for clip in (*heard.long, *heard.short)), default=0.0)
+    return max(HANG_S, 10 * longest_s)
 
 
 def _heard(listening: Listening) -> BenchInput:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rtvc.bench.cell_process import WHISPERX, Beat, CellProcess, Child
-from rtvc.bench.outcome import of_exit, of_silence
+from rtvc.bench.outcome import of_exit, of_silence, of_start
 from rtvc.bench.progress import Course, Screen, Turn
 from rtvc.bench.spec import CellSpec, Failed, Measures, load_failed
 from rtvc.clock import Clock
@@ -128,7 +128,11 @@ class BenchRunner:
 
     def _one(self, turn: Turn) -> None:
         began_s = self._clock.now()
-        child = self._start(self._spec(turn), self._order)
+        try:
+            child = self._start(self._spec(turn), self._order)
+        except OSError as error:
+            self._note(turn, of_start(error), measured=False)
+            return
         try:
             failed = self._wait(turn, child, began_s)
         finally:
@@ -226,9 +230,11 @@ def _files(cell: Cell) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM ends a bench like Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """SIGTERM, and a terminal that hangs up, end a bench like Ctrl-C."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(each, signal.default_int_handler) for each in signals]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)

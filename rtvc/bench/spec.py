@@ -30,12 +30,12 @@ class Measures:
     """Whether sessions are added until the delay target breaks; in the first round only."""
     delay_target_s: float = 0.5
     """End of speech → final, at p95: what held sessions must keep."""
-    held_at_most: int = 64
+    held_at_most: int = 128
     """Sessions beyond which nobody looks."""
     held_step_s: float = 12.0
-    """Seconds for which a number of sessions is tried at least."""
+    """Seconds for which a number of sessions is looked at."""
     held_budget_s: float = 240.0
-    """Seconds after which no further number is tried."""
+    """Seconds after which no further number is looked at."""
 
     def sizes(self, most: int) -> tuple[int, ...]:
         """Sizes of batches to time for an engine that takes `most` at once.

@@ -33,7 +33,7 @@ BENCH_DEFINITIONS = (
     Definition(
         "holds",
         "Sessions whose utterances the engine alone transcribes in time at p95, as the server "
-        "schedules them, without a network: the server itself holds no more.",
+        "schedules them, without a network and voice activity detection.",
     ),
     Definition(
         "memory",

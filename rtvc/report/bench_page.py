@@ -62,8 +62,8 @@ class BenchReport:
 
     @property
     def exit_code(self) -> int:
-        """0: a cell keeps the targets; 99: none does; 3: nothing was measured."""
-        if not self.summary.cells:
+        """0: a cell keeps the targets; 99: none does; 3: nothing was measured to judge by."""
+        if not self.summary.cells or self.recommendation.cell is None:
             return 3
         return 0 if self.recommendation.met else 99
 

@@ -132,7 +132,9 @@ def interval_text(accuracy: Accuracy) -> str:
 
 
 def held_text(one: CellSummary) -> str:
-    return NONE if one.held is None else f"{one.held.sessions}"
+    if one.held is None:
+        return NONE
+    return f"{one.held.sessions}" if one.held.fails_at is not None else f"≥ {one.held.sessions}"
 
 
 def held_note(one: CellSummary) -> str:

@@ -16,6 +16,7 @@ from rtvc.compare.measured import SHARES, TIMED
 from rtvc.compare.tolerance import parse_tolerances
 from rtvc.errors import UsageError
 from rtvc.record import load_run
+from rtvc.report.bench_repeat import compare_folders
 from rtvc.report.compare_page import COMPARE_FILE, write_comparison
 from rtvc.report.comparing import (
     MARKS,
@@ -28,6 +29,7 @@ from rtvc.report.comparing import (
     value_text,
     verdict_text,
 )
+from rtvc.results.reading import is_bench
 from rtvc.slo import capacity, telling_step
 from rtvc.summary import during, summarize, with_inferred_ready
 
@@ -84,7 +86,8 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Compare two runs: ratios with confidence intervals, and what else differs between them.
+    """Compare two runs: ratios with confidence intervals, and what else differs between them; or
+    two benches, cell by cell.
 
     Runs that measured different things are refused, each reason named.
 
@@ -93,6 +96,8 @@ def compare(
     """
     if fail_on not in (None, "regression"):
         raise UsageError(f"expected --fail-on regression, got {fail_on!r}")
+    if is_bench(before) or is_bench(after):
+        raise typer.Exit(_benches(before, after, fail=fail_on is not None, as_json=as_json))
     tolerances = parse_tolerances(threshold or [], TIMED, SHARES, AGGREGATES)
     old, new = load_side("A", before), load_side("B", after)
     found = compare_sides(old, new, tolerances, seed=seed)
@@ -105,6 +110,13 @@ def compare(
     if not as_json:
         _print(found, page)
     raise typer.Exit(REGRESSION_EXIT if fail_on and found.regressions else 0)
+
+
+def _benches(before: Path, after: Path, *, fail: bool, as_json: bool) -> int:
+    """Both beside each other; the exit code."""
+    shown, found = compare_folders(before, after)
+    typer.echo(json.dumps(found, indent=2, allow_nan=False) if as_json else shown, nl=as_json)
+    return REGRESSION_EXIT if fail and found["problems"] else 0
 
 
 def load_side(label: str, folder: Path) -> Side:

@@ -28,7 +28,7 @@ from rtvc.results.naming import (
 )
 from rtvc.results.summary import Against, BenchSummary, CellSummary
 from rtvc.results.targets import Targets
-from rtvc.results.wording import gibibytes, percent, points, seconds, times
+from rtvc.results.wording import gibibytes, held_text, percent, points, seconds, times
 
 USELESS_WER = 0.5
 """A model that loses half of the words is not one for this speech."""
@@ -139,7 +139,7 @@ def _recommended(
         met=True,
         sentence=sentence(best, summary),
         because=_because(ordered, targets),
-        serve=_serve(best),
+        serve=_serve(best, summary),
         note=serve_note(best.cell, best.model_kind),
         runners_up=tuple(one.cell.key for one in ordered[1:]),
     )
@@ -158,7 +158,7 @@ def _nearest(
         met=False,
         sentence=f"Nothing here keeps {targets.said}: nearest is {best.name} ({_figures(best)}).",
         because=_advice(best, targets),
-        serve=_serve(best),
+        serve=_serve(best, summary),
         note=serve_note(best.cell, best.model_kind),
     )
 
@@ -181,15 +181,21 @@ def _nothing(summary: BenchSummary) -> tuple[str, str]:
         best = min(deaf, key=lambda one: one.wer or 0.0)
         lost = f"The best of {len(deaf)} is {best.name}: {_figures(best)}."
         return "Nothing here understands this speech.", lost
+    if summary.cells:
+        return "There is nothing to judge by.", "No turn of at most 30 s was heard."
     count = len(summary.failures)
     if not count:
-        return "Nothing was measured.", "No short turns."
+        return "Nothing was measured.", "No cell has a result."
     plural = "" if count == 1 else "s"
     return "Nothing was measured.", f"{count} cell{plural} without a result."
 
 
-def _serve(one: CellSummary) -> str:
+def _serve(one: CellSummary, summary: BenchSummary) -> str:
     flags = serve_flags(one.cell)
+    threads = {each.cell.threads for each in summary.cells if serve_flags(each.cell)}
+    if flags and len(threads) > 1 and one.cell.device == "cpu":
+        # They were compared, so the server is not to find them by itself.
+        flags = (*flags, "--threads-per-worker", str(one.cell.threads))
     return " ".join(["rtvc serve", *map(_quoted, flags)]) if flags else ""
 
 
@@ -229,7 +235,7 @@ def _held_against(one: CellSummary, against: Against) -> str:
     if one.held is None:
         return ""
     instead = "" if against.held is None else f" instead of {against.held}"
-    return f"holds {one.held.sessions}{instead}"
+    return f"holds {held_text(one.held)}{instead}"
 
 
 def _figures(one: CellSummary) -> str:
@@ -238,7 +244,7 @@ def _figures(one: CellSummary) -> str:
     parts = [
         "" if slow is None else f"delay {one.delay.slow_name} {seconds(slow)}",
         "" if one.accuracy is None or one.wer is None else _rate(one),
-        "" if one.held is None else f"holds {one.held.sessions}",
+        "" if one.held is None else f"holds {held_text(one.held)}",
         "" if one.memory_bytes is None else gibibytes(one.memory_bytes),
     ]
     return ", ".join(filter(None, parts))
@@ -258,13 +264,21 @@ def _because(ordered: Sequence[CellSummary], targets: Targets) -> str:
     best = ordered[0]
     if all(one.wer is None for one in ordered):
         return f"It is the largest model {among}; what it understands was not measured."
-    reason = "holds most sessions" if best.held is not None else "is the fastest"
+    reason = "holds most sessions" if _holds_most(best, ordered) else "is the fastest"
     if targets.wer is not None:
         return f"It {reason} {among}."
     alike = _alike(ordered)
     if alike == 1:
         return f"It has the lowest word error rate {among}."
     return f"It {reason} of the {alike} within a point of the lowest word error rate, {among}."
+
+
+def _holds_most(best: CellSummary, ordered: Sequence[CellSummary]) -> bool:
+    """Whether none of the others holds as many."""
+    if best.held is None:
+        return False
+    others = [one.held.sessions for one in ordered[1:] if one.held is not None]
+    return all(best.held.sessions > sessions for sessions in others)
 
 
 def _alike(ordered: Sequence[CellSummary]) -> int:

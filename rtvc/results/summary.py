@@ -172,10 +172,10 @@ class CellSummary:
 
     @property
     def memory_bytes(self) -> int | None:
-        """What it takes where it runs: of the device for cuda, else of the process."""
-        if self.cell.device == "cuda" and self.footprint.device_added_bytes is not None:
-            return self.footprint.device_added_bytes
-        return self.footprint.host_peak_bytes
+        """What it takes where it runs: of the device for cuda, else of the process; None: nobody
+        read it there."""
+        found = self.footprint
+        return found.device_added_bytes if self.cell.device == "cuda" else found.host_peak_bytes
 
 
 def summarize_cells(run: BenchRun) -> tuple[CellSummary, ...]:

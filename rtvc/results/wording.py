@@ -2,6 +2,8 @@
 
 import math
 
+from rtvc.results.cells import Held
+
 
 def seconds(value: float) -> str:
     """About three digits, in what is read most easily.
@@ -55,6 +57,15 @@ def times(ratio: float) -> str:
         return "as fast as"
     factor, word = (ratio, "faster") if ratio > 1 else (1 / ratio, "slower")
     return f"{digits(factor)}× {word} than"
+
+
+def held_text(held: Held) -> str:
+    """Sessions, or that nobody looked for more.
+
+    >>> held_text(Held(14, 15, 0.5, 0.45, 120)), held_text(Held(128, None, 0.5, 0.45, 120))
+    ('14', '128 or more')
+    """
+    return f"{held.sessions}" if held.fails_at is not None else f"{held.sessions} or more"
 
 
 def gibibytes(count: float) -> str:

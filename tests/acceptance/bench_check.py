@@ -16,16 +16,15 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from rtvc.bench.folder import gpu_names
 from rtvc.clock import SystemClock
 from rtvc.record import Machine, Manifest, load_manifest, this_machine
+from rtvc.report.bench_repeat import repeat_json, repeat_table
 from rtvc.results.reading import is_bench, load_bench
-from rtvc.results.repeat import TOLERANCE, Repeat, Repeated, compare_benches
+from rtvc.results.repeat import TOLERANCE, compare_benches
 from rtvc.results.yardstick import summarize_bench
 
 BASELINES = Path("reports/baseline")
@@ -33,7 +32,7 @@ FRESH = Path("reports/runs/bench-check")
 """Where the baseline's command is run again."""
 
 FLAGS = (
-    *("--model", "selftest,pocketsphinx,synthetic:tiny.en,synthetic:base.en"),
+    *("--model", "selftest,pocketsphinx,synthetic:tiny.en"),
     *("--compute-type", "int8,float32", "--beam", "1,3", "--rounds", "3"),
     *("--clips", "12", "--condition", "clean", "--long", "1m", "--no-held"),
     *("--streaming", "0", "--most-at-once", "2"),
@@ -100,55 +99,14 @@ def measure(arguments: Sequence[str]) -> None:
 # What came of it.
 
 
-def line(one: Repeated, tolerance: float) -> str:
-    """A row of the table."""
-    words = "–" if one.wer_change is None else f"{100 * one.wer_change:+.1f} points"
-    memory = "–" if one.memory is None else f"× {one.memory:.2f}"
-    verdict = "as it was" if one.drift <= 1 + tolerance else "**another**"
-    return (
-        f"| {one.name} | {one.before:.3f} | {one.after:.3f} | {100 * (one.drift - 1):.1f} % "
-        f"| {words} | {memory} | {verdict} |"
-    )
-
-
-def table(found: Repeat, before: Manifest, after: Manifest) -> str:
-    """Both benches side by side, as Markdown."""
-    speed = "–" if found.speed is None else f"{found.speed:.2f}"
-    lines = [
-        f"Measured {before.started_at} (baseline) and {after.started_at}, "
-        f"{after.machine.cpu}, {after.machine.cores} cores"
-        f"{''.join(f', {gpu}' for gpu in after.machine.gpus)}. "
-        f"The later bench took {speed} times as long. "
-        f"Allowed: {100 * found.tolerance:g} %.",
-        "",
-        "| Cell | baseline, × middle | now, × middle | apart | word errors | memory | |",
-        "|---|---|---|---|---|---|---|",
-        *(line(one, found.tolerance) for one in found.cells),
-        "",
-        *(f"- {problem}" for problem in found.problems),
-    ]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def as_json(found: Repeat, before: Manifest, after: Manifest) -> dict[str, Any]:
-    """The same for a program."""
-    return {
-        "baseline": {"started_at": before.started_at, "commit": before.commit},
-        "now": {"started_at": after.started_at, "commit": after.commit},
-        "problems": found.problems,
-        "largest_drift": max((one.drift - 1 for one in found.cells), default=None),
-        **asdict(found),
-    }
-
-
 def compare(baseline: Path, fresh: Path, out: Path, tolerance: float) -> int:
     """Write repeat.md and repeat.json, print the table; returns the exit code."""
     before, after = load_bench(baseline), load_bench(fresh)
     found = compare_benches(summarize_bench(before), summarize_bench(after), tolerance)
-    written = table(found, before.manifest, after.manifest)
+    written = repeat_table(found, before.manifest, after.manifest)
     out.mkdir(parents=True, exist_ok=True)
     (out / "repeat.md").write_text(written, "utf-8")
-    content = as_json(found, before.manifest, after.manifest)
+    content = repeat_json(found, before.manifest, after.manifest)
     (out / "repeat.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     print(written)  # noqa: T201
     return DIFFERENT if found.problems else 0

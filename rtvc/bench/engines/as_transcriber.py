@@ -16,14 +16,14 @@ from rtvc.stt.transcriber import (
 
 
 class AsTranscriber:
-    """One inference at a time, whoever asks: none of these libraries promises more."""
+    """As many inferences at a time as the engine has workers, whoever asks."""
 
     def __init__(self, engine: BenchEngine, clock: Clock, *, device: str) -> None:
         self.device = device
         self.compute_type: str | None = None
         self._engine = engine
         self._clock = clock
-        self._busy = threading.Lock()
+        self._free = threading.BoundedSemaphore(engine.workers)
 
     def load(self) -> None:
         """The engine has loaded its weights by itself."""
@@ -33,7 +33,7 @@ class AsTranscriber:
         report(1.0, "warm")
 
     def transcribe(self, jobs: Sequence[Job]) -> list[Hypothesis]:
-        with self._busy:
+        with self._free:
             started_s = self._clock.now()
             texts = self._texts(jobs)
             took_s = self._clock.now() - started_s

@@ -5,7 +5,14 @@ from typing import Any
 
 from rtvc.bench.engines.as_transcriber import AsTranscriber
 from rtvc.bench.engines.contract import Setup, Text, versions
-from rtvc.bench.engines.weights import LIBRARY, Weights, library, load_library_model, weights_of
+from rtvc.bench.engines.weights import (
+    LIBRARY,
+    Weights,
+    library,
+    load_library_model,
+    usual_workers,
+    weights_of,
+)
 from rtvc.errors import ModelError
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, AudioArray
 from rtvc.stt.whisper import WINDOW_S
@@ -21,7 +28,7 @@ class LibraryWhisper:
         self.model_kind = "whisper"
         self.packages: dict[str, str] = {}
         self.most_at_once = 1
-        self.workers = 1
+        self.workers = usual_workers(setup.cell)
         self.transcriber = AsTranscriber(self, setup.clock, device=setup.cell.device)
 
     @property
@@ -38,7 +45,7 @@ class LibraryWhisper:
         self.packages = versions(*LIBRARY)
 
     def load(self) -> None:
-        self._model = load_library_model(self._setup.cell, self.weights)
+        self._model = load_library_model(self._setup.cell, self.weights, workers=self.workers)
 
     def transcribe(self, audio: AudioArray, language: str | None) -> Text:
         audio_s = min(len(audio) / SAMPLE_RATE_HZ, WINDOW_S)

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 from rtvc.bench.engines.as_transcriber import jobs_of
 from rtvc.bench.engines.contract import Setup, Text, versions
-from rtvc.bench.engines.weights import LIBRARY, library, weights_of
+from rtvc.bench.engines.weights import LIBRARY, library, usual_workers, weights_of
 from rtvc.errors import ModelError
-from rtvc.instruments.process import usable_cpus
-from rtvc.stt.limits import GPU_WORKERS
 from rtvc.stt.transcriber import AudioArray
 from rtvc.stt.whisper import WhisperTranscriber, pieces
 
@@ -21,8 +19,7 @@ class ServedWhisper:
         self.model_kind = "whisper"
         self.packages: dict[str, str] = {}
         self.most_at_once = max(setup.most_at_once, setup.cell.batch)
-        on_gpu = setup.cell.device == "cuda"
-        self.workers = GPU_WORKERS if on_gpu else max(usable_cpus() // setup.cell.threads, 1)
+        self.workers = usual_workers(setup.cell)
 
     @property
     def transcriber(self) -> WhisperTranscriber:

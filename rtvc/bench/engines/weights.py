@@ -7,7 +7,9 @@ from typing import Any
 
 from rtvc.bench.engines.contract import imported
 from rtvc.errors import ModelError
+from rtvc.instruments.process import usable_cpus
 from rtvc.results.cells import Cell
+from rtvc.stt.limits import GPU_WORKERS
 from rtvc.stt.models import ResolvedModel, WantedContext, resolve_model
 from rtvc.stt.synthetic import TEXT, Card, read_card
 from rtvc.stt.whisper import chosen_compute_type, chosen_device
@@ -84,7 +86,13 @@ def weights_of(cell: Cell) -> Weights:
     return Weights(found, found.path, read_card(found.path))
 
 
-def load_library_model(cell: Cell, weights: Weights) -> Any:
+def usual_workers(cell: Cell) -> int:
+    """Inferences of CTranslate2 at once, as `rtvc serve` would have them: on a CPU as many as there
+    are cores for."""
+    return GPU_WORKERS if cell.device == "cuda" else max(usable_cpus() // cell.threads, 1)
+
+
+def load_library_model(cell: Cell, weights: Weights, *, workers: int = 1) -> Any:
     """faster-whisper's own model object, its threads as the cell has them.
 
     Raises:
@@ -101,7 +109,7 @@ def load_library_model(cell: Cell, weights: Weights) -> Any:
             device=device,
             compute_type=compute_type,
             cpu_threads=cell.threads,
-            num_workers=1,
+            num_workers=workers,
         )
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"expected a Whisper model in {weights.path}, got: {error}") from error
