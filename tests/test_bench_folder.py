@@ -153,7 +153,7 @@ def test_interpreters_are_checked_before_anything_is_measured(tmp_path: Path) ->
     python = tmp_path / "python"
     with pytest.raises(UsageError, match="found no file"):
         check_pythons({"whisperx": python})
-    python.touch()
+    python.touch(mode=0o700)
     check_pythons(pairs([f"whisperx={python}"], "--engine-python"))
     with pytest.raises(UsageError, match="whisper-x"):
         check_pythons({"whisper-x": python})

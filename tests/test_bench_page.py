@@ -156,7 +156,7 @@ def test_a_round_with_nothing_in_it_is_a_page(tmp_path: Path) -> None:
     bare = RoundResult(SMALL, 0, "whisper", 1.0, False, 0.0)
     made = page_of(tmp_path, [bare], failures=())
     assert "small.en int8 beam 1" in made.text
-    assert read_bench(tmp_path).exit_code == 99
+    assert read_bench(tmp_path).exit_code == 3
 
 
 def test_the_figures_stand_in_a_file(usual: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_cell_leaves_its_result_and_says_how_far_it_is(tmp_path: Path) -> None
     child = CellProcess(spec, tmp_path / "work", tmp_path / "log.txt")
     status = ended(child)
     assert status == 0, child.last_words()
-    assert child.beat().stage == "streaming"
+    assert child.beat().stage in ("at once", "batches")
     found = load_round(round_path(tmp_path / "bench", SELFTEST, 0))
     assert found.model_kind == "self-test model"
     assert [turn.clip for turn in found.heard] == [clip.name for clip in heard.short]

@@ -135,15 +135,16 @@ def bench(
         bool,
         _flag("--held/--no-held", "Add sessions until the delay target breaks, for minutes [yes]"),
     ] = True,
-    held_delay: Annotated[
-        str,
+    held_delay_ms: Annotated[
+        int,
         _flag(
-            "--held-delay",
+            "--held-delay-ms",
             "End of speech to final, p95, silence that ends a turn included: what held sessions "
-            "keep [500ms]",
-            metavar="TIME",
+            "keep [500]",
+            metavar="MS",
+            min=1,
         ),
-    ] = "500ms",
+    ] = 500,
     most_at_once: Annotated[
         int,
         _flag("--most-at-once", "Largest batch whose time is taken, for rtvc plan [8]"),
@@ -232,7 +233,7 @@ def bench(
             most_at_once=most_at_once,
             streaming=streaming,
             held=held,
-            delay_target_s=parse_positive_duration(held_delay, "--held-delay"),
+            delay_target_s=held_delay_ms / 1000,
         ),
         targets=targets,
         yardstick=compare_with,

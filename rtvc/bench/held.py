@@ -5,10 +5,10 @@ its batches to the real model, in real time. Their number climbs 1, 2, 4, 8 … 
 too late, then the gap is halved, all by quick looks: one stretch of time, of whose finals one in
 twenty may be late. What they found is then made sure of, and lowered by a tenth until it is.
 
-To be sure: a number of sessions is missed as soon as so many finals were late that a p95 within the target is
-out of the question (one-sided binomial test), and held if the p95 of a hundred finals or more is
-within it. With fewer finals at the end of its time it is held if all of them were in time: what
-cannot be shown to hold does not count as held.
+To be sure: a number of sessions is missed as soon as so many finals were late that a p95 within the
+target is out of the question (one-sided binomial test), and held if the p95 of a hundred finals or
+more is within it. With fewer finals at the end of its time it is held if all of them were in time:
+what cannot be shown to hold does not count as held.
 """
 
 import random
@@ -284,7 +284,8 @@ def sessions_held(
     Each says one of the clips, pauses, says another; the model hears every partial and final that
     the server would ask it for. A quick look takes `step_s` seconds after all have begun, making
     sure up to four times as long where that settles nothing; after `budget_s` no further number is
-    looked at, and what was found is made sure of. `workers` threads call the transcriber at once, with `max_batch` jobs at most.
+    looked at, and what was found is made sure of. `workers` threads call the transcriber at once,
+    with `max_batch` jobs at most.
 
     Raises:
         UsageError: there is nothing to say, or a number makes no sense.

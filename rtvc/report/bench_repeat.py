@@ -1,4 +1,4 @@
-"""Two benches of the same cells beside each other, in words: `rtvc compare` and `make bench-check`."""
+"""Two benches of the same cells, in words: `rtvc compare`, `make bench-check`."""
 
 from dataclasses import asdict
 from pathlib import Path
