@@ -43,7 +43,7 @@ class FakeEngine:
         self.model_kind = "whisper"
         self.packages = {"fake": "1.0"}
         self.most_at_once = setup.most_at_once
-        self.workers = 1
+        self.workers = self.most_abreast = 1
         self.transcriber = AsTranscriber(self, clock, device="cpu")
         self.calls: list[str] = []
         """What was asked of it, in order."""

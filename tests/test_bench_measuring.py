@@ -93,7 +93,7 @@ class Abreast(FakeEngine):
 
     def __init__(self, setup: Setup, clock: FakeClock, workers: int) -> None:
         super().__init__(setup, clock)
-        self.workers = workers
+        self.workers = self.most_abreast = workers
         self._barrier = threading.Barrier(workers, timeout=10)
 
     def transcribe(self, audio: AudioArray, language: str | None) -> Text:

@@ -101,7 +101,7 @@ class Measuring:
 
     def at_once(self) -> tuple[Batch, ...]:
         """How much inferences slow each other down: single turns, more and more workers at once."""
-        most = self._engine.workers
+        most = self._engine.most_abreast
         if most == 1 or not self._heard.short:
             return ()
         sizes = [*(size for size in BATCH_SIZES if 1 < size < most), most]

@@ -28,7 +28,7 @@ class BatchedWhisper:
         self.model_kind = "whisper"
         self.packages: dict[str, str] = {}
         self.most_at_once = max(setup.most_at_once, setup.cell.batch)
-        self.workers = 1
+        self.workers = self.most_abreast = 1
         self.transcriber = AsTranscriber(self, setup.clock, device=setup.cell.device)
 
     @property

@@ -60,6 +60,11 @@ class BenchEngine(Protocol):
         """Inferences that can run at once, each on threads of its own; 1: one after the other."""
 
     @property
+    def most_abreast(self) -> int:
+        """Inferences that can run at once at all: at least `workers`, more where cores are to be
+        shared."""
+
+    @property
     def transcriber(self) -> Transcriber:
         """The same loaded model behind the contract of the server; not to be loaded again.
 

@@ -28,7 +28,7 @@ class LibraryWhisper:
         self.model_kind = "whisper"
         self.packages: dict[str, str] = {}
         self.most_at_once = 1
-        self.workers = usual_workers(setup.cell)
+        self.workers = self.most_abreast = usual_workers(setup.cell)
         self.transcriber = AsTranscriber(self, setup.clock, device=setup.cell.device)
 
     @property

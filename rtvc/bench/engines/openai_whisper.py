@@ -42,7 +42,7 @@ class OpenAiWhisper:
         self.packages: dict[str, str] = {}
         # With a beam it repeats the texts of a batch but not their audio, and fails.
         self.most_at_once = 1 if setup.cell.beam > 1 else max(setup.most_at_once, setup.cell.batch)
-        self.workers = 1
+        self.workers = self.most_abreast = 1
         self.transcriber = AsTranscriber(self, setup.clock, device=setup.cell.device)
 
     def prepare(self) -> None:

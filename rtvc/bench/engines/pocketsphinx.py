@@ -16,7 +16,7 @@ class PocketSphinx:
         self.model_kind = "pocketsphinx"
         self.packages: dict[str, str] = {}
         self.most_at_once = 1
-        self.workers = 1
+        self.workers = self.most_abreast = 1
         self.transcriber = PocketSphinxTranscriber(clock=setup.clock)
         self._long = PieceByPiece(self.transcriber, clock=setup.clock, niceness=0)
 

@@ -20,6 +20,8 @@ class ServedWhisper:
         self.packages: dict[str, str] = {}
         self.most_at_once = max(setup.most_at_once, setup.cell.batch)
         self.workers = usual_workers(setup.cell)
+        # Engines of a pool, or of sessions, meet on the same cores.
+        self.most_abreast = max(self.workers, 2)
 
     @property
     def transcriber(self) -> WhisperTranscriber:
@@ -42,7 +44,7 @@ class ServedWhisper:
             headroom_s=weights.found.headroom_s,
             least_context_s=weights.found.least_context_s,
             beam_size=cell.beam,
-            workers=self.workers,
+            workers=self.most_abreast,
             threads_per_worker=cell.threads,
             max_batch=self.most_at_once,
             suppress_blank=weights.found.suppress_blank,

@@ -49,7 +49,7 @@ class TransformersWhisper:
         self.model_kind = "whisper" if self._random is None else RANDOM_KIND
         self.packages: dict[str, str] = {}
         self.most_at_once = max(setup.most_at_once, setup.cell.batch)
-        self.workers = 1
+        self.workers = self.most_abreast = 1
         self.transcriber = AsTranscriber(self, setup.clock, device=setup.cell.device)
 
     def prepare(self) -> None:
