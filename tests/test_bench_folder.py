@@ -1,5 +1,6 @@
 """A bench's folder: new, gone on with, or refused; what is asked for, checked before anything."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,13 @@ def test_a_bench_of_other_clips_or_measures_is_not_gone_on_with(tmp_path: Path) 
         check_folder(tmp_path, SETTINGS, "other")
     with pytest.raises(UsageError, match="measures"):
         check_folder(tmp_path, {**SETTINGS, "measures": {"batch_runs": 4}}, "abc")
+
+
+def test_a_bench_of_another_machine_is_not_gone_on_with(tmp_path: Path) -> None:
+    claim(tmp_path, a_manifest(), resumed=False)
+    assert check_folder(tmp_path, SETTINGS, "abc", replace(MACHINE, python="3.99"))
+    with pytest.raises(UsageError, match="on the machine it began on"):
+        check_folder(tmp_path, SETTINGS, "abc", replace(MACHINE, cores=MACHINE.cores + 1))
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ from typing import Any
 from rtvc.clock import Clock
 from rtvc.errors import UsageError, why
 from rtvc.instruments.gpu import NoGpu, open_gpus
-from rtvc.record import MANIFEST_FILE, Manifest, RunWriter, complete_manifest, load_manifest
+from rtvc.record import (
+    MANIFEST_FILE,
+    Machine,
+    Manifest,
+    RunWriter,
+    complete_manifest,
+    load_manifest,
+)
 from rtvc.results.cells import CellFailure
 from rtvc.results.reading import CELLS_FOLDER, cell_folder, is_bench, write_failure
 
@@ -39,11 +46,14 @@ def default_folder(now: datetime) -> Path:
     return Path("reports/runs") / f"{now:%Y%m%dT%H%M%SZ}-bench"
 
 
-def check_folder(folder: Path, settings: Mapping[str, Any], digest: str) -> bool:
+def check_folder(
+    folder: Path, settings: Mapping[str, Any], digest: str, machine: Machine | None = None
+) -> bool:
     """Whether a bench goes on there; False: a new one begins.
 
     Raises:
-        UsageError: there is something else in it, or a bench of other clips or measures.
+        UsageError: there is something else in it, or a bench of other clips, measures or another
+            machine.
         RecordError: its manifest cannot be read.
     """
     try:
@@ -56,8 +66,19 @@ def check_folder(folder: Path, settings: Mapping[str, Any], digest: str) -> bool
         raise UsageError(
             f"expected an empty folder, or a bench to go on with, but {folder} has {taken.name}"
         )
-    _check_same(folder, load_manifest(folder), settings, digest)
+    before = load_manifest(folder)
+    if machine is not None and _what(machine) != _what(before.machine):
+        raise UsageError(
+            f"expected to go on with the bench in {folder} on the machine it began on "
+            f"({before.machine.cpu}, {before.machine.cores} cores); name another folder"
+        )
+    _check_same(folder, before, settings, digest)
     return True
+
+
+def _what(machine: Machine) -> tuple[str, int, tuple[str, ...]]:
+    """What decides how fast it is, as far as that is known."""
+    return machine.cpu, machine.cores, machine.gpus
 
 
 def _check_same(folder: Path, before: Manifest, settings: Mapping[str, Any], digest: str) -> None:

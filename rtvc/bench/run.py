@@ -107,8 +107,9 @@ class Bench:
     def _claim(self, found: Found, heard: BenchInput) -> Path:
         settings = self._settings(found, heard)
         folder = self._out or default_folder(self._clock.utc())
-        resumed = check_folder(folder, settings, heard.digest)
-        claimed = claim(folder, self._manifest(settings, heard), resumed=resumed)
+        manifest = self._manifest(settings, heard)
+        resumed = check_folder(folder, settings, heard.digest, manifest.machine)
+        claimed = claim(folder, manifest, resumed=resumed)
         if resumed:
             self._print(f"going on with the bench in {folder}")
         return claimed.path
