@@ -31,6 +31,9 @@ MODELS: dict[str, tuple[str, tuple[str, ...], int, int, int]] = {
 }
 """Context as a bench calls it, as `rtvc serve` does, target, where a search begins and ends."""
 
+PLANNED = ("errors<1%", "premature_finals<2%", "partial_interval_p50<1.5s")
+"""What every step has to meet beside the delay: a plan says nothing of how long connecting takes."""
+
 THREADS = "1,2"
 """Of the bench: an engine for all finds its own, one a session takes up to four."""
 
@@ -40,7 +43,8 @@ def case_of(model: str, sharing: str) -> Case:
     _, context, target_ms, start, most = MODELS[model]
     begins = start if sharing == "shared" else max(start // 4, 1)
     name = f"{model}-{sharing}".replace(":", "-")
-    return Case(name, model, (*context, *SHARINGS[sharing]), target_ms, begins, most)
+    flags = (*context, *SHARINGS[sharing])
+    return Case(name, model, flags, target_ms, begins, most, PLANNED, generator_first=True)
 
 
 def bench(out: Path, model: str) -> Path:
