@@ -32,7 +32,7 @@ MODELS: dict[str, tuple[str, tuple[str, ...], int, int, int]] = {
 """Context as a bench calls it, as `rtvc serve` does, target, where a search begins and ends."""
 
 PLANNED = ("errors<1%", "premature_finals<2%", "partial_interval_p50<1.5s")
-"""What every step has to meet beside the delay: a plan says nothing of how long connecting takes."""
+"""Met by every step beside the delay; a plan says nothing of how long connecting takes."""
 
 THREADS = "1,2"
 """Of the bench: an engine for all finds its own, one a session takes up to four."""
