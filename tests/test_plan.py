@@ -178,11 +178,21 @@ def test_a_broken_plan_is_named(tmp_path: Path) -> None:
 def test_a_prediction_is_near_within_15_percent_or_one_speaker(
     holds: int, measured: int, close: bool
 ) -> None:
-    variant = replace(VARIANT, holds=holds, measured=Measured("run", measured, None, None))
+    found = Measured("run", measured, measured + 1, None)
+    variant = replace(VARIANT, holds=holds, measured=found)
     assert variant.close is close
     assert a_plan(variant).agrees is close
     assert ("not within" in verdict_text(variant)) is not close
     assert replace(VARIANT, measured=None).close is None
+
+
+@pytest.mark.parametrize(("holds", "close"), [(41, True), (60, None), (30, False)])
+def test_a_search_that_found_no_end_refutes_only_what_is_less(
+    holds: int, close: bool | None
+) -> None:
+    variant = replace(VARIANT, holds=holds, measured=Measured("run", 47, None, None))
+    assert variant.close is close
+    assert verdict_text(variant)
 
 
 # Making

@@ -15,6 +15,7 @@ from rtvc.report.plan_wording import (
     dollars,
     figures_text,
     holds_text,
+    measured_text,
     seconds,
     share,
     verdict_text,
@@ -125,11 +126,11 @@ def beside_row(variant: Variant) -> dict[str, Any]:
     assert measured is not None
     return {
         "name": variant.name,
-        "kind": "passed" if variant.close else "failed",
-        "mark": "✓" if variant.close else "✗",
+        "kind": {None: "unjudged", True: "passed", False: "failed"}[variant.close],
+        "mark": {None: "?", True: "✓", False: "✗"}[variant.close],
         "cells": [
             holds_text(variant),
-            f"{measured.holds:,}",
+            measured_text(measured),
             UNKNOWN if measured.fails_at is None else f"{measured.fails_at:,}",
             seconds(measured.target_s),
         ],

@@ -13,6 +13,7 @@ from rtvc.report.plan_wording import (
     dollars,
     figures_text,
     holds_text,
+    measured_text,
     ranked,
     share,
     verdict_text,
@@ -92,7 +93,7 @@ def beside_table(variants: Sequence[Variant]) -> Table:
         table.add_row(
             Text(variant.name),
             Text(holds_text(variant)),
-            Text(f"{variant.measured.holds:,}"),
+            Text(measured_text(variant.measured)),
             Text(verdict_text(variant), "green" if variant.close else "red"),
             Text(variant.measured.folder, "dim"),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from rtvc.results.plan import FleetRow, Plan, Point, Variant
+from rtvc.results.plan import FleetRow, Measured, Plan, Point, Variant
 from rtvc.slo import shown
 
 UNKNOWN = "–"
@@ -64,11 +64,18 @@ def figures_text(variant: Variant) -> tuple[str, ...]:
 
 def verdict_text(variant: Variant) -> str:
     """How near a prediction came; empty: nobody measured it."""
-    if variant.close is None:
+    if variant.measured is None:
         return ""
+    if variant.close is None:
+        return "the search found no end: neither confirmed nor refuted"
     off = variant.off_by
     apart = "" if off is None else f"{100 * off:+.0f} %, ".replace("-", "−")
     return f"{apart}{'within' if variant.close else 'not within'} 15 % or ±1"
+
+
+def measured_text(measured: Measured) -> str:
+    """Sessions, or that the search ended before it had too many."""
+    return f"{measured.holds:,}" if measured.fails_at is not None else f"≥ {measured.holds:,}"
 
 
 def ranked(variants: Iterable[Variant]) -> list[Variant]:

@@ -150,8 +150,11 @@ class Variant:
 
     @property
     def close(self) -> bool | None:
-        """Whether prediction and measurement agree; None: nothing was measured."""
+        """Whether prediction and measurement agree; None: nothing was measured, or a search ended
+        before anything failed, and the prediction is that more is held."""
         if self.measured is None:
+            return None
+        if self.measured.fails_at is None and self.holds > self.measured.holds:
             return None
         apart = abs(self.holds - self.measured.holds)
         return apart <= max(CLOSE_SPEAKERS, CLOSE_SHARE * self.measured.holds)

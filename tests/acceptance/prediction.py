@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rtvc.clock import SystemClock
 from rtvc.plan.variants import GENERATOR_CORES
+from rtvc.report.plan_wording import measured_text
 from rtvc.results.plan import Plan, load_plan
 from tests.acceptance.stt import FULL, SHORT, TINY, Bench, Case
 
@@ -84,7 +85,7 @@ def table(plans: dict[str, Plan]) -> str:
     ]
     for model, found in plans.items():
         for each in found.variants:
-            measured = "–" if each.measured is None else f"{each.measured.holds}"
+            measured = "–" if each.measured is None else measured_text(each.measured)
             off = "–" if each.off_by is None else f"{100 * each.off_by:+.0f} %"
             near = {None: "–", True: "yes", False: "no"}[each.close]
             target = f"{1000 * found.delay_target_s:.0f} ms"
