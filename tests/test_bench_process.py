@@ -64,7 +64,7 @@ def test_a_cell_leaves_its_result_and_says_how_far_it_is(tmp_path: Path) -> None
     found = load_round(round_path(tmp_path / "bench", SELFTEST, 0))
     assert found.model_kind == "self-test model"
     assert [turn.clip for turn in found.heard] == [clip.name for clip in heard.short]
-    assert [batch.jobs for batch in found.batches] == [1, 2]
+    assert [(one.jobs, one.workers) for one in found.batches] == [(1, 1), (2, 1), (1, 2), (1, 2)]
     assert found.memory.host_peak is not None
     assert found.memory.host_before is not None
     assert found.memory.host_peak >= found.memory.host_before

@@ -312,7 +312,7 @@ def test_a_figure_is_drawn_only_where_there_is_something_to_draw() -> None:
 
 def test_what_stands_above_the_page() -> None:
     assert outcome(a_plan())[0] == "unjudged"
-    near = replace(VARIANT, measured=Measured("run", 8, None, None))
+    near = replace(VARIANT, measured=Measured("run", 8, 9, None))
     assert outcome(a_plan(near))[0] == "met"
     assert outcome(a_plan(replace(near, holds=80)))[0] == "missed"
     assert dollars(None) == "–"
