@@ -151,13 +151,14 @@ class Variant:
     @property
     def close(self) -> bool | None:
         """Whether prediction and measurement agree; None: nothing was measured, or a search ended
-        before anything failed, and the prediction is that more is held."""
+        before anything failed, which refutes only a prediction of less."""
         if self.measured is None:
             return None
-        if self.measured.fails_at is None and self.holds > self.measured.holds:
-            return None
         apart = abs(self.holds - self.measured.holds)
-        return apart <= max(CLOSE_SPEAKERS, CLOSE_SHARE * self.measured.holds)
+        near = apart <= max(CLOSE_SPEAKERS, CLOSE_SHARE * self.measured.holds)
+        if self.measured.fails_at is None:
+            return None if near or self.holds > self.measured.holds else False
+        return near
 
 
 @dataclass(frozen=True, slots=True)
