@@ -22,7 +22,7 @@ from faster_whisper.transcribe import get_ctranslate2_storage, pad_or_trim
 from rtvc.bench.clips import BenchClip, BenchInput
 from rtvc.bench.engines.contract import Setup
 from rtvc.bench.engines.making import make_engine
-from rtvc.bench.engines.weights import weights_of
+from rtvc.bench.engines.weights import usual_workers, weights_of
 from rtvc.bench.input import gather
 from rtvc.bench.measuring import Measuring
 from rtvc.bench.spec import Measures
@@ -40,6 +40,7 @@ TURNS = 9
 """Three of each class of length."""
 
 SIZES = ("tiny.en", "base.en")
+"""Synthetic weights, unless others are named."""
 
 Hear = Callable[[BenchClip], float]
 """Transcribes a turn; the seconds that took."""
@@ -66,6 +67,9 @@ def by_hand(cell: Cell, clock: Clock) -> Hear:
         device="cpu",
         compute_type=cell.compute_type,
         cpu_threads=cell.threads,
+        # As the harness loads it, for it times inferences at once, too: CTranslate2 takes them to
+        # its workers in turn, each with buffers of its own.
+        num_workers=max(usual_workers(cell), 2),
     )
     tokenizer = Tokenizer(whisper.hf_tokenizer, False)
     prompt = [tokenizer.sot, tokenizer.no_timestamps]
@@ -119,8 +123,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--size", choices=SIZES, action="append")
     chosen = parser.parse_args()
-    rows = [cost(size, chosen.runs) for size in SIZES]
+    rows = [cost(size, chosen.runs) for size in chosen.size or SIZES]
     text = json.dumps({"allowed": ALLOWED, "rows": rows}, indent=1) + "\n"
     if chosen.out:
         chosen.out.write_text(text, encoding="utf-8")
