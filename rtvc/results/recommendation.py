@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from rtvc.results.naming import (
     BUILT_IN_SPEECH_ONLY,
+    SERVED_ENGINES,
     TEXT_MEANS_NOTHING,
     model_size,
     serve_flags,
@@ -192,8 +193,9 @@ def _nothing(summary: BenchSummary) -> tuple[str, str]:
 
 def _serve(one: CellSummary, summary: BenchSummary) -> str:
     flags = serve_flags(one.cell)
-    threads = {each.cell.threads for each in summary.cells if serve_flags(each.cell)}
-    if flags and len(threads) > 1 and one.cell.device == "cpu":
+    served = [each.cell for each in summary.cells if each.cell.engine in SERVED_ENGINES]
+    threads = {cell.threads for cell in served}
+    if one.cell in served and len(threads) > 1 and one.cell.device == "cpu":
         # They were compared, so the server is not to find them by itself.
         flags = (*flags, "--threads-per-worker", str(one.cell.threads))
     return " ".join(["rtvc serve", *map(_quoted, flags)]) if flags else ""
