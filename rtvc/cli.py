@@ -10,6 +10,7 @@ import typer
 
 from rtvc import __version__
 from rtvc.errors import RtvcError
+from rtvc.invocation import invoked
 
 # Typer exports only the child of the class that all its errors of usage share.
 _WrongUsage: Any = typer.BadParameter.__base__
@@ -85,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a verb; an error made on purpose is one line on stderr and an exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = build_app(given)(given, prog_name="rtvc", standalone_mode=False)
+        with invoked(given):
+            code = build_app(given)(given, prog_name="rtvc", standalone_mode=False)
     except RtvcError as error:
         _fail(str(error), error.exit_code)
     except _WrongUsage as error:

@@ -1,7 +1,6 @@
 """One bench from the command line: gather, measure, recommend."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -38,6 +37,7 @@ from rtvc.bench.input import gather
 from rtvc.bench.progress import showing
 from rtvc.bench.runner import HANG_S, BenchRunner, Order, terminable, to_measure
 from rtvc.clock import Clock, SystemClock
+from rtvc.invocation import invocation
 from rtvc.record import Manifest, new_manifest, this_machine
 from rtvc.report.bench_page import (
     INPUT_NOTES,
@@ -134,7 +134,7 @@ class Bench:
 
     def _manifest(self, settings: dict[str, Any], heard: BenchInput) -> Manifest:
         return new_manifest(
-            ["rtvc", *sys.argv[1:]],
+            invocation(),
             self._clock,
             machine=this_machine(gpu_names(self._clock)),
             settings=settings,

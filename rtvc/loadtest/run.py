@@ -1,7 +1,6 @@
 """One load test from the command line: ask the server, prepare, generate, judge, report."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +14,7 @@ from rich.status import Status
 
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import RtvcError, UsageError
+from rtvc.invocation import invocation
 from rtvc.loadtest.live_view import watching
 from rtvc.loadtest.plan import (
     ANCHORS,
@@ -207,7 +207,7 @@ class LoadTest:
             **self._search_settings(),
         }
         return new_manifest(
-            ["rtvc", *sys.argv[1:]],
+            invocation(),
             self._clock,
             settings=settings,
             url=without_secrets(spec.url),

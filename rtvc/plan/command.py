@@ -1,7 +1,6 @@
 """`rtvc plan`: its flags."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import UsageError
+from rtvc.invocation import invocation
 from rtvc.plan import flags
 from rtvc.plan.capacity import Aim
 from rtvc.plan.fleet import Routing, check
@@ -267,7 +267,7 @@ def _market(
 
 def _run(order: Order, out: Path | None, clock: Clock, *, as_json: bool) -> int:
     folder = _free(out or default_folder(clock.utc()))
-    manifest = new_manifest(["rtvc", *sys.argv[1:]], clock)
+    manifest = new_manifest(invocation(), clock)
     console = Console(soft_wrap=True, highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, UNSEEN)

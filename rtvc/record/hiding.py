@@ -1,6 +1,7 @@
 """What must not be recorded: secrets in settings, URLs and command lines."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,11 +43,11 @@ def _hide_in_text(text: str) -> str:
 
 
 def command_line(command: Sequence[str]) -> str:
-    """Arguments joined; the value after a flag named like a secret is hidden."""
+    """Arguments as a shell takes them; the value after a flag named like a secret is hidden."""
     shown = []
     previous = ""
     for argument in command:
         follows_secret = previous.startswith("-") and is_secret_name(previous)
         shown.append(HIDDEN if follows_secret else _hide_in_text(argument))
         previous = argument
-    return " ".join(shown)
+    return shlex.join(shown)
