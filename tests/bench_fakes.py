@@ -47,6 +47,8 @@ class FakeEngine:
         self.transcriber = AsTranscriber(self, clock, device="cpu")
         self.calls: list[str] = []
         """What was asked of it, in order."""
+        self.loaded_for: list[int] = []
+        """Inferences at once, load by load."""
         self.batches: list[list[int]] = []
         """Samples of each turn of each batch."""
         self.unprepared: ModelError | None = None
@@ -62,8 +64,9 @@ class FakeEngine:
         if self.unprepared is not None:
             raise self.unprepared
 
-    def load(self) -> None:
+    def load(self, abreast: int = 1) -> None:
         self.calls.append("load")
+        self.loaded_for.append(abreast)
         self._clock.advance(3.0)
         if self.unloadable is not None:
             raise self.unloadable

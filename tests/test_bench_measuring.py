@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,36 @@ def test_inferences_at_once_are_timed_as_such() -> None:
     engine = Abreast(Setup(Cell("faster-whisper", "tiny.en"), clock, 4), clock, workers=2)
     found = measuring(engine, clock).at_once()
     assert [(each.jobs, each.workers) for each in found] == [(1, 2)] * 2 * QUICK.batch_runs
+
+
+def test_what_one_inference_takes_is_measured_of_an_engine_loaded_for_one() -> None:
+    world = World(an_input())
+    engine = world.engine
+    assert engine is not None
+    engine.most_abreast = 2
+    found = world.run.measure()
+    assert engine.loaded_for == [1]
+    world.run.with_more(found)
+    assert engine.loaded_for == [1, 2]
+
+
+def test_sessions_are_held_by_an_engine_loaded_for_as_many_as_serve_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(an_input(), a_spec(measures=replace(QUICK, held=True)))
+    engine = world.engine
+    assert engine is not None
+    engine.most_abreast = 2
+    found = world.run.with_more(world.run.measure())
+    loaded_for: list[int] = []
+
+    def instead(*_given: object, workers: int, **_more: object) -> None:
+        loaded_for.extend([engine.loaded_for[-1], workers])
+
+    monkeypatch.setattr("rtvc.bench.cell.sessions_held", instead)
+    assert found.held is None
+    assert world.run.held() is None
+    assert loaded_for == [1, 1]
 
 
 def test_an_engine_for_one_is_not_timed_at_once() -> None:

@@ -68,8 +68,19 @@ def test_a_recording_that_was_cut_off_is_used_as_far_as_it_goes(folder: Path) ->
     put(folder, "cut.wav", voice(2.0))
     whole = (folder / "cut.wav").read_bytes()
     (folder / "cut.wav").write_bytes(whole[: len(whole) // 2])
-    found, _ = read(folder)
+    found, notes = read(folder)
     assert found["cut.wav"].clip.duration_s == pytest.approx(1.0, abs=0.05)
+    assert "cut off: 15989 of 32000 samples are there" in note_about("cut.wav", notes)
+
+
+def test_a_recording_whose_header_never_learnt_its_length_is_not_cut_off(folder: Path) -> None:
+    put(folder, "streamed.wav", voice(2.0))
+    whole = (folder / "streamed.wav").read_bytes()
+    at = whole.index(b"data") + 4
+    (folder / "streamed.wav").write_bytes(whole[:at] + b"\xff" * 4 + whole[at + 4 :])
+    found, notes = read(folder)
+    assert found["streamed.wav"].clip.duration_s == pytest.approx(2.0)
+    assert notes == []
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.1])

@@ -18,7 +18,7 @@ from rtvc.bench.engines.contract import BenchEngine, Setup
 from rtvc.bench.engines.making import make_engine
 from rtvc.bench.handover import load_input
 from rtvc.bench.held import sessions_held
-from rtvc.bench.measuring import Measuring, Tell
+from rtvc.bench.measuring import LOADING, Measuring, Tell
 from rtvc.bench.outcome import of_error
 from rtvc.bench.spec import CellSpec, load_spec, save
 from rtvc.bench.usage import (
@@ -38,8 +38,8 @@ from rtvc.stt.transcriber import Hypothesis, Job, Transcriber
 Make = Callable[[Setup], BenchEngine]
 """Makes the engine that a cell names."""
 
-PREPARING, LOADING = "preparing", "loading"
-"""What a process does before it measures."""
+PREPARING = "preparing"
+"""What a process does before it loads."""
 
 TELL_EVERY_S = 5.0
 """Between two signs of life while sessions are held."""
@@ -161,16 +161,18 @@ class CellRun:
 
         None but in the first round: it takes minutes, in real time.
         """
-        measures = self._spec.measures
+        measures, engine = self._spec.measures, self._engine
         clean = [clip for clip in self._heard.short if clip.condition == CLEAN]
         clips = clean or self._heard.short
         if not measures.held or self._spec.round or not clips:
             return None
+        if engine.most_abreast > 1:
+            self._measuring().load_for(engine.workers)
         return sessions_held(
-            Telling(self._engine.transcriber, self._clock, self._tell),
+            Telling(engine.transcriber, self._clock, self._tell),
             clips,
             self._clock,
-            workers=self._engine.workers,
+            workers=engine.workers,
             max_batch=self._spec.cell.batch,
             target_s=measures.delay_target_s,
             most=measures.held_at_most,

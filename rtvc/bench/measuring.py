@@ -17,6 +17,9 @@ from rtvc.results.cells import Batch, Heard, LongFile, Quiet, Streamed
 Tell = Callable[[str, int, int], None]
 """Takes what goes on, how many of it are done, and how many there are."""
 
+LOADING = "loading"
+"""What is told while weights are."""
+
 WARM_UP_S = 10.0
 """Longest audio that the way of long recordings is warmed up with."""
 
@@ -59,9 +62,6 @@ class Measuring:
         for done, group in enumerate(groups):
             self._tell("warming up", done, len(groups))
             self._batch(group)
-        if turns and self._engine.workers > 1:
-            # Whichever of them takes a turn has run before.
-            self._crowd(self._engine.workers)
         first = [*turns[:1], *self._heard.long[:1]]
         if first and self._heard.long:
             samples = round(WARM_UP_S * RATE_HZ)
@@ -104,8 +104,20 @@ class Measuring:
         most = self._engine.most_abreast
         if most == 1 or not self._heard.short:
             return ()
+        self.load_for(most)
         sizes = [*(size for size in BATCH_SIZES if 1 < size < most), most]
         return tuple(one for crowd in self._each("at once", sizes, self._crowd) for one in crowd)
+
+    def load_for(self, abreast: int) -> None:
+        """Load the engine anew, for so many inferences at once, and warm each of them up.
+
+        Whatever is measured of one inference alone is measured before: a tiny model of CTranslate2
+        that was loaded for two at once was 11 % slower alone (docs/bench.md).
+        """
+        self._tell(LOADING, 0, 1)
+        self._engine.load(abreast)
+        if self._heard.short:
+            self._crowd(abreast)
 
     def _crowd(self, workers: int) -> list[Batch]:
         """Each of them goes on until all have done their part, so that none is ever alone."""

@@ -6,6 +6,7 @@ Each .wav, .flac, .ogg or .mp3 has its text in a .txt beside it, or `manifest.cs
 
 import csv
 import random
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -35,6 +36,11 @@ NAMED = 3
 
 TELEPHONE_HZ = 8_000
 """Up to this rate nothing above 4 kHz is there to be heard."""
+
+ENDLESS_BYTES = 0x7FFFF000
+"""Length from which a WAV header means that nobody knew it yet."""
+
+_DATA_BYTES = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)
 
 _SCRIPTS = {
     "CJK": "zh",
@@ -225,7 +231,8 @@ def _audio(path: Path, name: str, notes: Notes) -> FloatArray | None:
     """The samples as a bench hears them; None, and a note, where there is no sound to be had."""
     try:
         with soundfile.SoundFile(str(path)) as file:
-            rate_hz, promised, kind = file.samplerate, file.frames, str(file.subtype_info)
+            rate_hz, kind = file.samplerate, str(file.subtype_info)
+            promised = max(file.frames, promised_frames(file.extra_info, file.frames))
             samples = file.read(dtype="float32", always_2d=True)
             is_usual = file.subtype in ("PCM_16", "FLOAT")
     except (soundfile.SoundFileError, OSError, MemoryError, ValueError) as error:
@@ -241,6 +248,24 @@ def _audio(path: Path, name: str, notes: Notes) -> FloatArray | None:
     if not is_usual:
         notes.alike(name, f"read as they are: {kind}")
     return _at_rate(_mono(samples, name, notes), rate_hz, name, notes)
+
+
+def promised_frames(log: str, frames: int) -> int:
+    """Samples of each channel that a WAV header promises, where `frames` are in the file.
+
+    libsndfile counts what is there and only logs what the header said. A header that was written
+    before its end was known promises nothing.
+
+    >>> promised_frames("data : 32000 (should be 15978)", 7989)
+    16000
+    >>> promised_frames("data : 4294967295 (should be 48000)", 16000)
+    16000
+    """
+    found = _DATA_BYTES.search(log)
+    if found is None:
+        return frames
+    told, there = int(found[1]), int(found[2])
+    return frames if told >= ENDLESS_BYTES or not there else round(frames * told / there)
 
 
 def _mono(samples: FloatArray, name: str, notes: Notes) -> FloatArray:

@@ -60,13 +60,21 @@ class Recommendation:
 
 def recommend(summary: BenchSummary, targets: Targets) -> Recommendation:
     """The cell to run."""
-    groups = [group for group in _groups(summary.cells) if group]
-    for group in groups:
-        fit = [one for one in group if misses(one, targets) <= 1]
+    groups = _groups(summary.cells)
+    within = [[one for one in group if misses(one, targets) <= 1] for group in groups]
+    for number, fit in enumerate(within):
         if fit:
-            ordered = _best_first(fit, targets)
-            return _recommended(summary, ordered, targets)
-    return _nearest(summary, groups, targets)
+            aside = [
+                name
+                for name, others in zip(GROUPS[number + 1 :], within[number + 1 :], strict=True)
+                if others
+            ]
+            return _recommended(summary, _best_first(fit, targets), targets, aside)
+    return _nearest(summary, [group for group in groups if group], targets)
+
+
+GROUPS = ("trained models", "weights that were never trained", "the self-test model")
+"""What each of `_groups` holds."""
 
 
 def _groups(cells: Sequence[CellSummary]) -> tuple[list[CellSummary], ...]:
@@ -132,14 +140,17 @@ def _most_held(one: CellSummary) -> tuple[int, float, str]:
 
 
 def _recommended(
-    summary: BenchSummary, ordered: Sequence[CellSummary], targets: Targets
+    summary: BenchSummary,
+    ordered: Sequence[CellSummary],
+    targets: Targets,
+    aside: Sequence[str],
 ) -> Recommendation:
     best = ordered[0]
     return Recommendation(
         cell=best.cell.key,
         met=True,
         sentence=sentence(best, summary),
-        because=_because(ordered, targets),
+        because=_because(ordered, targets, aside),
         serve=_serve(best, summary),
         note=serve_note(best.cell, best.model_kind),
         runners_up=tuple(one.cell.key for one in ordered[1:]),
@@ -257,9 +268,11 @@ def _rate(one: CellSummary) -> str:
     return f"{name} {percent(one.wer or 0.0)}"
 
 
-def _because(ordered: Sequence[CellSummary], targets: Targets) -> str:
-    """Why it comes first among those within the targets."""
+def _because(ordered: Sequence[CellSummary], targets: Targets, aside: Sequence[str]) -> str:
+    """Why it comes first among those within the targets, kinds `aside` not counted."""
     kept = f"within {targets.said}" if targets.said else "measured"
+    if aside:
+        kept += f" ({' and '.join(aside)} left aside)"
     if len(ordered) == 1:
         return f"It is the only one {kept}."
     among = f"of {len(ordered)} {kept}"

@@ -22,7 +22,7 @@ from faster_whisper.transcribe import get_ctranslate2_storage, pad_or_trim
 from rtvc.bench.clips import BenchClip, BenchInput
 from rtvc.bench.engines.contract import Setup
 from rtvc.bench.engines.making import make_engine
-from rtvc.bench.engines.weights import usual_workers, weights_of
+from rtvc.bench.engines.weights import weights_of
 from rtvc.bench.input import gather
 from rtvc.bench.measuring import Measuring
 from rtvc.bench.spec import Measures
@@ -67,9 +67,6 @@ def by_hand(cell: Cell, clock: Clock) -> Hear:
         device="cpu",
         compute_type=cell.compute_type,
         cpu_threads=cell.threads,
-        # As the harness loads it, for it times inferences at once, too: CTranslate2 takes them to
-        # its workers in turn, each with buffers of its own.
-        num_workers=max(usual_workers(cell), 2),
     )
     tokenizer = Tokenizer(whisper.hf_tokenizer, False)
     prompt = [tokenizer.sot, tokenizer.no_timestamps]

@@ -137,7 +137,7 @@ def search(case: Case, url: str, folder: Path) -> None:
     """One capacity search; what it says goes to stderr."""
     objectives = (f"transcription_delay_p95<{case.target_ms}ms", *case.objectives)
     command = [
-        *(("nice", "-n", "-5") if case.generator_first else ()),
+        *(("chrt", "--rr", "1") if case.generator_first else ()),
         *(sys.executable, "-m", "rtvc", "loadtest", url, "--find-capacity", "--transcription"),
         *("--scenario", "dictation", "--frame-ms", "60", "--out", str(folder), "--json"),
         *("--start-speakers", str(case.start), "--max-speakers", str(case.most)),

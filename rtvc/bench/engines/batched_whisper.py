@@ -44,7 +44,7 @@ class BatchedWhisper:
         self.model_kind = self._weights.found.kind
         self.packages = versions(*LIBRARY)
 
-    def load(self) -> None:
+    def load(self, abreast: int = 1) -> None:
         model = load_library_model(self._setup.cell, self.weights)
         self._pipeline = library().BatchedInferencePipeline(model)
 

@@ -61,8 +61,8 @@ class BenchEngine(Protocol):
 
     @property
     def most_abreast(self) -> int:
-        """Inferences that can run at once at all: at least `workers`, more where cores are to be
-        shared."""
+        """Inferences that it can be loaded for at once: at least `workers`, more where cores are to
+        be shared."""
 
     @property
     def transcriber(self) -> Transcriber:
@@ -80,8 +80,8 @@ class BenchEngine(Protocol):
             ModelError: the weights are not on this machine.
         """
 
-    def load(self) -> None:
-        """Load the weights.
+    def load(self, abreast: int = 1) -> None:
+        """Load the weights, for so many inferences at once; what was loaded before is let go first.
 
         Raises:
             ModelError: they cannot be loaded, or not with these settings.

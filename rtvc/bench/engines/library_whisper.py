@@ -44,8 +44,9 @@ class LibraryWhisper:
         self.model_kind = self._weights.found.kind
         self.packages = versions(*LIBRARY)
 
-    def load(self) -> None:
-        self._model = load_library_model(self._setup.cell, self.weights, workers=self.workers)
+    def load(self, abreast: int = 1) -> None:
+        self._model = None
+        self._model = load_library_model(self._setup.cell, self.weights, workers=abreast)
 
     def transcribe(self, audio: AudioArray, language: str | None) -> Text:
         audio_s = min(len(audio) / SAMPLE_RATE_HZ, WINDOW_S)

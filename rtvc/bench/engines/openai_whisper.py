@@ -58,7 +58,7 @@ class OpenAiWhisper:
             self._file = weights_file(cell.model)
         self.packages = versions("openai-whisper", "torch")
 
-    def load(self) -> None:
+    def load(self, abreast: int = 1) -> None:
         device = self._setup.cell.device
         if self._file is None:
             self._model = self._random_model().to(device).eval()

@@ -24,7 +24,7 @@ class PocketSphinx:
         imported("pocketsphinx", package="pocketsphinx", install="pip install pocketsphinx")
         self.packages = versions("pocketsphinx")
 
-    def load(self) -> None:
+    def load(self, abreast: int = 1) -> None:
         self.transcriber.load()
 
     def transcribe(self, audio: AudioArray, language: str | None) -> Text:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rtvc.bench.engines.as_transcriber import jobs_of
 from rtvc.bench.engines.contract import Setup, Text, versions
-from rtvc.bench.engines.weights import LIBRARY, library, usual_workers, weights_of
+from rtvc.bench.engines.weights import LIBRARY, Weights, library, usual_workers, weights_of
 from rtvc.errors import ModelError
 from rtvc.stt.transcriber import AudioArray
 from rtvc.stt.whisper import WhisperTranscriber, pieces
@@ -15,6 +15,7 @@ class ServedWhisper:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
+        self._weights: Weights | None = None
         self._transcriber: WhisperTranscriber | None = None
         self.model_kind = "whisper"
         self.packages: dict[str, str] = {}
@@ -26,15 +27,20 @@ class ServedWhisper:
     @property
     def transcriber(self) -> WhisperTranscriber:
         if self._transcriber is None:
-            raise ModelError("expected prepare() before anything else")
+            raise ModelError("expected load() before anything else")
         return self._transcriber
 
     def prepare(self) -> None:
         library()
-        cell = self._setup.cell
-        weights = weights_of(cell)
-        self.model_kind = weights.found.kind
+        self._weights = weights_of(self._setup.cell)
+        self.model_kind = self._weights.found.kind
         self.packages = versions(*LIBRARY)
+
+    def load(self, abreast: int = 1) -> None:
+        if self._weights is None:
+            raise ModelError("expected prepare() before anything else")
+        cell, weights = self._setup.cell, self._weights
+        self._transcriber = None
         self._transcriber = WhisperTranscriber(
             weights.path,
             clock=self._setup.clock,
@@ -44,14 +50,12 @@ class ServedWhisper:
             headroom_s=weights.found.headroom_s,
             least_context_s=weights.found.least_context_s,
             beam_size=cell.beam,
-            workers=self.most_abreast,
+            workers=abreast,
             threads_per_worker=cell.threads,
             max_batch=self.most_at_once,
             suppress_blank=weights.found.suppress_blank,
         )
-
-    def load(self) -> None:
-        self.transcriber.load()
+        self._transcriber.load()
 
     def transcribe(self, audio: AudioArray, language: str | None) -> Text:
         return self.transcribe_batch([audio], language)[0]

@@ -76,7 +76,7 @@ class TransformersWhisper:
             ) from error
         self._processor, self._features = found, found.feature_extractor
 
-    def load(self) -> None:
+    def load(self, abreast: int = 1) -> None:
         cell = self._setup.cell
         model = self._trained_model() if self._random is None else self._random_model()
         self._model = model.to(cell.device, torch_type(self._torch, cell)).eval()
