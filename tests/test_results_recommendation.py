@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtvc.errors import UsageError
-from rtvc.results.cells import Cell, Held, Memory, RoundResult
+from rtvc.results.cells import Cell, Heard, Held, Memory, RoundResult
 from rtvc.results.pareto import beats, front
 from rtvc.results.recommendation import Recommendation, misses, recommend
 from rtvc.results.summary import BenchSummary
@@ -341,11 +341,25 @@ def test_the_server_knows_every_flag_that_it_is_given() -> None:
         for option in get_args(annotation)[1:]
         for name in (str(option.default), *(option.param_decls or ()))
     }
-    every = Cell("faster-whisper-batched", "small.en", "cuda", "float16", 3, 8, "short")
+    every = Cell("faster-whisper-batched", "small", "cuda", "float16", 3, 8, "short")
     found = recommend(summed(a_round(every)), Targets())
     flags = set(re.findall(r"--[\w-]+", found.serve))
-    assert len(flags) == 6
+    assert len(flags) == 7
     assert flags <= options
+
+
+def test_a_model_of_many_languages_is_served_in_the_one_that_it_was_measured_in() -> None:
+    german = [replace(turn, language="de-AT") for turn in turns(0.2)]
+    both = [*german, replace(turns(0.2)[0], language="en")]
+
+    def command(model: str, heard: list[Heard]) -> str:
+        cell = replace(SMALL, model=model)
+        return recommend(summed(a_round(cell, heard=tuple(heard))), Targets()).serve
+
+    assert command("small", german).endswith("--language de")
+    for unsaid in (command("small.en", german), command("small", both)):
+        assert "--model" in unsaid
+        assert "--language" not in unsaid
 
 
 def test_a_folder_with_a_space_is_quoted() -> None:

@@ -73,8 +73,10 @@ def _told_apart(cell: Cell, alike: Sequence[Cell]) -> list[str]:
     return parts
 
 
-def serve_flags(cell: Cell) -> tuple[str, ...]:
+def serve_flags(cell: Cell, *, language: str | None = None) -> tuple[str, ...]:
     """Flags of `rtvc serve` that run what the cell measured; empty: it cannot run this engine.
+
+    `language`: what the cell was told; a model that knows several would else find it out by itself.
 
     >>> " ".join(serve_flags(Cell("faster-whisper", "small.en", compute_type="int8")))
     '--model small.en --device cpu --compute-type int8 --beam 1 --encoder-context full'
@@ -89,7 +91,18 @@ def serve_flags(cell: Cell) -> tuple[str, ...]:
     flags += ["--beam", str(cell.beam), "--encoder-context", cell.context]
     if cell.batch > 1:
         flags += ["--max-batch", str(cell.batch)]
+    if language is not None and model_size(cell.model) and not knows_english_only(cell.model):
+        flags += ["--language", language]
     return tuple(flags)
+
+
+def knows_english_only(name: str) -> bool:
+    """Whether a Whisper model of that name was trained for English alone.
+
+    >>> [knows_english_only(name) for name in ("small", "small.en", "distil-small.en", "turbo")]
+    [False, True, True, False]
+    """
+    return ".en" in name or "distil" in name
 
 
 def serve_note(cell: Cell, model_kind: str) -> str:

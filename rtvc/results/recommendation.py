@@ -203,7 +203,7 @@ def _nothing(summary: BenchSummary) -> tuple[str, str]:
 
 
 def _serve(one: CellSummary, summary: BenchSummary) -> str:
-    flags = serve_flags(one.cell)
+    flags = serve_flags(one.cell, language=one.language)
     served = [each.cell for each in summary.cells if each.cell.engine in SERVED_ENGINES]
     threads = {cell.threads for cell in served}
     if one.cell in served and len(threads) > 1 and one.cell.device == "cpu":

@@ -8,6 +8,7 @@ ratio of delays is one of the same clips, heard by both cells.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rtvc.normalisers import primary_tag
 from rtvc.results.accuracy import Accuracy, Hallucinated, hallucinated, score, score_partials
 from rtvc.results.cells import (
     Batch,
@@ -158,6 +159,8 @@ class CellSummary:
     """Memory and energy."""
     packages: dict[str, str] = field(default_factory=dict)
     """Versions of what did the work."""
+    language: str | None = None
+    """ISO-639-1: what it was told that every turn is in; None: there were several, or none."""
     against: Against | None = None
     """Beside the yardstick; None: nothing can be compared."""
 
@@ -189,7 +192,7 @@ def summarize_cell(name: str, rounds: Sequence[RoundResult]) -> CellSummary:
     first = rounds[0]
     heard = [turn for result in rounds for turn in result.heard]
     long = [file for result in rounds for file in result.long]
-    first_language = next((turn.language for turn in heard), "en")
+    languages = list(dict.fromkeys(primary_tag(turn.language) for turn in heard))
     means = [mean([turn.delay_s for turn in result.heard]) for result in rounds]
     means_something = first.model_kind not in TEXT_MEANS_NOTHING
     conditions = _by_condition(heard) if means_something else {}
@@ -214,13 +217,14 @@ def summarize_cell(name: str, rounds: Sequence[RoundResult]) -> CellSummary:
         long_accuracy=score(long) if long and means_something else None,
         unsteady_clips=_unsteady(heard),
         guarded_turns=sum(bool(turn.guards) for turn in heard),
-        quiet=hallucinated(quiet, first_language) if quiet else None,
+        quiet=hallucinated(quiet, *languages[:1]) if quiet else None,
         streaming=streaming(rounds, means_something=means_something),
         services=services([batch for result in rounds for batch in result.batches]),
         held=held[(len(held) - 1) // 2] if held else None,
         held_rounds=tuple(r.held.sessions for r in rounds if r.held is not None),
         footprint=footprint(rounds),
         packages={name: v for result in rounds for name, v in result.packages.items()},
+        language=languages[0] if len(languages) == 1 else None,
     )
 
 
