@@ -122,6 +122,8 @@ def test_sessions_can_be_given_to_an_engine(cell: Cell) -> None:
 @slow
 # openai-whisper leaves its table of tokens open.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# And sorts torch's numbers by numpy's function, which is going away.
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")
 @pytest.mark.parametrize("cell", ON_TORCH, ids=named)
 def test_random_weights_cost_time_and_say_nothing(cell: Cell) -> None:
     if not is_installed(cell.engine):

@@ -22,7 +22,7 @@ from rtvc.stt.scheduler import Limits
 
 Sharing = Literal["shared", "pool", "per-session"]
 
-CALIBRATION_AUDIO_S = 3.0
+CALIBRATION_AUDIO_S = 3.86
 """Seconds of the sentence that the engine measures itself with."""
 
 

@@ -93,9 +93,9 @@ def _machine(asked: Sequence[Question], world: World) -> Iterator[str]:
     if on_cpu:
         named = " or ".join(str(each) for each in cores)
         yield (
-            f"{named} cores, of which a session takes {world.session_cores:g} beside its "
-            f"inferences (--session-cpu), and whatever else runs there {world.beside_cores:g} for "
-            "each (--beside-cpu)"
+            f"{named} cores, of which each of a hundred sessions takes {world.session_cores:g} "
+            f"beside its inferences (--session-cpu), and whatever else runs there "
+            f"{world.beside_cores:g} for each (--beside-cpu); fewer take more each"
         )
     yield "the server's own process runs on one core, and keeps up until it is busy all the time"
     if any(question.wanted.sharing == "per-session" for question in asked):

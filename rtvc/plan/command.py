@@ -98,11 +98,16 @@ def plan(
         int | None, _flag("--cores", "Of the machine [as it was measured on]", min=1, max=4096)
     ] = None,
     session_cpu: Annotated[
-        float, _flag("--session-cpu", "Cores a session takes beside its inferences", min=0, max=1)
+        float,
+        _flag(
+            "--session-cpu", "Cores each of 100 sessions takes beside its inferences", min=0, max=1
+        ),
     ] = SESSION_CORES,
     beside_cpu: Annotated[
         float,
-        _flag("--beside-cpu", "Cores that a load generator there takes for each [0]", min=0, max=1),
+        _flag(
+            "--beside-cpu", "Cores a load generator there takes for each of 100 [0]", min=0, max=1
+        ),
     ] = 0.0,
     frame_ms: Annotated[
         float, _flag("--frame-ms", "Audio in a message of a client [20]", min=1, max=1000)

@@ -5,6 +5,7 @@ Pieces of work that run at once all slow down alike (egalitarian processor shari
 """
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
@@ -13,6 +14,17 @@ from rtvc.plan.events import Action, Calendar
 
 Contention = tuple[tuple[int, float], ...]
 """(inferences at once, times as long as alone), both rising; at least one."""
+
+HUNDRED = 100
+"""Sessions for which the cores that they take are told."""
+
+SERVER_POWER = 0.67
+"""What sessions take together of the server's own process grows with this power of their number.
+Measured with 1 to 140 sessions of dictation on the machine of docs/plan.md: 0.031, 0.13, 0.33, 0.68
+and 0.87 cores for 1, 8, 40, 96 and 140."""
+
+BESIDE_POWER = 0.5
+"""The same of `rtvc loadtest`: 0.013, 0.030, 0.12 and 0.14 cores for 1, 8, 96 and 140 speakers."""
 
 _ROUNDING_S = 1e-12
 """Pieces that end so close to each other end together."""
@@ -31,9 +43,10 @@ class Box:
     contention: Contention = ((1, 1.0),)
     """As measured; beyond what was measured a full machine shares itself out evenly."""
     session_cores: float = 0.0
-    """Cores that one session takes of the server's own process: sockets, resampling, VAD."""
+    """Cores that each of a hundred sessions takes of the server's own process: sockets, resampling,
+    VAD."""
     beside_cores: float = 0.0
-    """Cores that something else here takes for each session, such as a load generator."""
+    """Cores that something else here takes for each of a hundred, such as a load generator."""
 
     def slowdown(self, running: int, sessions: int = 0) -> float:
         """Times as long as alone, with so many inferences at once.
@@ -50,17 +63,19 @@ class Box:
         """Part of the time that the server's own process, which runs on one core, is at work for
         so many sessions; from 1 on it falls behind.
 
-        >>> Box("cpu", cores=2, threads=1, session_cores=0.01).own_work(2, 50)
+        >>> Box("cpu", cores=2, threads=1, session_cores=0.005).own_work(2, 100)
         0.625
         """
         inferences = 0 if self.device == "cuda" else running
-        return sessions * self.session_cores * self._crowded(inferences, sessions)
+        own = cores_taken(self.session_cores, sessions, SERVER_POWER)
+        return own * self._crowded(inferences, sessions)
 
     def _crowded(self, running: int, sessions: int) -> float:
         """How much all slow down because more want to run than there are cores."""
         used = min(running * self.threads, self.cores)
-        others = sessions * (self.session_cores + self.beside_cores)
-        return max(1.0, (used + others) / self.cores)
+        own = cores_taken(self.session_cores, sessions, SERVER_POWER)
+        others = cores_taken(self.beside_cores, sessions, BESIDE_POWER)
+        return max(1.0, (used + own + others) / self.cores)
 
     def _among_themselves(self, running: int) -> float:
         most, slowest = self.contention[-1]
@@ -69,6 +84,15 @@ class Box:
         # A GPU takes turns; cores are shared out once all of them are taken.
         full = 1.0 if self.device == "cuda" else max(self.cores / self.threads, 1.0)
         return slowest * max(1.0, running / max(full, most))
+
+
+def cores_taken(each: float, sessions: int, power: float) -> float:
+    """By so many sessions together, where each of a hundred takes `each`.
+
+    >>> [round(cores_taken(0.007, sessions, 0.67), 3) for sessions in (1, 100)]
+    [0.032, 0.7]
+    """
+    return each * HUNDRED * math.pow(sessions / HUNDRED, power)
 
 
 def interpolated(points: Sequence[tuple[int, float]], at: float) -> float:

@@ -23,6 +23,10 @@ FRAME_S = 0.032
 DRAWN = 400
 """Sentences whose lengths stand for all."""
 
+SPOKEN = 0.845
+"""Utterances of `rtvc loadtest` last this part of what their words take at the pace asked for:
+measured 1.89 s instead of 2.24 s (n=15,330; docs/plan.md)."""
+
 REPLY_S: Range = (2.5, 6.0)
 """From a final transcript to the end of the spoken reply, where nobody measured it: about 1 s to
 its first sample, then one to three short sentences."""
@@ -40,8 +44,10 @@ class Talk:
     """Final transcript → end of the reply as heard; None: nobody replies."""
     start_within_s: float = 3.0
     """The first utterance begins within so many seconds."""
-    inner_pauses: float = 0.2
-    """Part of the utterances with a pause inside, long enough for the final to be tried."""
+    inner_pauses: float = 0.5
+    """Part of the utterances with a pause inside, long enough for the final to be tried. Of the
+    speakers of `rtvc loadtest`: 0.49 tries beside the final for each of their utterances (n=15,330;
+    docs/plan.md)."""
     inner_pause_s: Range = (0.08, 0.22)
     """How long it is."""
     message_s: float = 0.02
@@ -135,8 +141,8 @@ def speech_lengths(mix: SpeechMix, seed: int = 0) -> tuple[float, ...]:
     for _ in range(50 * DRAWN):
         words = len(words_of(sentence(rng)))
         if fewest <= words <= most:
-            lengths.append(60 * words / rng.uniform(*mix.words_per_minute))
+            lengths.append(SPOKEN * 60 * words / rng.uniform(*mix.words_per_minute))
         if len(lengths) == DRAWN:
             break
     # A range of lengths that hardly any sentence has: as if all were in the middle of it.
-    return tuple(lengths) or (60 * fmean(mix.words) / fmean(mix.words_per_minute),)
+    return tuple(lengths) or (SPOKEN * 60 * fmean(mix.words) / fmean(mix.words_per_minute),)

@@ -23,12 +23,11 @@ TEXTLESS_SILENCE_S = 0.3
 """What the server gives synthetic weights, whose text tells nothing about the end of a turn."""
 
 SESSION_CORES = 0.007
-"""Cores that a session takes of the server's own process, on the machine of docs/measurements.md:
-0.68 for a hundred sessions of dictation with the self-test model (0.0083 each with 40 of them,
-0.0061 with 140, as partials become rarer and frames are heard in larger batches)."""
+"""Cores that each of a hundred sessions takes of the server's own process, on the machine of
+docs/plan.md: dictation with the self-test model."""
 
 GENERATOR_CORES = 0.0012
-"""Cores that `rtvc loadtest` takes for a speaker there: 0.11 for a hundred with 60 ms messages."""
+"""Cores that `rtvc loadtest` takes there for each of a hundred speakers with 60 ms messages."""
 
 MEMORY_SHARE = 0.9
 """Part of a memory that models may fill."""
@@ -87,9 +86,9 @@ class World:
     cores: int | None = None
     """Of the machine; None: as it was measured on."""
     session_cores: float = SESSION_CORES
-    """That a session takes of the server's own process."""
+    """That each of a hundred sessions takes of the server's own process."""
     beside_cores: float = 0.0
-    """That something else on the machine takes for each session."""
+    """That something else on the machine takes for each of a hundred."""
     gpu_bytes: int | None = None
     """Memory of its GPU; None: not known."""
     limit: int = LIMIT

@@ -11,7 +11,7 @@ from rtvc.stt.calibration import RUNS, SLOW_S, Calibration, Tunable, Wish, calib
 from rtvc.stt.transcriber import AudioArray, Job, JobKind, ReportProgress
 
 SENTENCE = "please call the office and ask them to move the meeting to tomorrow morning"
-"""Three seconds: about the length of a turn."""
+"""3.9 s: about the length of a turn."""
 
 
 class Arranger:
