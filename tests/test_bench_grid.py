@@ -109,7 +109,6 @@ def test_keys_of_a_grid_are_all_different() -> None:
         (Cell("faster-whisper", "tiny.en", compute_type="float64"), "it has auto, float32, int8"),
         (Cell("faster-whisper", "tiny.en", context="short", vad_filter=True), "30 s context"),
         (Cell("faster-whisper", "tiny.en", batch=8, vad_filter=True), "the batched engine more"),
-        (Cell("whisperx", "synthetic:tiny.en", vad_filter=True), "random weights"),
         (Cell("whisperx", "selftest", vad_filter=True), "self-test model"),
         (Cell("pocketsphinx", "pocketsphinx", "cuda"), "CPU only"),
     ],
@@ -128,6 +127,7 @@ def test_what_cannot_be_combined_says_why(cell: Cell, words: str) -> None:
         Cell("transformers", "distil-small.en", batch=8),
         Cell("openai-whisper", "synthetic:tiny.en", beam=3),
         Cell("whisperx", "tiny.en", batch=8, vad_filter=True),
+        Cell("whisperx", "synthetic:tiny.en", vad_filter=True),
     ],
 )
 def test_what_each_engine_is_made_for_is_measured(cell: Cell) -> None:

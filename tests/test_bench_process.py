@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from rtvc.bench.runner import FAILED_FILE
 from rtvc.bench.spec import CellSpec, Measures, load_failed, save
 from rtvc.results.cells import Cell
 from rtvc.results.reading import load_bench, load_round, round_path
+from rtvc.stt.synthetic import CARD_FILE, FORMAT, KIND, TEXT, TOKENS_PER_S, Card, read_card
 from tests.bench_fakes import an_input
 
 pytestmark = [pytest.mark.slow]
@@ -147,6 +148,24 @@ def test_whisperx_is_measured_without_anything_of_ours(tmp_path: Path) -> None:
     stages = [json.loads(line)["stage"] for line in done.stdout.splitlines()]
     assert stages[:2] == ["preparing", "loading"]
     assert stages[-1] == "quiet"
+
+
+def test_whisperx_decodes_of_synthetic_weights_what_the_audio_would_take(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    card = Card("tiny.en", 0, TOKENS_PER_S, FORMAT)
+    (weights / CARD_FILE).write_text(json.dumps(asdict(card)), "utf-8")
+    assert read_card(weights) == card
+    cell = replace(WHISPERX, model="synthetic:tiny.en")
+    heard = an_input(turns=2, long=1, quiet=0)
+    spec = replace(a_spec(tmp_path, cell, heard), weights=str(weights))
+    done = run_script(spec, tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = load_round(Path(spec.result_file))
+    assert found.model_kind == KIND
+    assert {turn.text for turn in found.heard} == {file.text for file in found.long} == {TEXT}
+    # CTranslate2 decodes half of it, and no more than 30 s are in a window.
+    assert {"1 s: 10", "2 s: 18", "40 s: 242"} <= set(done.stderr.splitlines())
 
 
 def test_whisperx_that_is_not_installed_is_skipped(tmp_path: Path) -> None:

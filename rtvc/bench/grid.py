@@ -44,8 +44,8 @@ class Ability:
     """Whether it takes CTranslate2 folders, and so the self-test model."""
     distilled: bool = True
     """Whether there are distil-* weights for it."""
-    random: bool = True
-    """Whether random weights cost with it what trained ones do."""
+    selftest: bool = True
+    """Whether the self-test model knows all that it asks for."""
 
 
 ABILITIES: Mapping[str, Ability] = {
@@ -59,7 +59,7 @@ ABILITIES: Mapping[str, Ability] = {
         distilled=False,
     ),
     "transformers": Ability(_PLAIN_TYPES | {"bfloat16"}, frozenset({"float16"}), own_weights=False),
-    "whisperx": Ability(vad=frozenset({True}), own_weights=True, random=False),
+    "whisperx": Ability(vad=frozenset({True}), selftest=False),
     POCKETSPHINX: Ability(_PLAIN_TYPES, batches=False),
 }
 """Of every engine there is, by its name."""
@@ -246,13 +246,8 @@ def _compute_type(cell: Cell, ability: Ability, here: Here) -> str | None:
 def _model(cell: Cell, ability: Ability, here: Here) -> str | None:
     if cell.model == SELFTEST and not ability.own_weights:
         return f"the self-test model is made for CTranslate2; {cell.engine} cannot read it"
-    if cell.model == SELFTEST and not ability.random:
+    if cell.model == SELFTEST and not ability.selftest:
         return f"{cell.engine} asks for more than the self-test model knows"
-    if cell.model.startswith(PREFIX) and not ability.random:
-        return (
-            f"random weights end no text by themselves, and {cell.engine} does not let anyone "
-            "end it"
-        )
     if cell.model.startswith("distil-") and not ability.distilled:
         return f"distilled weights do not come in {cell.engine}'s format; transformers has them"
     return None
