@@ -1,17 +1,19 @@
 """What the harness of a bench costs beside calling CTranslate2 directly; at most 3 % is allowed.
 
-    OPENBLAS_NUM_THREADS=1 python -m tests.acceptance.bench_cost [--out FILE] [--runs N]
+    OPENBLAS_NUM_THREADS=1 python -m tests.acceptance.bench_cost [--out FILE] [--pairs N]
 
 The same turns go through a bench's measuring, its memory watch running, and through features,
-encoder and decoder called by hand on a model of its own, in turn: which of them comes first changes
-from run to run, so that what slows the machine slows both. Of each turn the typical (median) time
-of either is taken; the cost is the median over turns of their ratio, less one.
+encoder and decoder called by hand. Either is a process of its own, as a cell is: of two tiny models
+in one process the one that was loaded first is 11 % slower, whoever calls it. They come in pairs,
+and which of a pair comes first changes, so that what slows the machine slows both. Of each turn the
+typical (median) time of either is taken; the cost is the median over turns of their ratio, less 1.
 """
 
 import argparse
 import json
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ TURNS = 9
 
 SIZES = ("tiny.en", "base.en")
 """Synthetic weights, unless others are named."""
+
+CLOCK = SystemClock()
 
 Hear = Callable[[BenchClip], float]
 """Transcribes a turn; the seconds that took."""
@@ -88,41 +92,85 @@ def by_hand(cell: Cell, clock: Clock) -> Hear:
     return hear
 
 
-def cost(size: str, runs: int) -> dict[str, Any]:
-    """Of a bench of that size of model."""
+WAYS: dict[str, Callable[[Cell, Clock], Hear]] = {"harness": by_the_harness, "hand": by_hand}
+"""By the names that a process is told."""
+
+
+def timed(way: str, size: str, runs: int) -> list[list[float]]:
+    """Seconds of each turn, run by run; the first run is warm-up."""
     resolve_model(f"synthetic:{size}")
-    clock = SystemClock()
-    cell = Cell("faster-whisper", f"synthetic:{size}", compute_type="int8")
-    ways = [by_the_harness(cell, clock), by_hand(cell, clock)]
-    turns = gather(clips=TURNS, conditions=("clean",), long_files=0, quiet_s=0).short
-    took_s: list[list[list[float]]] = [[[] for _ in turns] for _ in ways]
+    clips = gather(clips=TURNS, conditions=("clean",), long_files=0, quiet_s=0).short
     with MemoryWatch(nothing_to_read):
-        for run in range(runs + 1):
-            for number, clip in enumerate(turns):
-                for way in (0, 1) if run % 2 else (1, 0):
-                    seconds = ways[way](clip)
-                    if run:
-                        took_s[way][number].append(seconds)
-    ratios = [
-        (quantile(ours, 0.5) or 0.0) / (quantile(theirs, 0.5) or 1.0)
-        for ours, theirs in zip(*took_s, strict=True)
+        hear = WAYS[way](Cell("faster-whisper", f"synthetic:{size}", compute_type="int8"), CLOCK)
+        rounds = [[hear(clip) for clip in clips] for _ in range(runs + 1)]
+    return [list(turn) for turn in zip(*rounds[1:], strict=True)]
+
+
+def in_a_process(way: str, size: str, runs: int) -> list[list[float]]:
+    """The same in a fresh one."""
+    command = [sys.executable, "-m", "tests.acceptance.bench_cost", "--way", way]
+    done = subprocess.run(
+        [*command, "--size", size, "--runs", str(runs)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    found: list[list[float]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def cost(size: str, pairs: int, runs: int) -> dict[str, Any]:
+    """Of a bench of that size of model."""
+    found: dict[str, list[list[list[float]]]] = {way: [] for way in WAYS}
+    for pair in range(pairs):
+        for way in [*WAYS][:: 1 if pair % 2 else -1]:
+            found[way].append(in_a_process(way, size, runs))
+    of_pairs = [
+        share([harness], [hand])
+        for harness, hand in zip(found["harness"], found["hand"], strict=True)
     ]
     return {
-        "model": cell.model,
-        "turns": len(turns),
+        "model": f"synthetic:{size}",
+        "turns": TURNS,
+        "pairs": pairs,
         "runs": runs,
-        "cost": (quantile(ratios, 0.5) or 0.0) - 1,
-        "of_each_turn": [ratio - 1 for ratio in ratios],
+        "cost": share(found["harness"], found["hand"]),
+        "of_each_pair": of_pairs,
     }
+
+
+def share(ours: Sequence[list[list[float]]], theirs: Sequence[list[list[float]]]) -> float:
+    """Part by which turns take longer with us; each side: processes, turns, seconds.
+
+    >>> round(share([[[1.1, 1.1], [2.2]]], [[[1.0, 9.0, 1.0], [2.0]]]), 3)
+    0.1
+    """
+    ratios = [
+        typical([process[turn] for process in ours])
+        / typical([process[turn] for process in theirs])
+        for turn in range(len(ours[0]))
+    ]
+    return (quantile(ratios, 0.5) or 0.0) - 1
+
+
+def typical(seconds: Sequence[list[float]]) -> float:
+    """The median over all processes."""
+    return quantile([each for process in seconds for each in process], 0.5) or 0.0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--pairs", type=int, default=4, help="of processes, of each size")
+    parser.add_argument("--runs", type=int, default=3, help="of each turn in a process")
     parser.add_argument("--size", choices=SIZES, action="append")
+    parser.add_argument("--way", choices=[*WAYS], help="time one way, in this process")
     chosen = parser.parse_args()
-    rows = [cost(size, chosen.runs) for size in chosen.size or SIZES]
+    sizes = chosen.size or SIZES
+    if chosen.way:
+        print(json.dumps(timed(chosen.way, sizes[0], chosen.runs)))  # noqa: T201
+        return 0
+    rows = [cost(size, chosen.pairs, chosen.runs) for size in sizes]
     text = json.dumps({"allowed": ALLOWED, "rows": rows}, indent=1) + "\n"
     if chosen.out:
         chosen.out.write_text(text, encoding="utf-8")
