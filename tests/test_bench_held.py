@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rtvc.bench.clips import BenchClip
 from rtvc.bench.crowd import Crowd, Desk, Habits
-from rtvc.bench.held import FINE, Room, last_verdict, search, sessions_held, verdict
+from rtvc.bench.held import FINE, Room, find, last_verdict, search, sessions_held, verdict
 from rtvc.clock import SystemClock
 from rtvc.errors import TranscriberError, UsageError
 from rtvc.stt.transcriber import Hypothesis, Job, ReportProgress
@@ -84,6 +84,24 @@ def test_the_search_finds_the_edge(limit: int, most: int, start: int) -> None:
         assert fails_at is not None
         assert held <= limit < fails_at
         assert fails_at - held <= max(1, held // FINE)
+
+
+@given(st.integers(0, 128), st.integers(0, 128))
+def test_a_hopeful_look_costs_few_sure_ones(truth: int, hope: int) -> None:
+    """Whatever quick looks said, what is held was made sure of, and what fails is near it."""
+    looks: list[int] = []
+
+    def surely(sessions: int) -> bool:
+        looks.append(sessions)
+        return sessions <= truth
+
+    held, fails = find(lambda n: n <= hope, surely, start=1, most=128, go_on=lambda: True)
+    assert held <= truth
+    assert held == 0 or held in looks
+    if fails is not None:
+        assert fails > min(truth, hope)
+        assert fails - held <= max(1, held // FINE)
+    assert len(looks) <= 12
 
 
 def test_a_search_without_time_finds_nothing() -> None:

@@ -215,6 +215,13 @@ def test_within_a_point_of_the_best_the_one_that_holds_most_wins() -> None:
     assert "holds most sessions of the 2 within a point" in found.because
 
 
+def test_who_holds_nobody_is_recommended_with_a_warning() -> None:
+    nobody = a_round(SMALL, heard=turns(0.2, 0, count=120), held=Held(0, 1, 0.5, None, 0))
+    assert "not even one session" in recommend(summed(nobody), Targets(1.0)).note
+    one = replace(nobody, held=Held(1, 2, 0.5, 0.4, 100))
+    assert recommend(summed(one), Targets(1.0)).note == ""
+
+
 def test_where_a_rate_is_asked_for_more_sessions_win() -> None:
     results = [measured(SMALL, 0.2, 0, 14, 500), measured(BASE, 0.1, 1, 30, 300)]
     assert recommend(summed(*results), Targets(0.5, 0.2)).cell == BASE.key

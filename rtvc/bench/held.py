@@ -3,7 +3,7 @@
 Simulated sessions ask the scheduler the server has; as many threads as the engine has workers take
 its batches to the real model, in real time. Their number climbs 1, 2, 4, 8 … until the finals come
 too late, then the gap is halved, all by quick looks: one stretch of time, of whose finals one in
-twenty may be late. What they found is then made sure of, and lowered by a tenth until it is.
+twenty may be late. What they found is then made sure of, and lowered until it is.
 
 To be sure: a number of sessions is missed as soon as so many finals were late that a p95 within the
 target is out of the question (one-sided binomial test), and held if the p95 of a hundred finals or
@@ -122,12 +122,21 @@ def find(
 ) -> tuple[int, int | None]:
     """The most sessions that surely hold, by quick looks first, and the fewest that do not.
 
+    Where a quick look was too hopeful the steps down double, and the gap is closed from both sides.
+
     >>> find(lambda n: n <= 40, lambda n: n <= 34, start=1, most=64, go_on=lambda: True)
-    (33, 36)
+    (34, 36)
     """
     held, fails = search(quickly, start=start, most=most, go_on=go_on)
+    step = max(1, held // FINE)
     while held and not surely(held):
-        fails, held = held, held - max(1, held // FINE)
+        fails, held, step = held, max(held - step, 0), 2 * step
+    while fails is not None and fails - held > max(1, held // FINE):
+        middle = (held + fails) // 2
+        if surely(middle):
+            held = middle
+        else:
+            fails = middle
     return held, fails
 
 

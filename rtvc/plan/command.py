@@ -194,7 +194,7 @@ def plan(
     )
     market = None
     if users is not None:
-        hour = flags.share(busy_hour, "--busy-hour")
+        hour = flags.share(busy_hour, "--busy-hour", all_of_it=True)
         market = _market(
             catalogue,
             Demand(users, calls_per_day, 60 * call_minutes, hour),

@@ -108,19 +108,22 @@ def silence_s(text: str) -> float | None:
     return None if text == AUTO else milliseconds(text)
 
 
-def share(text: str, flag: str) -> float:
-    """A part of 1, written as a percentage or not.
+def share(text: str, flag: str, *, all_of_it: bool = False) -> float:
+    """A part of 1, written as a percentage or not; `all_of_it`: it may be 1.
 
     >>> share("1%", "--refused"), share("0.02", "--refused")
     (0.01, 0.02)
+    >>> share("100%", "--busy-hour", all_of_it=True)
+    1.0
 
     Raises:
         UsageError: it is none, or not between 0 and 1.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
     value = math.nan if found is None else float(found[1]) / (100 if found[2] else 1)
-    if not 0 < value < 1:
-        raise UsageError(f"expected {flag} of more than 0 and less than 100 %, got {text!r}")
+    if not (0 < value < 1 or (all_of_it and value == 1)):
+        most = "at most" if all_of_it else "less than"
+        raise UsageError(f"expected {flag} of more than 0 and {most} 100 %, got {text!r}")
     return value
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rtvc.errors import UsageError
-from rtvc.record import Manifest
+from rtvc.record import Machine, Manifest
 from rtvc.results.reading import is_bench, load_bench
 from rtvc.results.repeat import Repeat, Repeated, compare_benches
 from rtvc.results.yardstick import summarize_bench
@@ -31,6 +31,7 @@ def repeat_table(found: Repeat, before: Manifest, after: Manifest) -> str:
         f"{''.join(f', {gpu}' for gpu in after.machine.gpus)}. "
         f"The later bench took {speed} times as long. "
         f"Allowed: {100 * found.tolerance:g} %.",
+        *_elsewhere(before.machine, after.machine),
         "",
         "| Cell | baseline, × middle | now, × middle | apart | word errors | memory | |",
         "|---|---|---|---|---|---|---|",
@@ -39,6 +40,14 @@ def repeat_table(found: Repeat, before: Manifest, after: Manifest) -> str:
         *(f"- {problem}" for problem in found.problems),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _elsewhere(before: Machine, after: Machine) -> list[str]:
+    """What to know where machines differ."""
+    if (before.cpu, before.cores, before.gpus) == (after.cpu, after.cores, after.gpus):
+        return []
+    was = ", ".join([f"{before.cpu}, {before.cores} cores", *before.gpus])
+    return ["", f"The baseline is another machine's ({was}): ratios between cells may differ."]
 
 
 def repeat_json(found: Repeat, before: Manifest, after: Manifest) -> dict[str, Any]:
@@ -56,13 +65,19 @@ def compare_folders(before: Path, after: Path) -> tuple[str, dict[str, Any]]:
     """The table, and the same for a program; its "problems" are what is not as it was.
 
     Raises:
-        UsageError: one of them is no bench.
+        UsageError: one of them is no bench, or they heard different clips.
         RecordError: one of them cannot be read.
     """
     for folder in (before, after):
         if not is_bench(folder):
             raise UsageError(f"expected two benches or two load tests, got a bench and {folder}")
     old, new = load_bench(before), load_bench(after)
+    if old.manifest.corpus_hash != new.manifest.corpus_hash:
+        raise UsageError(
+            f"expected two benches that heard the same clips, got {old.manifest.corpus_hash} in "
+            f"{before} and {new.manifest.corpus_hash} in {after}: give both the same --speech, "
+            "--clips, --condition, --long and --seed"
+        )
     found = compare_benches(summarize_bench(old), summarize_bench(new))
     shown = repeat_table(found, old.manifest, new.manifest)
     return shown, repeat_json(found, old.manifest, new.manifest)

@@ -97,6 +97,8 @@ def compare(
     if fail_on not in (None, "regression"):
         raise UsageError(f"expected --fail-on regression, got {fail_on!r}")
     if is_bench(before) or is_bench(after):
+        if threshold or out is not None:
+            raise UsageError("expected --threshold and --out with two load tests, got a bench")
         raise typer.Exit(_benches(before, after, fail=fail_on is not None, as_json=as_json))
     tolerances = parse_tolerances(threshold or [], TIMED, SHARES, AGGREGATES)
     old, new = load_side("A", before), load_side("B", after)

@@ -152,7 +152,7 @@ def _recommended(
         sentence=sentence(best, summary),
         because=_because(ordered, targets, aside),
         serve=_serve(best, summary),
-        note=serve_note(best.cell, best.model_kind),
+        note=_note(best),
         runners_up=tuple(one.cell.key for one in ordered[1:]),
     )
 
@@ -171,8 +171,20 @@ def _nearest(
         sentence=f"Nothing here keeps {targets.said}: nearest is {best.name} ({_figures(best)}).",
         because=_advice(best, targets),
         serve=_serve(best, summary),
-        note=serve_note(best.cell, best.model_kind),
+        note=_note(best),
     )
+
+
+def _note(one: CellSummary) -> str:
+    """What to know before running it."""
+    held = one.held
+    nobody = (
+        f"not even one session has its finals within {seconds(held.target_s)} of the end of "
+        "speech, the silence that ends a turn included"
+        if held is not None and not held.sessions
+        else ""
+    )
+    return "; ".join(filter(None, (nobody, serve_note(one.cell, one.model_kind))))
 
 
 def _advice(one: CellSummary, targets: Targets) -> str:
