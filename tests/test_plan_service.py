@@ -16,9 +16,9 @@ from rtvc.plan.service import ServiceTimes, fit, growth, line
 from rtvc.plan.sources import chosen, from_bench, from_live, load_sources
 from rtvc.record import Run, ServerTurnRow, TurnRow, new_manifest
 from rtvc.results.cells import Batch, Cell
-from rtvc.results.reading import load_bench
+from rtvc.results.reading import BenchRun, load_bench, write_round
 from rtvc.stt.headroom import BatchCost
-from tests.plan_worlds import CPU, GPU, write_bench
+from tests.plan_worlds import CPU, GPU, round_result, write_bench
 
 TINY = Cell("faster-whisper", "tiny.en")
 
@@ -101,6 +101,32 @@ def test_cells_that_differ_in_threads_and_batch_are_one_source(tmp_path: Path) -
     assert first.memory_bytes == 200 * 2**20
     assert (first.cores, first.gpu) == (2, None)
     assert "--beam" in first.serve_flags
+
+
+def test_threads_that_wait_for_each_other_keep_fewer_cores_busy(tmp_path: Path) -> None:
+    two = replace(TINY, threads=2)
+    folder = write_bench(tmp_path / "b", [TINY, two])
+    for number, (cpu_s, measured_s) in enumerate([(12.0, 10.0), (20.0, 10.0)]):
+        timed = replace(round_result(two, number), cpu_s=cpu_s, measured_s=measured_s)
+        write_round(folder, timed)
+    (source,), _ = from_bench(load_bench(folder), "b")
+    assert source.model.times[2].cores(2) == pytest.approx(1.6)
+    # Without a clue all threads count.
+    assert source.model.times[1].busy_cores is None
+    assert source.model.times[1].cores(1) == 1
+
+
+@given(cpu_s=st.floats(0.0, 1e3), measured_s=st.floats(0.01, 1e3), threads=st.integers(1, 8))
+@settings(deadline=None, max_examples=60)
+def test_an_inference_keeps_no_more_cores_busy_than_it_has_threads(
+    cpu_s: float, measured_s: float, threads: int
+) -> None:
+    cell = replace(TINY, threads=threads)
+    timed = replace(round_result(cell), cpu_s=cpu_s, measured_s=measured_s)
+    manifest = new_manifest(["rtvc", "bench"], FakeClock(), machine=CPU)
+    run = BenchRun(manifest, [timed], [])
+    (source,), _ = from_bench(run, "b")
+    assert 0 < source.model.times[threads].cores(threads) <= threads
 
 
 def test_what_a_server_cannot_run_is_left_out_with_its_reason(tmp_path: Path) -> None:

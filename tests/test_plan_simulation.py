@@ -192,8 +192,17 @@ def test_more_at_once_never_makes_one_faster(
     assert box.slowdown(2, sessions + 50) >= box.slowdown(2, sessions)
 
 
+def test_threads_that_mostly_wait_leave_their_cores_to_others() -> None:
+    asleep = Box("cpu", cores=2, inference_cores=1.0, session_cores=0.005)
+    at_work = replace(asleep, inference_cores=2.0)
+    assert asleep.slowdown(1, sessions=100) == 1.0
+    assert at_work.slowdown(1, sessions=100) == pytest.approx(1.25)
+    assert asleep.slowdown(4) == pytest.approx(2.0)
+    assert at_work.slowdown(4) == pytest.approx(4.0)
+
+
 def test_cores_that_sessions_take_are_missed_only_once_all_are_busy() -> None:
-    box = Box("cpu", cores=4, threads=1, session_cores=0.01)
+    box = Box("cpu", cores=4, inference_cores=1, session_cores=0.01)
     assert box.slowdown(2, sessions=100) == 1.0
     assert box.slowdown(4, sessions=100) == pytest.approx(1.25)
 

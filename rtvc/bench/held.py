@@ -122,7 +122,8 @@ def find(
 ) -> tuple[int, int | None]:
     """The most sessions that surely hold, by quick looks first, and the fewest that do not.
 
-    Where a quick look was too hopeful the steps down double, and the gap is closed from both sides.
+    Where a quick look was too hopeful the steps down double, and the gap is closed from both sides;
+    once `go_on` says no it stays as wide as it is, while what holds is made sure of all the same.
 
     >>> find(lambda n: n <= 40, lambda n: n <= 34, start=1, most=64, go_on=lambda: True)
     (34, 36)
@@ -131,7 +132,7 @@ def find(
     step = max(1, held // FINE)
     while held and not surely(held):
         fails, held, step = held, max(held - step, 0), 2 * step
-    while fails is not None and fails - held > max(1, held // FINE):
+    while fails is not None and fails - held > max(1, held // FINE) and go_on():
         middle = (held + fails) // 2
         if surely(middle):
             held = middle
@@ -292,9 +293,9 @@ def sessions_held(
 
     Each says one of the clips, pauses, says another; the model hears every partial and final that
     the server would ask it for. A quick look takes `step_s` seconds after all have begun, making
-    sure up to four times as long where that settles nothing; after `budget_s` no further number is
-    looked at, and what was found is made sure of. `workers` threads call the transcriber at once,
-    with `max_batch` jobs at most.
+    sure up to four times as long where that settles nothing; after `budget_s` no gap is closed any
+    further, and what was found is made sure of, or lowered until it is. `workers` threads call the
+    transcriber at once, with `max_batch` jobs at most.
 
     Raises:
         UsageError: there is nothing to say, or a number makes no sense.

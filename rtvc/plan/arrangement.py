@@ -154,7 +154,7 @@ def _calibrated(
 
     def measure(workers: int, threads: int, batch: int) -> float:
         times = model.times[model.measured_threads(threads)]
-        box = Box(model.device, cores, threads, times.contention)
+        box = Box(model.device, cores, times.cores(threads), times.contention)
         seconds = times.mean_s(batch, CALIBRATION_AUDIO_S) * box.slowdown(workers)
         clock.advance(seconds * (RUNS if seconds < SLOW_S else 1))
         return seconds

@@ -46,10 +46,11 @@ def _services(asked: Sequence[Question], world: World) -> Iterator[str]:
 def _line(times: ServiceTimes) -> str:
     cost = times.cost
     grown = f", {100 * times.grows_per_s:.0f} % longer a second of audio" * bool(times.grows_per_s)
+    busy = "" if times.busy_cores is None else f", {times.busy_cores:.1f} cores busy meanwhile"
     return (
         f"{shown(cost.base_s, 's')} + {shown(cost.each_s, 's')} an utterance of "
-        f"{times.audio_s:.1f} s{grown}, ± {100 * times.variation:.0f} %; {times.n:,} measured, "
-        f"batches up to {times.most_jobs}"
+        f"{times.audio_s:.1f} s{grown}, ± {100 * times.variation:.0f} %{busy}; "
+        f"{times.n:,} measured, batches up to {times.most_jobs}"
     )
 
 

@@ -38,8 +38,8 @@ class Box:
     """"cpu" or "cuda"."""
     cores: int
     """Logical cores."""
-    threads: int
-    """CPU threads of one inference."""
+    inference_cores: float
+    """Cores that one inference keeps busy: its threads, less what they wait for each other."""
     contention: Contention = ((1, 1.0),)
     """As measured; beyond what was measured a full machine shares itself out evenly."""
     session_cores: float = 0.0
@@ -51,9 +51,9 @@ class Box:
     def slowdown(self, running: int, sessions: int = 0) -> float:
         """Times as long as alone, with so many inferences at once.
 
-        >>> Box("cpu", cores=2, threads=1).slowdown(3)
+        >>> Box("cpu", cores=2, inference_cores=1).slowdown(3)
         1.5
-        >>> Box("cuda", cores=8, threads=1).slowdown(2)
+        >>> Box("cuda", cores=8, inference_cores=1).slowdown(2)
         2.0
         """
         slower = self._among_themselves(running)
@@ -63,7 +63,7 @@ class Box:
         """Part of the time that the server's own process, which runs on one core, is at work for
         so many sessions; from 1 on it falls behind.
 
-        >>> Box("cpu", cores=2, threads=1, session_cores=0.005).own_work(2, 100)
+        >>> Box("cpu", cores=2, inference_cores=1, session_cores=0.005).own_work(2, 100)
         0.625
         """
         inferences = 0 if self.device == "cuda" else running
@@ -72,7 +72,7 @@ class Box:
 
     def _crowded(self, running: int, sessions: int) -> float:
         """How much all slow down because more want to run than there are cores."""
-        used = min(running * self.threads, self.cores)
+        used = min(running * self.inference_cores, self.cores)
         own = cores_taken(self.session_cores, sessions, SERVER_POWER)
         others = cores_taken(self.beside_cores, sessions, BESIDE_POWER)
         return max(1.0, (used + own + others) / self.cores)
@@ -82,7 +82,7 @@ class Box:
         if running <= most:
             return interpolated(self.contention, running)
         # A GPU takes turns; cores are shared out once all of them are taken.
-        full = 1.0 if self.device == "cuda" else max(self.cores / self.threads, 1.0)
+        full = 1.0 if self.device == "cuda" else max(self.cores / self.inference_cores, 1.0)
         return slowest * max(1.0, running / max(full, most))
 
 

@@ -51,6 +51,8 @@ class ServiceTimes:
     """Inferences measured."""
     most_jobs: int = 1
     """Utterances in the largest inference measured; beyond it the line is extrapolated."""
+    busy_cores: float | None = None
+    """Cores that one keeps busy; None: not measured, as many as it has threads."""
 
     def mean_s(self, jobs: float, audio_s: float | None = None) -> float:
         """Of an inference of so many, the longest of them of `audio_s`; None: the usual length."""
@@ -59,6 +61,10 @@ class ServiceTimes:
 
     def draw_s(self, jobs: int, audio_s: float, rng: random.Random) -> float:
         return self.mean_s(jobs, audio_s) * rng.choice(self.ratios)
+
+    def cores(self, threads: int) -> float:
+        """That an inference of so many threads keeps busy."""
+        return float(threads) if self.busy_cores is None else self.busy_cores
 
     def faster(self, times: float) -> "ServiceTimes":
         """On a machine so many times as fast."""

@@ -23,6 +23,9 @@ WORK = ("features", "encode", "decode")
 IDLE_S = 0.005
 """A job that waited less found a free worker."""
 
+LEAST_BUSY = 0.1
+"""Cores that an inference is taken to keep busy at least."""
+
 FEWEST_LIVE = 20
 """Turns of a live run that found one, before the others are left aside."""
 
@@ -156,7 +159,19 @@ def _times(rounds: Sequence[RoundResult]) -> ServiceTimes:
     ]
     if not turns:
         turns = [(turn.audio_s, turn.delay_s) for each in rounds for turn in each.heard]
-    return fit([batch for each in rounds for batch in each.batches], turns)
+    fitted = fit([batch for each in rounds for batch in each.batches], turns)
+    return replace(fitted, busy_cores=_busy_cores(rounds))
+
+
+def _busy_cores(rounds: Sequence[RoundResult]) -> float | None:
+    """That an inference keeps busy by itself; threads that sleep while others work count less."""
+    measured_s = sum(each.measured_s for each in rounds)
+    cpu_s = sum(each.cpu_s for each in rounds)
+    if measured_s <= 0 or cpu_s <= 0:
+        return None
+    return min(
+        max(cpu_s / measured_s, LEAST_BUSY), float(max(each.cell.threads for each in rounds))
+    )
 
 
 def _notes(times: dict[int, ServiceTimes]) -> list[str]:

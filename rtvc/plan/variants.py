@@ -173,7 +173,7 @@ def setup_of(question: Question, world: World) -> Setup:
         box=Box(
             source.model.device,
             cores,
-            arrangement.threads,
+            times.cores(arrangement.threads),
             times.contention,
             world.session_cores,
             world.beside_cores,

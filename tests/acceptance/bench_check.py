@@ -33,7 +33,7 @@ FRESH = Path("reports/runs/bench-check")
 
 FLAGS = (
     *("--model", "selftest,pocketsphinx,synthetic:tiny.en"),
-    *("--compute-type", "int8,float32", "--beam", "1,3", "--rounds", "3"),
+    *("--compute-type", "int8,float32", "--beam", "1,3", "--rounds", "5"),
     *("--clips", "12", "--condition", "clean", "--long", "1m", "--no-held"),
     *("--streaming", "0", "--most-at-once", "2", "--threads", "1"),
 )
