@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rtvc.plan.variants import Choices, World, questions
 from rtvc.record import (
     RunWriter,
     StepRow,
+    TurnRow,
     complete_manifest,
     load_manifest,
     load_run,
@@ -42,6 +44,7 @@ from rtvc.results.plan import (
     write_plan,
 )
 from tests.plan_worlds import CPU, TALK, source, write_bench
+from tests.synthetic_run import a_turn
 
 CELLS = [Cell("faster-whisper", "tiny.en", threads=threads) for threads in (1, 2)]
 
@@ -109,7 +112,7 @@ def called(*arguments: str) -> int:
     return code if isinstance(code, int) else 1
 
 
-def search(folder: Path, holds: int) -> Path:
+def search(folder: Path, holds: int, turns: Sequence[TurnRow] = ()) -> Path:
     """A run of `loadtest --find-capacity`."""
     manifest = new_manifest(
         ["rtvc", "loadtest"], FakeClock(), machine=CPU, targets=("transcription_delay_p95<500ms",)
@@ -119,6 +122,8 @@ def search(folder: Path, holds: int) -> Path:
             ((holds, "passed"), (holds + 1, "failed")) * 2
         ):
             run.append(step(number, speakers, outcome_))
+        for turn in turns:
+            run.append(turn)
     return folder
 
 
@@ -244,6 +249,22 @@ def test_predicted_stands_beside_measured(tmp_path: Path) -> None:
     assert found.agrees is True
     far = {"shared": search(tmp_path / "far", 3 * holds + 4)}
     assert make_plan(order(beside=far), FakeClock()).agrees is False
+
+
+def test_people_of_a_search_speak_beside_it_as_long_as_they_did_there(tmp_path: Path) -> None:
+    turns = [
+        a_turn(0, number, speech_start_at_s=20.0 * number, speech_end_at_s=20.0 * number + 12.0)
+        for number in range(20)
+    ]
+    folder = search(tmp_path / "searched", 4, turns)
+    plain = make_plan(order(), FakeClock())
+    found = make_plan(order(beside={"shared": folder}), FakeClock())
+    assert "shared: utterances as long as those in searched, 12.00 s on average" in (
+        found.assumptions
+    )
+    # Longer utterances leave more time between finals, and are partials for longer.
+    assert found.variants[0].points != plain.variants[0].points
+    assert found.variants[1].points == plain.variants[1].points
 
 
 def test_only_what_was_asked_about_can_stand_beside(tmp_path: Path) -> None:

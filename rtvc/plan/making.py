@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 
 from rtvc.clock import Clock
 from rtvc.errors import UsageError
 from rtvc.plan.assumptions import assumptions
 from rtvc.plan.fleet_rows import Market, fleet_rows
 from rtvc.plan.instances import Catalogue
-from rtvc.plan.sources import Source
+from rtvc.plan.sources import Source, speech_lengths_of
 from rtvc.plan.variants import Choices, Question, Told, World, answer, questions
 from rtvc.record import Run, load_run
 from rtvc.report.plan_wording import sentence
@@ -39,6 +40,16 @@ class Order:
     """What of the runs was of no use."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A search for the capacity that a prediction is set beside."""
+
+    measured: Measured
+    """What it found."""
+    speech_s: tuple[float, ...]
+    """Lengths of what its speakers said; empty: its turns are not there."""
+
+
 def make_plan(order: Order, clock: Clock, told: Told = lambda _name, _sessions: None) -> Plan:
     """Simulate, search, price.
 
@@ -49,11 +60,13 @@ def make_plan(order: Order, clock: Clock, told: Told = lambda _name, _sessions: 
     """
     began_s = clock.now()
     asked = questions(order.sources, order.choices)
-    measured = _measured(order, asked)
+    searches = _searches(order, asked)
     variants: list[Variant] = []
     for question in asked:
-        found = answer(question, _where(question, order), told)
-        variants.append(replace(found, measured=measured.get(question.name)))
+        search = searches.get(question.name)
+        found = answer(question, _where(question, order, search), told)
+        measured = None if search is None else search.measured
+        variants.append(replace(found, measured=measured))
     best = max(range(len(asked)), key=lambda number: variants[number].holds)
     market = order.market
     fleet: tuple[FleetRow, ...] = ()
@@ -67,7 +80,10 @@ def make_plan(order: Order, clock: Clock, told: Told = lambda _name, _sessions: 
         partial_target_s=order.world.aim.partial_interval_s,
         scenario=order.scenario,
         variants=tuple(variants),
-        assumptions=assumptions(asked, order.world, market, order.left_out),
+        assumptions=(
+            *assumptions(asked, order.world, market, order.left_out),
+            *_people_of(searches),
+        ),
         demand=None if market is None else market.demand,
         refused_target=None if market is None else market.refused,
         fleet=fleet,
@@ -78,13 +94,29 @@ def make_plan(order: Order, clock: Clock, told: Told = lambda _name, _sessions: 
     return replace(plan, sentence=sentence(plan))
 
 
-def _where(question: Question, order: Order) -> World:
-    """With the memory of the GPU that the source was measured on."""
+def _where(question: Question, order: Order, search: _Search | None = None) -> World:
+    """With the memory of the GPU that the source was measured on, and the people of the search:
+    a prediction is compared with what the same people met.
+    """
+    world = order.world
     gpu = order.catalogue.gpu_called(question.source.gpu)
-    return order.world if gpu is None else replace(order.world, gpu_bytes=gpu.memory_bytes)
+    if gpu is not None:
+        world = replace(world, gpu_bytes=gpu.memory_bytes)
+    if search is not None and search.speech_s:
+        world = replace(world, talk=replace(world.talk, speech_s=search.speech_s))
+    return world
 
 
-def _measured(order: Order, asked: Sequence[Question]) -> dict[str, Measured]:
+def _people_of(searches: Mapping[str, _Search]) -> tuple[str, ...]:
+    return tuple(
+        f"{name}: utterances as long as those in {search.measured.folder}, "
+        f"{fmean(search.speech_s):.2f} s on average"
+        for name, search in searches.items()
+        if search.speech_s
+    )
+
+
+def _searches(order: Order, asked: Sequence[Question]) -> dict[str, _Search]:
     by_name = {question.name: question for question in asked}
     found = {}
     for name, folder in order.beside.items():
@@ -93,8 +125,9 @@ def _measured(order: Order, asked: Sequence[Question]) -> dict[str, Measured]:
                 f"expected --beside to name a combination ({'; '.join(by_name)}), got {name!r}"
             )
         run = load_run(folder)
-        found[name] = measured_by(run)
-        _check_alike(run, found[name], by_name[name], order)
+        measured = measured_by(run)
+        _check_alike(run, measured, by_name[name], order)
+        found[name] = _Search(measured, speech_lengths_of(run))
     return found
 
 

@@ -230,7 +230,7 @@ def from_live(run: Run) -> Source:
         model=Model({1: fit([], timed)}, "cuda" if gpus else "cpu", full_window=True),
         cores=manifest.machine.cores,
         gpu=gpus[0] if gpus else None,
-        speech_s=tuple(turn.speech_end_at_s - turn.speech_start_at_s for turn in _spoken(run)),
+        speech_s=speech_lengths_of(run),
         serve_flags=("--model", manifest.model) if manifest.model else (),
         folder=name,
         notes=(
@@ -260,6 +260,11 @@ def live_turns(run: Run) -> list[Turn]:
     timed = [(wait_s, turn) for wait_s, turn in timed if turn[1] > 0]
     unhindered = [turn for wait_s, turn in timed if wait_s < IDLE_S]
     return unhindered if len(unhindered) >= FEWEST_LIVE else [turn for _, turn in timed]
+
+
+def speech_lengths_of(run: Run) -> tuple[float, ...]:
+    """Seconds of everything that was said in a load test."""
+    return tuple(turn.speech_end_at_s - turn.speech_start_at_s for turn in _spoken(run))
 
 
 def _spoken(run: Run) -> list[TurnRow]:
