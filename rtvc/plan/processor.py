@@ -26,6 +26,10 @@ and 0.87 cores for 1, 8, 40, 96 and 140."""
 BESIDE_POWER = 0.5
 """The same of `rtvc loadtest`: 0.013, 0.030, 0.12 and 0.14 cores for 1, 8, 96 and 140 speakers."""
 
+DISTURBANCE = 1.35
+"""Times its share of the cores that something else costs inferences on them. Measured beside bursts
+of 1.5 ms: docs/plan.md."""
+
 _ROUNDING_S = 1e-12
 """Pieces that end so close to each other end together."""
 
@@ -57,7 +61,9 @@ class Box:
         2.0
         """
         slower = self._among_themselves(running)
-        return slower if self.device == "cuda" else slower * self._crowded(running, sessions)
+        if self.device == "cuda":
+            return slower
+        return slower * (1 + DISTURBANCE * (self._crowded(running, sessions) - 1))
 
     def own_work(self, running: int, sessions: int) -> float:
         """Part of the time that the server's own process, which runs on one core, is at work for
@@ -71,7 +77,7 @@ class Box:
         return own * self._crowded(inferences, sessions)
 
     def _crowded(self, running: int, sessions: int) -> float:
-        """How much all slow down because more want to run than there are cores."""
+        """How many want to run for each core; 1 where there are cores for all."""
         used = min(running * self.inference_cores, self.cores)
         own = cores_taken(self.session_cores, sessions, SERVER_POWER)
         others = cores_taken(self.beside_cores, sessions, BESIDE_POWER)
