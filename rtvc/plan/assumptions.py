@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rtvc.plan.fleet_rows import SERVER_CORES, VCPU_SHARE, Market
 from rtvc.plan.instances import MOST_FASTER
+from rtvc.plan.processor import DISTURBANCE
 from rtvc.plan.service import ServiceTimes
 from rtvc.plan.talk import Listening, Talk
 from rtvc.plan.variants import Question, World, setup_of, times_of
@@ -97,6 +98,10 @@ def _machine(asked: Sequence[Question], world: World) -> Iterator[str]:
             f"{named} cores, of which each of a hundred sessions takes {world.session_cores:g} "
             f"beside its inferences (--session-cpu), and whatever else runs there "
             f"{world.beside_cores:g} for each (--beside-cpu); fewer take more each"
+        )
+        yield (
+            "where more want to run than there are cores, an inference loses "
+            f"{DISTURBANCE:g} times what even shares would take from it"
         )
     yield "the server's own process runs on one core, and keeps up until it is busy all the time"
     if any(question.wanted.sharing == "per-session" for question in asked):
