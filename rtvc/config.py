@@ -25,8 +25,9 @@ from pydantic import (
 from rtvc.errors import UsageError
 
 _PREFIX = "RTVC_"
-_SECRETS = ("api_key", "otel_endpoint")
+_SECRETS = ("api_key", "otel_endpoint", "key")
 """Settings whose value is never shown."""
+_MIN_KEY_CHARS = 16
 DEFAULT_FILE = Path("rtvc.toml")
 """Read where no other file is named."""
 
@@ -45,6 +46,19 @@ def _http_url(value: str) -> str:
 def _secret_http_url(value: SecretStr) -> SecretStr:
     _http_url(value.get_secret_value())
     return value
+
+
+def _access_key(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < _MIN_KEY_CHARS:
+        raise ValueError(f"expected a key of at least {_MIN_KEY_CHARS} characters")
+    return value
+
+
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if re.fullmatch(r"https?://[^\s/@?#]+", value) is None:
+            raise ValueError("expected origins such as https://voice.example or http://box:8000")
+    return tuple(value.lower() for value in values)
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -207,6 +221,47 @@ class TtsSettings(_Section):
     """Sent as a Bearer token; None: none."""
 
 
+class AccessSettings(_Section):
+    """Who may come in, and how much of the server one caller may take."""
+
+    keys_file: Path | None = None
+    """Keys of callers, as `rtvc keys make` writes them; None: there is none."""
+    key: Annotated[SecretStr, AfterValidator(_access_key)] | None = None
+    """One key more, named "environment"; from RTVC_ACCESS_KEY, for containers."""
+    origins: Annotated[Texts, AfterValidator(_origins)] = ()
+    """Pages of other sites that may call, such as https://voice.example."""
+    open: bool = False
+    """Whether anyone may come in, from any machine and any page."""
+    sessions_per_address: Annotated[int, Field(ge=1)] | None = None
+    """Sessions at once from one address; None: as many as there is room for."""
+    connects_per_minute: Annotated[int, Field(ge=1)] | None = 1200
+    """Sessions and uploads that one address may begin in a minute; None: any number."""
+    audio_s_per_hour: Positive | None = None
+    """Audio that one address may send in an hour; None: any amount."""
+    wrong_keys_per_minute: Annotated[int, Field(ge=1)] = 30
+    """An address that offers more of them is not listened to for a while."""
+    messages_per_s: Positive | None = 1000.0
+    """Messages of one session; one that sends more is slowed down; None: any number."""
+    idle_s: Positive | None = 600.0
+    """A session that sends nothing for so long is closed; None: never."""
+    session_s: Positive | None = 10_800.0
+    """Longest session; None: no bound."""
+    head_s: Positive = 10.0
+    """A connection that has sent no whole request head by then is closed."""
+    max_connections: Annotated[int, Field(ge=1)] = 4096
+    """TCP connections at once, sessions included."""
+    connections_per_address: Annotated[int, Field(ge=1)] = 1024
+    """Of them from one address and without a session."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether callers need a key."""
+        return self.keys_file is not None or self.key is not None
+
+
+_NOT_PUBLIC = {"llm": {"api_key"}, "tts": {"api_key"}, "access": {"key"}}
+
+
 class Settings(_Section):
     """All settings."""
 
@@ -215,10 +270,11 @@ class Settings(_Section):
     turn: TurnSettings = Field(default_factory=TurnSettings)
     llm: LlmSettings = Field(default_factory=LlmSettings)
     tts: TtsSettings = Field(default_factory=TtsSettings)
+    access: AccessSettings = Field(default_factory=AccessSettings)
 
     def public(self) -> dict[str, Any]:
         """Everything but the secrets, for manifests."""
-        return self.model_dump(mode="json", exclude={"llm": {"api_key"}, "tts": {"api_key"}})
+        return self.model_dump(mode="json", exclude=_NOT_PUBLIC)
 
 
 def load_settings(

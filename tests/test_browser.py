@@ -180,10 +180,10 @@ def test_a_missing_microphone_is_explained(server_url: str) -> None:
         page.get_by_role("heading", name="No microphone was found").wait_for()
 
 
-def test_plain_http_from_elsewhere_is_explained(server_url: str) -> None:
-    with driver.chromium(None) as browser:
+def test_plain_http_from_elsewhere_is_explained() -> None:
+    with running_server("--open", model="scripted") as url, driver.chromium(None) as browser:
         page = browser.new_page()
-        page.goto(server_url.replace("127.0.0.1", "voice.example"))
+        page.goto(url.replace("127.0.0.1", "voice.example"))
         page.get_by_role("heading", name="The browser hides the microphone").wait_for()
         assert "--tls self-signed" in page.locator("#help").inner_text()
 

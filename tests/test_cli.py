@@ -152,7 +152,7 @@ def test_a_port_in_use_is_named() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host", "a..b"])
 def test_an_address_that_is_not_ours_is_named(host: str) -> None:
-    line = one_line("serve", "--model", "selftest", "--host", host, "--port", "0")
+    line = one_line("serve", "--model", "selftest", "--host", host, "--port", "0", "--open")
     assert f"cannot listen on {host}:0" in line
 
 

@@ -148,6 +148,7 @@ def test_metrics_are_those_of_the_server() -> None:
     absent = set(METRICS) - plain
     assert absent <= {
         "rtvc_websocket_refusals_total",
+        "rtvc_denied_requests_total",
         "rtvc_headroom_sessions",
         "rtvc_traces_total",
     }

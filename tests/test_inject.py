@@ -144,7 +144,7 @@ def test_without_faults_every_part_is_handed_back_as_it_came() -> None:
     assert none.vad(ScriptedVad) is ScriptedVad
     assert none.turn_model(None) is None
     assert none.app(app) is app
-    assert none.http == "httptools"
+    assert none.http(asyncio.Protocol) is asyncio.Protocol
     assert none.notices == []
 
 

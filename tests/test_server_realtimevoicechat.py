@@ -155,6 +155,7 @@ class FakeSocket:
 
     def __init__(self) -> None:
         self.client_state = WebSocketState.CONNECTING
+        self.scope: dict[str, Any] = {}
         self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.sent: list[tuple[str, str]] = []
         self.closed: tuple[int, str] | None = None

@@ -10,13 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rtvc import __version__
 from rtvc.errors import AdmissionRefused
+from rtvc.server.access.gate import Gate
+from rtvc.server.access.visits import visit_of
+from rtvc.server.client_secrets import add_client_secrets
 from rtvc.server.connection import RealtimeConnection
 from rtvc.server.realtimevoicechat import RealtimeVoiceChatConnection
 from rtvc.server.scrape import CONTENT_TYPE, Scraper
@@ -79,6 +82,12 @@ def readiness_body(services: Services) -> dict[str, Any]:
     }
 
 
+def for_strangers(body: dict[str, Any]) -> dict[str, Any]:
+    """What /readyz says to who shows no key, where one is needed: no names, no counts."""
+    told = ("state", "progress", "full", "retry_after_s")
+    return {**{name: body[name] for name in told}, "detail": "", "tasks": [], "needs_key": True}
+
+
 def admission_headroom(services: Services) -> float | None:
     """What admission goes by; None: by slots alone."""
     by_headroom = services.settings.serve.admission == "headroom"
@@ -104,6 +113,7 @@ def refusal(code: str, message: str, retry_after_s: float) -> JSONResponse:
 def build_app(services: Services) -> FastAPI:
     """The server's routes over its services."""
     app = FastAPI(title="rtvc", version=__version__, docs_url=None, redoc_url=None)
+    app.add_middleware(Gate, access=services.access)
     app.add_middleware(SecurityHeaders)
     if services.instruments:
         app.add_middleware(CountSockets, counts=services.metrics.sockets)
@@ -115,9 +125,8 @@ def build_app(services: Services) -> FastAPI:
         return {"status": "ok"}
 
     @app.get("/readyz")
-    async def readyz() -> JSONResponse:
-        body = readiness_body(services)
-        return JSONResponse(body, status_code=200 if services.readiness.ready else 503)
+    async def readyz(request: Request) -> JSONResponse:
+        return _readiness(services, trusted=visit_of(request.scope).trusted)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -136,8 +145,16 @@ def build_app(services: Services) -> FastAPI:
         return FileResponse(_STATIC / "favicon.svg", media_type="image/svg+xml")
 
     add_transcriptions(app, services)
+    add_client_secrets(app, services)
     _add_doors(app, services)
     return app
+
+
+def _readiness(services: Services, *, trusted: bool) -> JSONResponse:
+    body = readiness_body(services)
+    if not trusted:
+        body = for_strangers(body)
+    return JSONResponse(body, status_code=200 if services.readiness.ready else 503)
 
 
 def _add_metrics(app: FastAPI, scraper: Scraper) -> None:
@@ -152,7 +169,10 @@ def _add_doors(app: FastAPI, services: Services) -> None:
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
         query = socket.query_params
+        preset = visit_of(socket.scope).session
         transcription = query.get("intent") == "transcription"
+        if preset is not None:
+            transcription = preset["type"] == "transcription"
 
         def connection() -> RealtimeConnection:
             return RealtimeConnection(
@@ -160,6 +180,7 @@ def _add_doors(app: FastAPI, services: Services) -> None:
                 services,
                 kind="transcription" if transcription else "realtime",
                 extras=query.get("rtvc") == "1",
+                preset=preset,
             )
 
         await admit(socket, services, connection)

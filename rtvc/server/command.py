@@ -15,6 +15,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from rtvc.clock import SystemClock
 from rtvc.config import Settings, load_settings
+from rtvc.server.access.guard import check_exposure
+from rtvc.server.access.origins import is_loopback
 from rtvc.server.inject import parse
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
@@ -22,8 +24,9 @@ from rtvc.server.startup import StopSignals, bind, build_services, check_speech_
 from rtvc.server.startup import serve as serve_until_stopped
 from rtvc.server.tls import certificate_files
 
-_SERVER, _STT, _TURN, _LLM, _TTS = (
+_SERVER, _ACCESS, _STT, _TURN, _LLM, _TTS = (
     "Server: section serve of rtvc.toml",
+    "Who may come in: section access",
     "Speech-to-text: section stt",
     "Turns: section turn",
     "Language model: section llm",
@@ -131,6 +134,29 @@ def serve(
     settings: Annotated[
         Path | None, _flag("--settings", _SERVER, "Settings file [rtvc.toml, if there is one]")
     ] = None,
+    keys_file: Annotated[
+        Path | None,
+        _flag(
+            "--keys-file",
+            _ACCESS,
+            "Callers need one of these keys; rtvc keys make adds one [none]",
+            metavar="FILE",
+        ),
+    ] = None,
+    open_to_all: Annotated[
+        bool,
+        _flag("--open", _ACCESS, "Let everyone in, without keys, though others can reach it"),
+    ] = False,
+    origin: Annotated[
+        list[str] | None,
+        _flag(
+            "--origin",
+            _ACCESS,
+            "Let pages of that site call, such as https://voice.example; may be repeated "
+            "[its own page only]",
+            metavar="ORIGIN",
+        ),
+    ] = None,
     silence_ms: Annotated[
         int | None,
         _flag("--silence-ms", _TURN, "Silence that ends a turn [250, longer mid-sentence]"),
@@ -167,7 +193,7 @@ def serve(
 
     Every flag is also a setting in rtvc.toml and an environment variable: --port is port in the
     section serve, and RTVC_SERVE_PORT. Defaults stand in brackets. API keys are taken from
-    RTVC_LLM_API_KEY and RTVC_TTS_API_KEY only.
+    RTVC_LLM_API_KEY and RTVC_TTS_API_KEY only; RTVC_ACCESS_KEY is a key that callers need.
     """
     flags: dict[str, dict[str, Any]] = {
         "serve": {
@@ -179,6 +205,11 @@ def serve(
             "inject": inject or None,
             "otel_endpoint": otel_endpoint,
             "instruments": False if no_instruments else None,
+        },
+        "access": {
+            "keys_file": keys_file,
+            "open": True if open_to_all else None,
+            "origins": origin or None,
         },
         "stt": {
             "model": model,
@@ -217,6 +248,7 @@ def _run(settings: Settings) -> None:
     # The model's files, the address and the certificate are checked before anything is loaded,
     # and the model before the port opens.
     parse(settings.serve.inject)
+    check_exposure(settings.access, settings.serve.host)
     check_speech_to_text(settings.stt)
     listening = bind(settings.serve.host, settings.serve.port)
     with tempfile.TemporaryDirectory(prefix="rtvc-tls-") as folder, listening:
@@ -311,13 +343,18 @@ class _Announcement:
         self._say("  stop it      Ctrl-C")
 
     def _warn_of_strangers(self) -> None:
-        serve = self._services.settings.serve
-        if serve.host in ("127.0.0.1", "localhost", "::1"):
+        serve, access = self._services.settings.serve, self._services.settings.access
+        if access.keyed:
+            self._say("  who may      callers with a key")
+        elif access.open:
+            self._say("[bold yellow]note:[/] it is open: every page and every machine may call")
+        if is_loopback(serve.host):
             return
-        self._say(
-            f"[yellow]note:[/] it listens on {escape(serve.host)}, where others can reach it, "
-            "and asks nobody who they are"
-        )
+        if not access.keyed:
+            self._say(
+                f"[yellow]note:[/] it listens on {escape(serve.host)}, where others can reach it, "
+                "and asks nobody who they are"
+            )
         if serve.tls is None:
             self._say(
                 "[yellow]note:[/] from another machine browsers give no microphone to http: "

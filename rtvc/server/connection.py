@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket
 from rtvc.audio import alaw_decode, pcm16_to_float, ulaw_decode
 from rtvc.errors import ProtocolError
 from rtvc.protocol import realtime
+from rtvc.server.access.visits import visit_of
 from rtvc.server.conversation import Conversation, Item, item_from
 from rtvc.server.ear import Ear
 from rtvc.server.listener import Listener
@@ -53,8 +54,16 @@ class RealtimeConnection:
     """A caller of `/v1/realtime`."""
 
     def __init__(
-        self, socket: WebSocket, services: Services, *, kind: realtime.SessionKind, extras: bool
+        self,
+        socket: WebSocket,
+        services: Services,
+        *,
+        kind: realtime.SessionKind,
+        extras: bool,
+        preset: dict[str, Any] | None = None,
     ) -> None:
+        """`preset` changes the settings to start from, as a session.update would."""
+        self._visit = visit_of(socket.scope)
         self._socket = socket
         self._services = services
         self._clock = services.clock
@@ -90,6 +99,9 @@ class RealtimeConnection:
         self._silence = Timer()
         self._opened_at_s = self._clock.now()
         self._utterances = 0
+        if preset is not None:
+            self._announced = self._config.updated(preset)
+            self._configure(self._announced)
 
     # The life of a session.
 
@@ -119,6 +131,7 @@ class RealtimeConnection:
             "id": self.session_id,
             "protocol": "openai-realtime",
             "type": self._config.type,
+            "key": self._visit.key_id,
             "age_s": round(now_s - self._opened_at_s, 3),
             **self._listener.report(),
             "replying": self._replies.active,
@@ -193,7 +206,9 @@ class RealtimeConnection:
                 event_id=event.event_id,
             )
         if data:
-            await self._listener.append(data, len(data) / width / audio_format.rate_hz)
+            seconds = len(data) / width / audio_format.rate_hz
+            self._visit.heard(seconds)
+            await self._listener.append(data, seconds)
 
     async def _obey_or_explain(self, event: realtime.ClientEvent) -> None:
         try:
@@ -234,7 +249,14 @@ class RealtimeConnection:
     # What the client asks for.
 
     async def _update_session(self, config: realtime.SessionConfig) -> None:
-        before, notice = self._config.audio.input.format, turn_notice(self._config, self._services)
+        notice = turn_notice(self._config, self._services)
+        self._configure(config)
+        self._post(self._events.session_updated(self._wire()))
+        if turn_notice(self._config, self._services) != notice:
+            self._post_status()
+
+    def _configure(self, config: realtime.SessionConfig) -> None:
+        before = self._config.audio.input.format
         self._config = self._replies.config = config
         after = self._config.audio.input.format
         if after != before:
@@ -244,9 +266,6 @@ class RealtimeConnection:
         if transcription is not None:
             self._listener.language = transcription.language or self._listener.language
             self._listener.prompt = transcription.prompt
-        self._post(self._events.session_updated(self._wire()))
-        if turn_notice(self._config, self._services) != notice:
-            self._post_status()
 
     def _voice_settings(self) -> VoiceSettings:
         judged = self._services.turn_model is not None

@@ -142,11 +142,10 @@ class Faults:
         held_s = self.amounts.get(FaultName.HIDDEN_BACKLOG)
         return app if held_s is None else HiddenBacklog(app, held_s, self._clock)
 
-    @property
-    def http(self) -> Any:
-        """What uvicorn speaks HTTP with."""
+    def http(self, base: Callable[..., asyncio.BaseProtocol]) -> Any:
+        """What uvicorn speaks HTTP with; `base` without a fault."""
         delay_ms = self.amounts.get(FaultName.SLOW_NETWORK)
-        return "httptools" if delay_ms is None else slow_http(delay_ms / 1000)
+        return base if delay_ms is None else slow_http(delay_ms / 1000, base)
 
     # Beside them.
 

@@ -59,6 +59,13 @@ _TABLE = (
         "rtvc_refused_sessions_total", "counter", "sessions", "Sessions refused for lack of room"
     ),
     Metric(
+        "rtvc_denied_requests_total",
+        "counter",
+        "requests",
+        "Requests and WebSockets that were not let in, by reason: keys, origins, limits",
+        ("reason",),
+    ),
+    Metric(
         "rtvc_headroom_sessions",
         "gauge",
         "sessions",

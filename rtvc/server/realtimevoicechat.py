@@ -29,6 +29,7 @@ from rtvc.protocol.realtimevoicechat import (
     encode_server_message,
     parse_client_message,
 )
+from rtvc.server.access.visits import visit_of
 from rtvc.server.conversation import Conversation, Item
 from rtvc.server.ear import Ear
 from rtvc.server.listener import Cost, Listener
@@ -96,6 +97,7 @@ class RealtimeVoiceChatConnection:
 
     def __init__(self, socket: WebSocket, services: Services) -> None:
         self._socket = socket
+        self._visit = visit_of(socket.scope)
         self._services = services
         self._clock = services.clock
         self.session_id = new_id("sess")
@@ -145,6 +147,7 @@ class RealtimeVoiceChatConnection:
             "id": self.session_id,
             "protocol": "realtimevoicechat",
             "type": "realtime",
+            "key": self._visit.key_id,
             "age_s": round(now_s - self._opened_at_s, 3),
             **self._listener.report(),
             "replying": self._answer is not None and not self._answer.over,
@@ -198,6 +201,7 @@ class RealtimeVoiceChatConnection:
         if found_hz != self._rate_hz:
             self._rate_hz = found_hz
             await self._listener.control(partial(self._change_rate, found_hz))
+        self._visit.heard(packet.samples / found_hz)
         await self._listener.append(packet.pcm, packet.samples / found_hz)
 
     async def _change_rate(self, rate_hz: int) -> None:

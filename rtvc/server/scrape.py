@@ -92,6 +92,7 @@ class Scraper:
         sheet.put_all("rtvc_websocket_closes_total", sockets.closes.items())
         messages = (("in", sockets.messages_in), ("out", sockets.messages_out))
         sheet.put_all("rtvc_websocket_messages_total", messages)
+        sheet.put_all("rtvc_denied_requests_total", self._services.access.denied.items())
         payload = (("in", sockets.bytes_in), ("out", sockets.bytes_out))
         sheet.put_all("rtvc_websocket_bytes_total", payload)
 

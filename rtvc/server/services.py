@@ -9,6 +9,7 @@ from rtvc.config import Settings, TurnSettings
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.instruments.otel import TurnTraces
 from rtvc.protocol.realtime import TurnTimings
+from rtvc.server.access.guard import Access
 from rtvc.server.faults import Faults
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel
@@ -72,6 +73,8 @@ class Services:
     """What everyone should know about this server, beside what the engine says of itself."""
     faults: Faults = field(default_factory=Faults)
     """Brought about on purpose; usually none."""
+    access: Access = field(default_factory=Access)
+    """Who may come in; unless told otherwise, everyone."""
     sessions: dict[str, OpenSession] = field(default_factory=dict)
     """Open sessions by id."""
 

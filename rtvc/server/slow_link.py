@@ -9,8 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 JITTER = 0.25
 """A delay is spread evenly over so much of it to either side."""
 FLIGHT_BYTES = 4 << 20
@@ -188,6 +186,6 @@ class SlowLink(asyncio.Protocol):
             self._real.pause_reading()
 
 
-def slow_http(delay_s: float) -> Callable[..., SlowLink]:
-    """Makes uvicorn's connections slow ones."""
-    return lambda **arguments: SlowLink(HttpToolsProtocol(**arguments), delay_s)
+def slow_http(delay_s: float, base: Callable[..., asyncio.BaseProtocol]) -> Callable[..., SlowLink]:
+    """Makes uvicorn's connections slow ones; `base` serves them."""
+    return lambda **arguments: SlowLink(base(**arguments), delay_s)

@@ -19,8 +19,10 @@ from rtvc.config import LlmSettings, ServeSettings, Settings, SttSettings, TtsSe
 from rtvc.errors import ModelError, RtvcError, UsageError
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.instruments.otel import TurnTraces, open_traces
+from rtvc.server.access.guard import Access
 from rtvc.server.app import build_app
 from rtvc.server.faults import Faults
+from rtvc.server.front import Front
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguageModel
 from rtvc.server.metrics import Metrics, NoMetrics
@@ -148,6 +150,7 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         metrics=metrics,
         faults=faults,
         notices=faults.notices,
+        access=Access.of(settings.access, clock, settings.serve.host),
         files=FileEngine(device=stt.device, compute_type=stt.compute_type, clock=clock),
         # Last: it starts a thread.
         traces=_traces(settings.serve, clock),
@@ -374,7 +377,7 @@ def _uvicorn_config(services: Services, tls: CertificateFiles | None) -> uvicorn
         log_level="warning",
         access_log=False,
         lifespan="off",
-        http=services.faults.http,
+        http=services.faults.http(Front(services.settings.access).protocol),
         ws="websockets-sansio",
         ws_max_size=_WS_MAX_BYTES,
         ws_ping_interval=settings.ping_interval_s,

@@ -21,6 +21,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Message
 
 from rtvc.errors import AudioError, ModelError, ProtocolError, RtvcError, TranscriberError
+from rtvc.server.access.denials import Denied
+from rtvc.server.access.visits import visit_of
 from rtvc.server.services import Services
 from rtvc.stt.files import FileHypothesis, FileJob, Segment, parts
 from rtvc.stt.synthetic import LANGUAGES
@@ -77,6 +79,9 @@ def add_transcriptions(app: FastAPI, services: Services) -> None:
                 raise ProtocolError(message, code="server_busy")
             await slots.acquire()
             return await _answered(request, services, slots.release)
+        except Denied as denied:
+            services.access.note(denied, request.scope)
+            return JSONResponse(denied.body, status_code=denied.status, headers=denied.headers)
         except RtvcError as error:
             return refused(error)
 
@@ -91,6 +96,7 @@ async def _answered(request: Request, services: Services, release: Callable[[], 
             wanted = understood(form, services.engine.status.model)
             longest_s = services.settings.serve.max_file_s
             audio = await asyncio.to_thread(decoded, wanted.file.file, longest_s)
+            visit_of(request.scope).charge(len(audio) / SAMPLE_RATE_HZ)
         finally:
             await form.close()
         answers = _answers(services, wanted, audio, request)

@@ -3,6 +3,7 @@
 
 import { Conversation } from "./conversation.js";
 import { helpFor, waitingHelp } from "./help.js";
+import { drawKeyForm } from "./key.js";
 import { levelDbfs, Microphone, MicrophoneError, microphoneIsReachable, openAudioContext } from "./microphone.js";
 import { Player } from "./player.js";
 import { readable } from "./readable.js";
@@ -199,6 +200,12 @@ export class Page extends SessionListener {
     this.fail("failed", detail);
   }
 
+  /** @override @param {string} detail */
+  keyNeeded(detail) {
+    this.fail("key", detail);
+    drawKeyForm(view.byId("help"), () => void this.start());
+  }
+
   /** @override @param {WireEvent} event */
   received(event) {
     if (event.type === SERVER.SPEECH_STARTED) void this.#interrupt(true);
@@ -273,6 +280,7 @@ export class Page extends SessionListener {
 
   /** @param {Readiness} readiness */
   #known(readiness) {
+    if (readiness.needs_key) return; // it tells strangers nothing of itself
     if (this.readiness === null) view.drawModel(readiness);
     this.readiness = readiness;
     this.#notice(readiness.notice);

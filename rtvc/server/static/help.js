@@ -20,7 +20,7 @@ function insecure() {
     steps: [
       {
         what: "Serve https, then open this page with https://",
-        command: `rtvc serve --host 0.0.0.0 --port ${here} --tls self-signed`,
+        command: `rtvc serve --host 0.0.0.0 --port ${here} --tls self-signed --keys-file keys.toml`,
       },
       {
         what: `Or forward the port, then open http://localhost:${here}`,
@@ -74,6 +74,15 @@ function failed(detail) {
 }
 
 /** @param {string} detail @returns {Help} */
+function key(detail) {
+  return {
+    title: "This server wants a key",
+    text: detail || "Ask whoever runs it for one; it stays in this tab until you close it.",
+    action: "Talk",
+  };
+}
+
+/** @param {string} detail @returns {Help} */
 function sound(detail) {
   return {
     title: "Sound could not be started",
@@ -83,7 +92,7 @@ function sound(detail) {
 }
 
 /** @type {Record<string, (detail: string) => Help>} */
-const PROBLEMS = { insecure, refused, missing, busy, failed, sound };
+const PROBLEMS = { insecure, refused, missing, busy, failed, key, sound };
 
 /** @param {string} problem @param {string} detail @returns {Help} */
 export function helpFor(problem, detail) {

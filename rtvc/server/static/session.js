@@ -1,6 +1,7 @@
 // @ts-check
 // One conversation with the server: readiness, WebSocket, reconnecting. Knows no sound, no page.
 
+import { authorization, forgetKey, hasKey, WrongKeyError, subprotocols } from "./key.js";
 import { decodeEvent, encodeAppend, encodeTruncate, endpoints, SERVER } from "./wire.js";
 
 /** @typedef {import("./wire.js").Readiness} Readiness */
@@ -14,7 +15,7 @@ import { decodeEvent, encodeAppend, encodeTruncate, endpoints, SERVER } from "./
 const NEXT = {
   idle: ["preparing"],
   preparing: ["connecting", "waiting", "failed", "idle"],
-  connecting: ["open", "preparing", "waiting", "idle"],
+  connecting: ["open", "preparing", "waiting", "failed", "idle"],
   open: ["waiting", "failed", "idle"],
   waiting: ["preparing", "idle"],
   failed: ["preparing", "idle"],
@@ -43,6 +44,8 @@ export class SessionListener {
   retryIn(_reason, _seconds) {}
   /** @param {string} _detail */
   failed(_detail) {}
+  /** @param {string} _detail */
+  keyNeeded(_detail) {}
   /** @param {WireEvent} _event */
   received(_event) {}
 }
@@ -132,16 +135,28 @@ export class Session {
     if (readiness === null) return this.#retry("unreachable"), true;
     this.listener.serverPreparing(readiness);
     if (readiness.state === "failed") return this.#fail(readiness.detail), true;
+    if (readiness.needs_key) return this.#keyNeeded(), true;
     if (readiness.full) return this.#retry("full", readiness.retry_after_s), true;
     if (readiness.state !== "ready") return false;
-    this.#connect();
+    void this.#connect();
     return true;
   }
 
-  #connect() {
+  async #connect() {
     this.#enter("connecting");
     const startedAt = performance.now();
-    const socket = new WebSocket(endpoints().realtime);
+    const { signal } = this.abort;
+    /** @type {string[]} */
+    let offered = [];
+    try {
+      offered = await subprotocols(signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof WrongKeyError) return this.#keyNeeded();
+      return this.#retry("unreachable");
+    }
+    if (signal.aborted) return; // stopped meanwhile
+    const socket = new WebSocket(endpoints().realtime, offered);
     this.socket = socket;
     const timer = setTimeout(() => socket.close(), CONNECT_TIMEOUT_MS);
     socket.onmessage = ({ data }) => {
@@ -177,6 +192,14 @@ export class Session {
     }
   }
 
+  #keyNeeded() {
+    const detail = hasKey() ? "The key is not known here. Ask whoever runs the server." : "";
+    forgetKey();
+    this.#leave();
+    this.#enter("failed");
+    this.listener.keyNeeded(detail);
+  }
+
   /** @param {string} detail */
   #fail(detail) {
     this.#leave();
@@ -208,7 +231,11 @@ export class Session {
 export async function fetchReadiness(signal) {
   try {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(READYZ_TIMEOUT_MS)]);
-    const response = await fetch(endpoints().readyz, { cache: "no-store", signal: limit });
+    const response = await fetch(endpoints().readyz, {
+      cache: "no-store",
+      signal: limit,
+      headers: authorization(),
+    });
     const body = await response.json();
     return typeof body?.state === "string" ? body : null;
   } catch {

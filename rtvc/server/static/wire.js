@@ -40,7 +40,7 @@ export const SERVER = Object.freeze({
  * @typedef {{
  *   state: string, progress: number, detail: string, tasks: ReadyTask[], model: string,
  *   model_kind: string, notice: string | null, full: boolean, retry_after_s: number | null,
- *   sessions: number, max_sessions: number, version: string,
+ *   sessions: number, max_sessions: number, version: string, needs_key?: boolean,
  * }} Readiness
  * @typedef {{type: string, [field: string]: any}} WireEvent
  */
@@ -49,7 +49,8 @@ export const SERVER = Object.freeze({
 export function endpoints(base = document.baseURI) {
   const realtime = new URL("v1/realtime?rtvc=1", base);
   realtime.protocol = realtime.protocol === "https:" ? "wss:" : "ws:";
-  return { realtime: realtime.href, readyz: new URL("readyz", base).href };
+  const secrets = new URL("v1/realtime/client_secrets", base).href;
+  return { realtime: realtime.href, readyz: new URL("readyz", base).href, secrets };
 }
 
 /**
