@@ -5,7 +5,6 @@ many, are gone before anything else of the server sees them.
 import asyncio
 import http
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -15,8 +14,6 @@ from rtvc.server.access.limits import network
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 128
-
-Base = Callable[..., asyncio.Protocol]
 
 
 class _HeadTooLarge(Exception):
@@ -33,6 +30,11 @@ class Front:
     @property
     def head_s(self) -> float:
         return self._settings.head_s
+
+    @property
+    def waiting(self) -> int:
+        """Connections without a session."""
+        return self._waiting.total()
 
     def protocol(self, **arguments: Any) -> "BoundedHttp":
         """For uvicorn: one connection."""
@@ -62,7 +64,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._front = front
         self._address: str | None = None
         self._head_timer: asyncio.TimerHandle | None = None
-        self._in_head = True
+        self._in_head = False
         self._heads = 0
         self._head_bytes = 0
         self._too_large = False
@@ -104,6 +106,13 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
+        elif self._address is not None and self._awaits_nothing:
+            self._start_timer()  # empty lines between requests end uvicorn's own waiting
+
+    @property
+    def _awaits_nothing(self) -> bool:
+        timed = self._head_timer is not None or self.timeout_keep_alive_task is not None
+        return not timed and (self.cycle is None or self.cycle.response_complete)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -144,7 +153,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self._head_bytes:
+        if self._in_head:
             self._answer(408)
         else:
             self.transport.close()
