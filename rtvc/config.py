@@ -200,6 +200,14 @@ class LlmSettings(_Section):
     """Longest reply."""
     timeout_s: Positive = 20.0
     """Longest wait for the next token."""
+    first_token_s: Positive = 10.0
+    """Longest wait for the first token, a second try included."""
+    max_chars: Annotated[int, Field(ge=1)] = 8000
+    """Longest reply in characters, whatever the model counts as tokens; then it is cut."""
+    apology: str = "Sorry, I cannot answer right now. Please try again in a moment."
+    """Said when no reply can be had; empty: nothing is said."""
+    broken_off: str = "Sorry, I lost my thread."
+    """Said when a reply breaks off in the middle; empty: nothing is said."""
     scripted_ttft_s: Annotated[float, Field(ge=0)] = 0.15
     """Time to first token of "scripted"."""
     scripted_tokens_per_s: Positive = 60.0
@@ -219,6 +227,8 @@ class TtsSettings(_Section):
     """Voice; None: the backend's own."""
     api_key: SecretStr | None = None
     """Sent as a Bearer token; None: none."""
+    timeout_s: Positive = 10.0
+    """Longest wait for the next piece of audio; for the first, a second try included."""
 
 
 class AccessSettings(_Section):

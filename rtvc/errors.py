@@ -16,6 +16,19 @@ RtvcError
 """
 
 import re
+from typing import Literal
+
+ReplyTrouble = Literal[
+    "timeout",
+    "connect",
+    "refused",
+    "garbage",
+    "too_long",
+    "broken_off",
+    "breaker_open",
+    "other",
+]
+"""Why a reply failed: one of these and no other, as they are labels of a metric."""
 
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
@@ -93,6 +106,16 @@ class EngineDied(TranscriberError):
 
 class ReplyError(RtvcError):
     """The language model or the synthesizer failed."""
+
+    def __init__(
+        self, message: str, *, reason: ReplyTrouble = "other", status: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason: ReplyTrouble = reason
+        self.status = status
+        """Of the HTTP answer that refused; None: there was none."""
+        self.service: Literal["llm", "tts"] | None = None
+        """Which of the two it was, where that is known."""
 
 
 class RecordError(RtvcError):

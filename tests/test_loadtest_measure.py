@@ -312,6 +312,26 @@ def test_a_reply_is_measured_to_its_first_and_last_sample() -> None:
     assert measurement.replies["r"].playback.silent_at_s == pytest.approx(at(6.6))
 
 
+@pytest.mark.parametrize(
+    ("status", "reason", "heard"),
+    [
+        ("completed", None, True),
+        ("incomplete", None, True),
+        ("failed", None, False),
+        ("failed", "llm_timeout", False),
+        ("incomplete", "content_filter", False),
+    ],
+)
+def test_an_apology_is_no_reply(status: str, reason: str | None, heard: bool) -> None:
+    measurement = conversing(Said(0, 1.0))
+    reply(measurement, "r", (3.6, 1.0))
+    measurement.observe(ReplyDone(at(3.8), "r", status, reason))
+    turn = only(measurement.settled(at(6.0)))
+    assert turn.reply_expected
+    assert turn.reply_first_audio_at_s == (at(3.6) if heard else None)
+    assert measurement.counts["failed_replies"] == (not heard)
+
+
 def test_a_reply_that_never_comes_was_expected() -> None:
     measurement = conversing(Said(0, 1.0))
     assert measurement.settled(at(12.9)) == []

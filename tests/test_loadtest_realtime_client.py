@@ -78,6 +78,28 @@ SEEN: list[tuple[dict[str, Any], object]] = [
         {"type": "response.done", "response": {"id": "r", "status": "failed"}},
         ReplyDone(1.0, "r", "failed"),
     ),
+    (
+        {
+            "type": "response.done",
+            "response": {
+                "id": "r",
+                "status": "incomplete",
+                "status_details": {"type": "incomplete", "reason": "max_output_tokens"},
+            },
+        },
+        ReplyDone(1.0, "r", "incomplete"),
+    ),
+    (
+        {
+            "type": "response.done",
+            "response": {
+                "id": "r",
+                "status": "incomplete",
+                "status_details": {"type": "incomplete", "reason": "content_filter"},
+            },
+        },
+        ReplyDone(1.0, "r", "incomplete", "content_filter"),
+    ),
     ({"type": "error", "error": {"code": "x", "message": "broken"}}, ErrorReported(1.0, "broken")),
     (
         {

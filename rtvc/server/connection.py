@@ -94,9 +94,11 @@ class RealtimeConnection:
             post=self._post,
             on_first_audio=self._reply_begun,
             on_played=self._played,
+            on_spare=self._spare_voice_spoke,
         )
         self._turns: dict[str, TurnClock] = {}
         self._silence = Timer()
+        self._spare_noted = False
         self._opened_at_s = self._clock.now()
         self._utterances = 0
         if preset is not None:
@@ -149,12 +151,17 @@ class RealtimeConnection:
     def _post(self, event: dict[str, Any]) -> None:
         self._outbox.post(realtime.encode(event))
 
-    def _post_status(self) -> None:
+    def _spare_voice_spoke(self) -> None:
+        if not self._spare_noted:
+            self._spare_noted = True
+            self._post_status("speech synthesis failed: the built-in voice speaks instead")
+
+    def _post_status(self, note: str | None = None) -> None:
         if not self._extras:
             return
         services, readiness = self._services, self._services.readiness
         engine = services.engine.status
-        notices = filter(None, (services.notice, turn_notice(self._config, services)))
+        notices = filter(None, (services.notice, turn_notice(self._config, services), note))
         status = realtime.ServerStatus(
             state=readiness.state,
             progress=round(readiness.progress, 3),

@@ -27,6 +27,8 @@ class Item:
     """Audio rather than text."""
     complete: bool = True
     """False while it is being said, and after an interruption."""
+    apology: str = ""
+    """Said by the server after, or instead of, what the model wrote; the model never reads it."""
     wire: dict[str, Any] | None = None
     """An item kept as the client gave it (function calls and their output)."""
 
@@ -47,9 +49,9 @@ class Item:
         if self.role == "user" and self.spoken:
             return [{"type": "input_audio", "transcript": self.text}]
         if self.role == "assistant" and self.spoken:
-            return [{"type": "output_audio", "transcript": self.text or ""}]
+            return [{"type": "output_audio", "transcript": (self.text or "") + self.apology}]
         kind = "output_text" if self.role == "assistant" else "input_text"
-        return [{"type": kind, "text": self.text or ""}]
+        return [{"type": kind, "text": (self.text or "") + self.apology}]
 
 
 class Conversation:

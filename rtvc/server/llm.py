@@ -12,13 +12,15 @@ import httpx
 
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import ReplyError
-from rtvc.server.http_errors import first_line, reply_errors
+from rtvc.server.http_errors import UNPACKED, expect_plain, first_line, reply_errors
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["completed", "length"]
 
-MAX_EVENT_BYTES = 1 << 20
+MAX_EVENT_BYTES = 1 << 18
 END_WAIT_S = 0.2
+_NEVER = ("html", "xml", "image/", "audio/")
+"""In the type of a streamed chat completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class OpenAiLanguageModel:
     ) -> None:
         self.name = model
         self._url = f"{url.rstrip('/')}/chat/completions"
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        headers = {**UNPACKED, **key}
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0))
         self._client = httpx.AsyncClient(headers=headers, timeout=timeout)
 
@@ -85,10 +88,16 @@ class OpenAiLanguageModel:
         self, messages: Sequence[Message], *, max_tokens: int | None
     ) -> AsyncGenerator[str, None]:
         request = self._request(messages, max_tokens)
-        with reply_errors("language model", self._url):
+        with reply_errors("language model", self._url) as exchange:
             async with self._client.stream("POST", self._url, json=request) as response:
+                exchange.answered = True
                 if response.status_code != 200:
-                    raise ReplyError(await self._refusal(response))
+                    raise ReplyError(
+                        await self._refusal(response),
+                        reason="refused",
+                        status=response.status_code,
+                    )
+                expect_plain(response, never=_NEVER, service="language model")
                 async with aclosing(read_deltas(response.aiter_bytes())) as deltas:
                     async for delta in deltas:
                         yield delta
@@ -119,8 +128,10 @@ async def read_events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[str, None]
     pending, fields = b"", list[str]()
     async for chunk in chunks:
         pending += chunk
-        if len(pending) > MAX_EVENT_BYTES:
-            raise ReplyError(f"expected events of at most {MAX_EVENT_BYTES} bytes, got more")
+        if len(pending) + sum(map(len, fields)) > MAX_EVENT_BYTES:
+            raise ReplyError(
+                f"expected events of at most {MAX_EVENT_BYTES} bytes, got more", reason="garbage"
+            )
         *lines, pending = re.split(rb"\r\n|\n|\r(?!\n)(?=.)", pending, flags=re.DOTALL)
         for line in lines:
             if line.startswith(b"data:"):
@@ -138,8 +149,10 @@ async def read_deltas(chunks: AsyncIterator[bytes]) -> AsyncGenerator[str, None]
     """Text of a streamed chat completion; a stream that breaks off raises ReplyError."""
     finish: str | None = None
     tokens: int | None = None
+    told = False
     async with aclosing(read_events(chunks)) as events:
         async for event in events:
+            told = True
             if event.strip() == "[DONE]":
                 finish = finish or "stop"
                 break
@@ -149,7 +162,10 @@ async def read_deltas(chunks: AsyncIterator[bytes]) -> AsyncGenerator[str, None]
             if text:
                 yield text
         if finish is None:
-            raise ReplyError("language model: expected a finish_reason but the stream ended")
+            raise ReplyError(
+                "language model: expected a finish_reason but the stream ended",
+                reason="broken_off" if told else "garbage",
+            )
         yield FinalDelta("", "length" if finish == "length" else "completed", tokens)
         await _read_to_end(events)
 
@@ -167,13 +183,17 @@ async def _read_to_end(events: AsyncIterator[str]) -> None:
 def _parse(event: str) -> dict[str, Any]:
     try:
         chunk = json.loads(event)
-    except ValueError:
+    except (ValueError, RecursionError):
         chunk = None
     if not isinstance(chunk, dict):
-        raise ReplyError(f"language model: expected a JSON object got {event[:80]!r}")
+        raise ReplyError(
+            f"language model: expected a JSON object got {event[:80]!r}", reason="garbage"
+        )
     if error := chunk.get("error"):
         detail = error.get("message", error) if isinstance(error, dict) else error
-        raise ReplyError(f"language model: expected text, got an error: {str(detail)[:200]}")
+        raise ReplyError(
+            f"language model: expected text, got an error: {str(detail)[:200]}", reason="refused"
+        )
     return chunk
 
 
@@ -183,7 +203,12 @@ def _choice(chunk: dict[str, Any]) -> tuple[str, str | None]:
     choice = choices[0] if isinstance(choices, list) and isinstance(choices[0], dict) else {}
     delta = choice.get("delta")
     text = delta.get("content") if isinstance(delta, dict) else None
-    return text if isinstance(text, str) else "", choice.get("finish_reason")
+    return _sound(text) if isinstance(text, str) else "", choice.get("finish_reason")
+
+
+def _sound(text: str) -> str:
+    """Without what neither a WebSocket nor a voice can take: half a character, or a NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _tokens(chunk: dict[str, Any]) -> int | None:

@@ -6,12 +6,14 @@ a microsecond each; what merely is (queues, sessions, processes) is read when so
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, get_args
 
+from rtvc.errors import ReplyTrouble
 from rtvc.protocol.realtime import TurnTimings
 from rtvc.server.socket_counts import SocketCounts
 from rtvc.stt.transcriber import Hypothesis, JobKind
@@ -102,6 +104,34 @@ _TABLE = (
         "counter",
         "suspects",
         "Turns after whose end speech came back within a second, before a reply was heard",
+    ),
+    # Replies.
+    Metric(
+        "rtvc_reply_failures_total",
+        "counter",
+        "failures",
+        "Failures of what makes replies, service llm or tts, by reason: timeout, connect, refused, "
+        "garbage, too_long, broken_off, breaker_open, other",
+        ("service", "reason"),
+    ),
+    Metric(
+        "rtvc_breaker_open",
+        "gauge",
+        None,
+        "Whether a service, llm or tts, is taken for out after failing time and again",
+        ("service",),
+    ),
+    Metric(
+        "rtvc_apologies_total",
+        "counter",
+        "apologies",
+        "Replies that failed, so that the person was told so",
+    ),
+    Metric(
+        "rtvc_spare_voice_sentences_total",
+        "counter",
+        "sentences",
+        "Sentences that the built-in voice spoke because speech synthesis failed",
     ),
     Metric(
         "rtvc_traces_total",
@@ -314,6 +344,18 @@ class Metrics:
         self._lag = self.histograms["rtvc_event_loop_lag_seconds"][()]
         self.premature_suspects = 0
         """Turns that may have been ended too early."""
+        self.reply_failures: Counter[tuple[str, str]] = Counter(
+            {
+                (service, reason): 0
+                for service in ("llm", "tts")
+                for reason in get_args(ReplyTrouble)
+            }
+        )
+        """By service and reason; all of them, as a rate has to have seen 0."""
+        self.apologies = 0
+        """Replies that failed, and said so."""
+        self.spare_sentences = 0
+        """Sentences spoken by the built-in voice in another's place."""
 
     # As it happens.
 
@@ -345,6 +387,18 @@ class Metrics:
         """A turn may have been ended too early."""
         self.premature_suspects += 1
 
+    def reply_failed(self, service: str, reason: str) -> None:
+        """The language model ("llm") or the synthesizer ("tts") failed."""
+        self.reply_failures[service, reason] += 1
+
+    def apologised(self) -> None:
+        """A person was told that there is no reply, or no more of it."""
+        self.apologies += 1
+
+    def spared(self) -> None:
+        """The built-in voice spoke a sentence in another's place."""
+        self.spare_sentences += 1
+
     def lagged(self, lag_s: float) -> None:
         """The event loop woke so late."""
         self._lag.observe(lag_s)
@@ -360,6 +414,15 @@ class NoMetrics(Metrics):
         """Nothing."""
 
     def suspected(self) -> None:
+        """Nothing."""
+
+    def reply_failed(self, service: str, reason: str) -> None:
+        """Nothing."""
+
+    def apologised(self) -> None:
+        """Nothing."""
+
+    def spared(self) -> None:
         """Nothing."""
 
     def lagged(self, lag_s: float) -> None:

@@ -40,6 +40,7 @@ class Replies:
         post: Callable[[dict[str, Any]], None],
         on_first_audio: Callable[[TurnClock, str], None],
         on_played: Callable[[float], None],
+        on_spare: Callable[[], None],
     ) -> None:
         self._services = services
         self._clock = services.clock
@@ -54,6 +55,7 @@ class Replies:
         self._post = post
         self._on_first_audio = on_first_audio
         self._on_played = on_played
+        self._on_spare = on_spare
         self._latest: RealtimeReply | None = None
         self._kept: dict[str, RealtimeReply] = {}
         self.interruptions = 0
@@ -124,7 +126,7 @@ class Replies:
                 param="audio_end_ms",
             )
         heard = reply.heard(event.audio_end_ms)
-        self._conversation.update(event.item_id, text=heard, complete=False)
+        self._keep(reply, heard, complete=False)
         self._ear.reply_flushed(self._clock.now())
         truncated = self._events.item_truncated(event.item_id, audio_end_ms=event.audio_end_ms)
         self._post(truncated)
@@ -137,7 +139,7 @@ class Replies:
         self.interruptions += 1
         self._life.cancel_replies()
         heard = reply.heard_by(now_s) if reply.settings.audio else reply.text
-        self._conversation.update(reply.item_id, text=heard, complete=False)
+        self._keep(reply, heard, complete=False)
         reply.finish("cancelled", reason=reason)
         self._ear.reply_flushed(now_s)
 
@@ -177,14 +179,20 @@ class Replies:
             ear=self._ear if guarded else None,
             post=self._post,
             on_first_audio=first_audio,
+            on_spare=self._on_spare,
         )
 
     async def _run(self, reply: RealtimeReply, messages: Sequence[Message]) -> None:
         status = await reply.run(messages)
-        self._conversation.update(reply.item_id, text=reply.text, complete=status == "completed")
+        self._keep(reply, reply.text, complete=status == "completed")
         now_s = self._clock.now()
         begun_s = now_s if reply.first_audio_at_s is None else reply.first_audio_at_s
         self._on_played(max(0.0, begun_s + reply.audio_ms / 1000 - now_s))
+
+    def _keep(self, reply: RealtimeReply, said: str, *, complete: bool) -> None:
+        """Keep in mind what was said; an apology apart, or the model would imitate it."""
+        text, apology = reply.parted(said)
+        self._conversation.update(reply.item_id, text=text, apology=apology, complete=complete)
 
     def _messages(self, wish: realtime.ResponseSettings, instructions: str) -> Sequence[Message]:
         if wish.input is None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rtvc.audio import alaw_encode, pcm16_to_float, resample, ulaw_encode
-from rtvc.errors import ReplyError
 from rtvc.protocol.realtime import (
     PartPlace,
     ServerEvents,
@@ -25,8 +24,8 @@ from rtvc.server.reply import (
     ReplyTimings,
     TextDelta,
     heard_part,
-    speak_reply,
 )
+from rtvc.server.replying import ReplyFailed, reply_or_apology
 from rtvc.server.services import Services
 
 _log = logging.getLogger(__name__)
@@ -70,6 +69,7 @@ class RealtimeReply:
         ear: Ear | None,
         post: Callable[[dict[str, Any]], None],
         on_first_audio: Callable[[ReplyTimings], None],
+        on_spare: Callable[[], None],
     ) -> None:
         self._services = services
         self._outbox = outbox
@@ -80,9 +80,11 @@ class RealtimeReply:
         self._ear = ear
         self._post = post
         self._on_first_audio = on_first_audio
+        self._on_spare = on_spare
+        self._failure: ReplyFailed | None = None
         self._place = PartPlace(response_id, item_id)
         self.text = ""
-        """All text sent."""
+        """All text sent, an apology included."""
         self.positions: list[tuple[float, int]] = []
         """For each audio piece: where it ends (ms), and characters spoken by then."""
         self.audio_ms = 0.0
@@ -104,28 +106,28 @@ class RealtimeReply:
         self._post(self._events.response_created(self._response("in_progress")))
 
     async def run(self, messages: Sequence[Message]) -> str:
-        """Write, speak and send; ends with response.done whatever happens.
+        """Write, speak and send; ends with response.done, and where it fails with an apology.
 
         Returns:
             The response's status: completed, incomplete or failed.
         """
-        speaking = speak_reply(
+        services = self._services
+        speaking = reply_or_apology(
             messages,
-            self._services.llm,
-            self._services.tts,
-            clock=self._services.clock,
+            services.reply_parts,
+            services.metrics,
+            clock=services.clock,
             audio=self.settings.audio,
             voice=self.settings.voice,
             speed=self.settings.speed,
             max_tokens=self.settings.max_tokens,
+            on_spare=self._on_spare,
         )
-        try:
-            async with aclosing(speaking) as happenings:
-                async for happening in happenings:
-                    await self._send(happening)
-        except ReplyError as error:
-            _log.warning("reply %s failed: %s", self.response_id, error)
-            self.finish("failed", error=("reply_failed", str(error)))
+        async with aclosing(speaking) as happenings:
+            async for happening in happenings:
+                await self._send(happening)
+        if self._failure is not None:
+            self.finish("failed", error=(self._failure.code, self._failure.message))
         return self.status
 
     def finish(
@@ -149,6 +151,13 @@ class RealtimeReply:
             )
         )
 
+    def parted(self, text: str) -> tuple[str, str]:
+        """The beginning of what was sent, parted into the model's words and the apology."""
+        if self._failure is None:
+            return text, ""
+        own = text[: len(self._failure.text)]
+        return own if own.strip() else "", text[len(own) :]
+
     def heard(self, played_ms: float) -> str:
         """The part of the text that was heard after `played_ms` of audio."""
         return heard_part(self.text, self.positions, played_ms)
@@ -159,8 +168,11 @@ class RealtimeReply:
             return ""
         return self.heard((now_s - self.first_audio_at_s) * 1000)
 
-    async def _send(self, happening: ReplyEvent) -> None:
-        if isinstance(happening, ReplyDone):
+    async def _send(self, happening: ReplyEvent | ReplyFailed) -> None:
+        if isinstance(happening, ReplyFailed):
+            _log.warning("reply %s: %s", self.response_id, happening.message)
+            self._failure = happening
+        elif isinstance(happening, ReplyDone):
             self._open()
             cut = happening.finish_reason == "length"
             self.finish(
@@ -188,7 +200,9 @@ class RealtimeReply:
         self.positions.append((self.audio_ms, piece.text_position))
         if self.first_audio_at_s is None:
             self.first_audio_at_s = self._services.clock.now()
-            self._on_first_audio(piece.timings or ReplyTimings())
+            if self._failure is None:
+                # An apology is no reply, however soon it comes.
+                self._on_first_audio(piece.timings or ReplyTimings())
 
     async def _tell_ear(self, pcm16: bytes) -> None:
         if self._ear is None:

@@ -322,7 +322,12 @@ class RealtimeVoiceChatConnection:
 
     async def _run_answer(self, answer: SpokenAnswer, messages: Any) -> None:
         await answer.run(messages)
-        self._conversation.update(answer.item_id, text=answer.text, complete=True)
+        self._keep(answer, answer.text, complete=answer.failure is None)
+
+    def _keep(self, answer: SpokenAnswer, said: str, *, complete: bool) -> None:
+        """Keep in mind what was said; an apology apart, or the model would imitate it."""
+        text, apology = answer.parted(said)
+        self._conversation.update(answer.item_id, text=text, apology=apology, complete=complete)
 
     def _interrupt(self, *, show_heard: bool = True) -> None:
         """Stop the answer that is being made or played; keep in mind what was heard of it."""
@@ -334,7 +339,7 @@ class RealtimeVoiceChatConnection:
         self._interruptions += 1
         self._life.cancel_replies()
         heard = answer.heard_by(now_s)
-        self._conversation.update(answer.item_id, text=heard, complete=False)
+        self._keep(answer, heard, complete=False)
         answer.finish(heard if show_heard else "")
         self._answer = None
         self._ear.reply_flushed(now_s)

@@ -6,7 +6,6 @@ from contextlib import aclosing
 from functools import partial
 
 from rtvc.audio import Resampler, float_to_pcm16, pcm16_to_float, resample
-from rtvc.errors import ReplyError
 from rtvc.protocol.realtimevoicechat import (
     REPLY_RATE_HZ,
     ServerMessage,
@@ -23,8 +22,8 @@ from rtvc.server.reply import (
     ReplyTimings,
     TextDelta,
     heard_part,
-    speak_reply,
 )
+from rtvc.server.replying import ReplyFailed, reply_or_apology
 from rtvc.server.services import Services
 from rtvc.voice.session import SAMPLE_RATE_HZ
 
@@ -53,7 +52,9 @@ class SpokenAnswer:
         self.item_id = item_id
         self._on_first_audio = on_first_audio
         self.text = ""
-        """All text written so far."""
+        """All text written so far, an apology included."""
+        self.failure: ReplyFailed | None = None
+        """Why there is none, or no more of it; None: nothing has failed."""
         self.over = False
         """Whether final_assistant_answer has been sent, or never will be."""
         self._playing_since_s: float | None = None
@@ -65,24 +66,28 @@ class SpokenAnswer:
 
     async def run(self, messages: Sequence[Message]) -> None:
         """Write, speak and send until the end; cancel the task to stop at once."""
-        speaking = speak_reply(
+        services = self._services
+        speaking = reply_or_apology(
             messages,
-            self._services.llm,
-            self._services.tts,
+            services.reply_parts,
+            services.metrics,
             clock=self._clock,
-            voice=self._services.settings.tts.voice,
-            max_tokens=self._services.settings.llm.max_tokens,
+            voice=services.settings.tts.voice,
+            max_tokens=services.settings.llm.max_tokens,
         )
-        try:
-            async with aclosing(speaking) as happenings:
-                async for happening in happenings:
-                    await self._send(happening)
-            await self._send_tail()
-            self.finish(self.text)
-        except ReplyError as error:
-            # The protocol has no error message; the person should not wait for nothing.
-            _log.warning("no answer: %s", error)
-            self.finish(self.text or f"(no answer: {error})")
+        async with aclosing(speaking) as happenings:
+            async for happening in happenings:
+                await self._send(happening)
+        await self._send_tail()
+        # The protocol has no error message, and the page shows an answer until its final one.
+        self.finish(self.text)
+
+    def parted(self, text: str) -> tuple[str, str]:
+        """The beginning of what was sent, parted into the model's words and the apology."""
+        if self.failure is None:
+            return text, ""
+        own = text[: len(self.failure.text)]
+        return own if own.strip() else "", text[len(own) :]
 
     def finish(self, text: str) -> None:
         """Send the final answer, once; an empty one ends what the page shows as being typed."""
@@ -115,8 +120,11 @@ class SpokenAnswer:
     def _post(self, kind: ServerMessageType, content: str) -> None:
         self._outbox.post(encode_server_message(ServerMessage(kind, content)))
 
-    async def _send(self, happening: ReplyEvent) -> None:
-        if isinstance(happening, TextDelta):
+    async def _send(self, happening: ReplyEvent | ReplyFailed) -> None:
+        if isinstance(happening, ReplyFailed):
+            _log.warning("an answer failed: %s", happening.message)
+            self.failure = happening
+        elif isinstance(happening, TextDelta):
             self.text += happening.text
             self._show_text()
         elif isinstance(happening, AudioDelta):

@@ -82,8 +82,9 @@ ReplyEvent = TextDelta | AudioDelta | ReplyDone
 class BrokenReplyError(ReplyError):
     """A reply that failed on the way; says what had been handed out before."""
 
-    def __init__(self, message: str, *, text: str, spoken: str) -> None:
-        super().__init__(message)
+    def __init__(self, cause: ReplyError, *, text: str, spoken: str) -> None:
+        super().__init__(str(cause), reason=cause.reason, status=cause.status)
+        self.service = cause.service
         self.text = text
         """All text handed out."""
         self.spoken = spoken
@@ -290,7 +291,7 @@ class _Reply:
                 raise failure
             text = self.writer.text
             spoken = text[: self.speaker.position] if self.speaker else ""
-            raise BrokenReplyError(str(failure), text=text, spoken=spoken) from failure
+            raise BrokenReplyError(failure, text=text, spoken=spoken) from failure
         writer = self.writer
         timings = self.stopwatch.timings()
         return ReplyDone(writer.text, writer.finish_reason, writer.tokens, timings)

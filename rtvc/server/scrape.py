@@ -47,6 +47,12 @@ class Scraper:
             for labels, histogram in histograms.items():
                 sheet.put_histogram(name, histogram.cumulative(), histogram.sum, *labels)
         sheet.put("rtvc_premature_suspects_total", metrics.premature_suspects)
+        for labels, count in metrics.reply_failures.items():
+            sheet.put("rtvc_reply_failures_total", count, *labels)
+        for guard in self._services.breakers:
+            sheet.put("rtvc_breaker_open", guard.out, guard.service)
+        sheet.put("rtvc_apologies_total", metrics.apologies)
+        sheet.put("rtvc_spare_voice_sentences_total", metrics.spare_sentences)
         if self._services.traces is not None:
             sheet.put_all("rtvc_traces_total", self._services.traces.outcomes.items())
 

@@ -4,17 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rtvc.clock import Clock
+from rtvc.clock import Clock, SystemClock
 from rtvc.config import Settings, TurnSettings
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.instruments.otel import TurnTraces
 from rtvc.protocol.realtime import TurnTimings
 from rtvc.server.access.guard import Access
+from rtvc.server.apology import Apology
 from rtvc.server.faults import Faults
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel
 from rtvc.server.metrics import Metrics
 from rtvc.server.readiness import Readiness
+from rtvc.server.replying import Breakers, ReplyParts, new_breakers, outages
 from rtvc.server.tts import SpeechSynthesizer
 from rtvc.stt import synthetic
 from rtvc.stt.files import FileEngine
@@ -26,6 +28,11 @@ from rtvc.voice.vad import VoiceActivityDetector
 TEXTLESS_SILENCE_MS = 300
 """Silence that ends a turn when no text tells whether it goes on; 250 would end 3 % of them early
 (`docs/measurements.md`, "Turn ends")."""
+
+
+def _breakers() -> Breakers:
+    """Of services without guards: nothing is ever out."""
+    return new_breakers(SystemClock(), Metrics())
 
 
 class OpenSession(Protocol):
@@ -75,6 +82,10 @@ class Services:
     """Brought about on purpose; usually none."""
     access: Access = field(default_factory=Access)
     """Who may come in; unless told otherwise, everyone."""
+    breakers: Breakers = field(default_factory=_breakers)
+    """Whether the language model or the synthesizer is out."""
+    spare_voice: SpeechSynthesizer | None = None
+    """Speaks what `tts` cannot; None: there is none."""
     sessions: dict[str, OpenSession] = field(default_factory=dict)
     """Open sessions by id."""
 
@@ -100,4 +111,12 @@ class Services:
     @property
     def notice(self) -> str | None:
         """What everyone should know, such as a fallback engine, in one line; None: nothing."""
-        return "; ".join(filter(None, (self.engine.status.notice, *self.notices))) or None
+        lines = (self.engine.status.notice, *self.notices, *outages(self.reply_parts))
+        return "; ".join(filter(None, lines)) or None
+
+    @property
+    def reply_parts(self) -> ReplyParts:
+        """What the next reply is made with."""
+        llm = self.settings.llm
+        apology = Apology(llm.apology, llm.broken_off)
+        return ReplyParts(self.llm, self.tts, self.breakers, apology, self.spare_voice)

@@ -27,6 +27,7 @@ from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguageModel
 from rtvc.server.metrics import Metrics, NoMetrics
 from rtvc.server.readiness import Readiness
+from rtvc.server.replying import guarded_llm, guarded_tts, new_breakers
 from rtvc.server.services import Services
 from rtvc.server.tls import CertificateFiles
 from rtvc.server.tts import EspeakSynthesizer, OpenAiSynthesizer, SpeechSynthesizer
@@ -136,14 +137,20 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         change_plan=faults.plan,
         clock=clock,
     )
+    readiness = Readiness(STT, VAD, TTS, LLM)
+    breakers = new_breakers(clock, metrics, readiness.changed)
+    synthesizer = _synthesizer(settings.tts)
+    felt = faults.tts(synthesizer)
     return Services(
         settings=settings,
         clock=clock,
         engine=engine,
         new_vad=_vad_before_it_is_loaded,
-        llm=faults.llm(_language_model(settings.llm, clock)),
-        tts=faults.tts(_synthesizer(settings.tts)),
-        readiness=Readiness(STT, VAD, TTS, LLM),
+        llm=guarded_llm(faults.llm(_language_model(settings.llm, clock)), settings.llm, breakers),
+        tts=guarded_tts(felt, settings.tts, breakers),
+        breakers=breakers,
+        spare_voice=_spare_voice(synthesizer, felt),
+        readiness=readiness,
         admission=Admission(settings.serve.max_sessions),
         hearing=Hearing(clock),
         loop_lag=LoopLag(clock, on_lag=metrics.lagged),
@@ -188,7 +195,8 @@ def _vad_before_it_is_loaded() -> VoiceActivityDetector:
 def _language_model(settings: LlmSettings, clock: Clock) -> LanguageModel:
     if settings.backend == "openai":
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        return OpenAiLanguageModel(settings.url, settings.model, key, settings.timeout_s)
+        longest_s = max(settings.timeout_s, settings.first_token_s)
+        return OpenAiLanguageModel(settings.url, settings.model, key, longest_s)
     return ScriptedLanguageModel(
         ttft_s=settings.scripted_ttft_s,
         tokens_per_s=settings.scripted_tokens_per_s,
@@ -199,13 +207,21 @@ def _language_model(settings: LlmSettings, clock: Clock) -> LanguageModel:
 def _synthesizer(settings: TtsSettings) -> SpeechSynthesizer:
     if settings.backend == "openai":
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        return OpenAiSynthesizer(settings.url, settings.model, settings.voice or "alloy", key)
+        voice = settings.voice or "alloy"
+        return OpenAiSynthesizer(settings.url, settings.model, voice, key, settings.timeout_s)
     synthesizer = EspeakSynthesizer(settings.voice or "en-us")
     if not synthesizer.has_voice(settings.voice):
         raise UsageError(
             f"--voice: expected an espeak-ng voice such as en-us+f3, got {settings.voice!r}"
         )
     return synthesizer
+
+
+def _spare_voice(sound: SpeechSynthesizer, felt: SpeechSynthesizer) -> SpeechSynthesizer | None:
+    """The built-in voice, where another speaks or this one was given a fault."""
+    if not isinstance(sound, EspeakSynthesizer):
+        return EspeakSynthesizer()
+    return None if felt is sound else sound
 
 
 async def prepare(services: Services) -> None:
@@ -263,31 +279,34 @@ async def _prepare_tts(services: Services) -> None:
     name = services.tts.name
     if services.settings.tts.backend == "espeak":
         services.readiness.update(TTS, "warming", 0.5, name)
-        async with aclosing(services.tts.synthesize("ready.", voice=None, speed=1.0)) as pieces:
+        # The sound one: a fault in it is for replies to feel.
+        voice = services.spare_voice or services.tts
+        async with aclosing(voice.synthesize("ready.", voice=None, speed=1.0)) as pieces:
             async for _ in pieces:
                 break
     else:
-        await _look_for(services, "speech synthesizer", services.settings.tts.url)
+        guard = services.breakers.tts
+        guard.absent = await _absence("speech synthesizer", services.settings.tts.url)
     services.readiness.update(TTS, "ready", 1.0, name)
 
 
 async def _prepare_llm(services: Services) -> None:
     settings = services.settings.llm
     if settings.backend == "openai":
-        await _look_for(services, "language model", settings.url)
+        guard = services.breakers.llm
+        guard.absent = await _absence("language model", settings.url)
     services.readiness.update(LLM, "ready", 1.0, services.llm.name)
 
 
-async def _look_for(services: Services, what: str, url: str) -> None:
+async def _absence(what: str, url: str) -> str | None:
     """A service elsewhere may come up later, so its absence is noted and stops nothing."""
     try:
         async with httpx.AsyncClient(timeout=_LOOK_S) as client:
             await client.get(f"{url.rstrip('/')}/models")
     except httpx.HTTPError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        services.notices.append(
-            f"the {what} at {url} does not answer ({reason}): replies will fail"
-        )
+        return f"the {what} at {url} does not answer ({reason})"
+    return None
 
 
 class _Uvicorn(uvicorn.Server):
@@ -357,8 +376,9 @@ async def close(services: Services) -> None:
     if services.files is not None:
         await services.files.close()
     await services.llm.close()
-    with suppress(RtvcError):
-        await services.tts.close()
+    for synthesizer in filter(None, (services.tts, services.spare_voice)):
+        with suppress(RtvcError):
+            await synthesizer.close()
     services.hearing.close()
     if services.traces is not None:
         await asyncio.to_thread(services.traces.close)

@@ -10,7 +10,7 @@ import httpx
 
 from rtvc.audio import float_to_pcm16
 from rtvc.errors import ReplyError
-from rtvc.server.http_errors import first_line, reply_errors
+from rtvc.server.http_errors import UNPACKED, expect_plain, first_line, reply_errors
 from rtvc.speech.synthesis import Synthesizer
 
 REPLY_RATE_HZ = 24_000
@@ -103,7 +103,9 @@ class EspeakSynthesizer:
         if not synthesizer.has_voice(name):
             known = ", ".join(ESPEAK_VOICES)
             raise ReplyError(
-                f"expected an espeak-ng voice or one of {known} got {(voice or self._voice)!r}"
+                f"expected an espeak-ng voice or one of {known} got {(voice or self._voice)!r}",
+                reason="refused",
+                status=400,
             )
         return name
 
@@ -128,7 +130,8 @@ class OpenAiSynthesizer:
         self.name = model
         self._url = f"{url.rstrip('/')}/audio/speech"
         self._voice = voice
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        headers = {**UNPACKED, **key}
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0))
         self._client = httpx.AsyncClient(headers=headers, timeout=timeout)
 
@@ -142,8 +145,9 @@ class OpenAiSynthesizer:
             "response_format": "pcm",
             "speed": min(max(speed, SPEED_MIN), SPEED_MAX),
         }
-        with reply_errors("speech synthesis", self._url):
+        with reply_errors("speech synthesis", self._url) as exchange:
             async with self._client.stream("POST", self._url, json=request) as response:
+                exchange.answered = True
                 await self._check(response)
                 async with aclosing(whole_samples(response.aiter_bytes())) as pieces:
                     async for piece in pieces:
@@ -154,12 +158,16 @@ class OpenAiSynthesizer:
 
     async def _check(self, response: httpx.Response) -> None:
         content_type = response.headers.get("content-type", "")
-        if response.status_code == 200 and "json" not in content_type:
+        accepted = response.status_code == 200
+        if accepted and "json" not in content_type:
+            expect_plain(response, never=("text/", "xml"), service="speech synthesis")
             return
         line = await first_line(response)
         raise ReplyError(
             f"speech synthesis {self.name!r} at {self._url}: expected HTTP 200 with audio, "
-            f"got {response.status_code} {content_type}: {line}"
+            f"got {response.status_code} {content_type}: {line}",
+            reason="garbage" if accepted else "refused",
+            status=response.status_code,
         )
 
 
@@ -183,4 +191,6 @@ async def whole_samples(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, N
 def _expect_bare_samples(head: bytes) -> None:
     """Some servers ignore `response_format`; a file's header must not be played as noise."""
     if head.startswith((b"RIFF", b"ID3", b"OggS", b"fLaC")):
-        raise ReplyError(f"speech synthesis: expected bare pcm samples got {head[:4]!r}")
+        raise ReplyError(
+            f"speech synthesis: expected bare pcm samples got {head[:4]!r}", reason="garbage"
+        )

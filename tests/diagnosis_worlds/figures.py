@@ -2,7 +2,9 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
+from rtvc.errors import ReplyTrouble
 from tests.diagnosis_worlds.world import World
 
 FELT = (
@@ -77,6 +79,7 @@ class Figures:
         for name in HIDDEN:
             found += self._of(_stage(name, "hidden"))
         found.append(("rtvc_premature_suspects_total", float(self.suspects)))
+        found += _SOUND_REPLIES
         found += self._engine(gauges)
         for name in _PER_KIND:
             for kind in KINDS:
@@ -125,6 +128,16 @@ class Figures:
         return found
 
 
+_SOUND_REPLIES: Readings = [
+    *(
+        (f'rtvc_reply_failures_total{{reason="{reason}",service="{service}"}}', 0.0)
+        for service in ("llm", "tts")
+        for reason in get_args(ReplyTrouble)
+    ),
+    *((f'rtvc_breaker_open{{service="{service}"}}', 0.0) for service in ("llm", "tts")),
+    ("rtvc_apologies_total", 0.0),
+    ("rtvc_spare_voice_sentences_total", 0.0),
+]
 _FIRST = (
     *("rtvc_ready", 'rtvc_build_info{version="0.1.0"}', "rtvc_open_sessions", "rtvc_max_sessions"),
     *("rtvc_refused_sessions_total", "rtvc_headroom_sessions", "rtvc_partial_interval_seconds"),

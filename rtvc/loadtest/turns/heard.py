@@ -77,6 +77,8 @@ class Reply:
     """Last sample received."""
     done_at_s: float | None = None
     """No more will come."""
+    failed: bool = False
+    """Whether what came was no answer, but an apology for one, or a part of one."""
     playback: Playback = field(default_factory=Playback)
     """What was heard of it."""
 

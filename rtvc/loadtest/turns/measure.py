@@ -208,11 +208,11 @@ class Measurement:
         match seen:
             case ReplyAudio(at_s, _, item_id, audio_s):
                 reply.hear(at_s, item_id, audio_s)
-            case ReplyDone(at_s, _, status, reason):
-                reply.done_at_s = at_s
+            case ReplyDone(at_s, _, _, reason):
+                reply.done_at_s, reply.failed = at_s, seen.failed
                 if reason is not None:
                     self._complaints.setdefault("reply", reason)
-                self.counts["failed_replies"] += status == "failed"
+                self.counts["failed_replies"] += seen.failed
             case _:
                 pass
 
@@ -417,7 +417,8 @@ class Measurement:
         items, finals = self._items_of(utterance.index), self._finals(utterance.index)
         final_at_s = _last_final_at_s(finals) if self._heard_out(utterance, finals) else None
         partials = [i.first_partial_at_s for i in items if i.first_partial_at_s is not None]
-        audible = [r for r in self._replies_to(utterance.index) if r.first_audio_at_s is not None]
+        replies = [r for r in self._replies_to(utterance.index) if not r.failed]
+        audible = [r for r in replies if r.first_audio_at_s is not None]
         interrupted = self._interrupted(utterance)
         shown = shown_texts(items)
         for item in items:

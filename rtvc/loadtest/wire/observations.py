@@ -149,6 +149,11 @@ class ReplyDone:
     reason: str | None = None
     """Why it failed, in the server's words; None if it did not."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether what was heard of it is no answer: an apology, or the beginning of one."""
+        return self.status == "failed" or self.reason is not None
+
 
 @dataclass(frozen=True, slots=True)
 class PlaybackStopped:

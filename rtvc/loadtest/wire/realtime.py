@@ -166,8 +166,19 @@ def _audio_delta(event: Message, at_s: float) -> Observation:
 def _response_done(event: Message, at_s: float) -> Observation:
     response = event["response"]
     status, details = text_of(response, "status"), response.get("status_details")
-    failed = status == "failed" and isinstance(details, dict)
-    return ReplyDone(at_s, text_of(response, "id"), status, _reason(details) if failed else None)
+    told = details if isinstance(details, dict) else None
+    return ReplyDone(at_s, text_of(response, "id"), status, _lost(status, told))
+
+
+def _lost(status: str, details: Message | None) -> str | None:
+    """Why there is no whole reply; None: there is, or nobody says."""
+    if status == "failed":
+        return None if details is None else _reason(details)
+    reason = (details or {}).get("reason")
+    # One that was cut at its longest is an answer.
+    if status != "incomplete" or reason == "max_output_tokens":
+        return None
+    return str(reason or "the reply is incomplete")[:200]
 
 
 def _segments(event: Message, field: str, *, hidden: bool) -> list[Segment]:
