@@ -6,6 +6,7 @@ a microsecond each; what merely is (queues, sessions, processes) is read when so
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -118,6 +119,12 @@ _TABLE = (
         "restarts",
         "Times an engine's process was replaced after a crash or a hang",
     ),
+    Metric(
+        "rtvc_engine_failed_restarts_total",
+        "counter",
+        "restarts",
+        "Attempts to replace an engine's process that failed; the next one follows",
+    ),
     Metric("rtvc_engine_submitted_jobs_total", "counter", "jobs", "Transcriptions asked for"),
     Metric(
         "rtvc_engine_jobs_total",
@@ -201,6 +208,13 @@ _TABLE = (
         "bytes",
         "Their payload; a character of text counts as one byte",
         ("direction",),
+    ),
+    Metric(
+        "rtvc_reloads_total",
+        "counter",
+        "reloads",
+        "Reloads of the settings by outcome: applied, refused",
+        ("outcome",),
     ),
     # The machine's side.
     Metric(
@@ -307,6 +321,8 @@ class Metrics:
         self._lag = self.histograms["rtvc_event_loop_lag_seconds"][()]
         self.premature_suspects = 0
         """Turns that may have been ended too early."""
+        self.reloads = Counter({"applied": 0, "refused": 0})
+        """Of the settings, by outcome."""
 
     # As it happens.
 

@@ -47,6 +47,7 @@ class Scraper:
             for labels, histogram in histograms.items():
                 sheet.put_histogram(name, histogram.cumulative(), histogram.sum, *labels)
         sheet.put("rtvc_premature_suspects_total", metrics.premature_suspects)
+        sheet.put_all("rtvc_reloads_total", metrics.reloads.items())
         if self._services.traces is not None:
             sheet.put_all("rtvc_traces_total", self._services.traces.outcomes.items())
 
@@ -72,6 +73,8 @@ class Scraper:
     def _put_jobs(self, sheet: Sheet, engine: EngineStatus) -> None:
         risen = {name: self._risen.to(name, count) for name, count in engine.counters.items()}
         sheet.put("rtvc_engine_restarts_total", self._risen.to("restarts", engine.restarts))
+        failed = self._risen.to("failed_restarts", engine.failed_restarts)
+        sheet.put("rtvc_engine_failed_restarts_total", failed)
         sheet.put("rtvc_engine_submitted_jobs_total", risen.get("submitted"))
         sheet.put("rtvc_engine_retried_jobs_total", risen.get("retried"))
         for outcome in _OUTCOMES:
