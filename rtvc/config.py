@@ -106,8 +106,12 @@ class ServeSettings(_Section):
     """Largest file at /v1/audio/transcriptions."""
     max_file_s: Positive = 3600.0
     """Longest file there."""
-    shutdown_s: Positive = 5.0
-    """How long a stopping server waits for its sessions."""
+    shutdown_s: Positive = 30.0
+    """How long a server that is told to stop (SIGTERM) lets sessions finish."""
+    stop_idle_s: Positive = 30.0
+    """Sessions that sent nothing for so long do not hold up its stop."""
+    last_final_s: Positive = 5.0
+    """How long it then waits for the last finals of those still speaking."""
     inject: Texts = ()
     """Faults brought about on purpose, each NAME or NAME=AMOUNT; see docs/profile/faults.md."""
     otel_endpoint: SecretUrl | None = None

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import psutil
@@ -380,7 +381,7 @@ async def test_an_engine_that_cannot_be_loaded_again_fails_what_waits() -> None:
     transcriber = ScriptedTranscriber("yes", delay_s=0.2)
     plan = EnginePlan(transcriber, "scripted", "scripted")
     engine = ProcessEngine(
-        lambda report: plan, clock=CLOCK, model="scripted", relaunch_pauses_s=(0, 0)
+        lambda report: plan, clock=CLOCK, model="scripted", relaunch_pauses_s=(0, 0, 60)
     )
     async with started(engine):
         call = asyncio.create_task(engine.transcribe(make_job()))
@@ -391,7 +392,58 @@ async def test_an_engine_that_cannot_be_loaded_again_fails_what_waits() -> None:
         with pytest.raises(TranscriberError, match="the engine failed: the weights are gone"):
             await call
         assert engine.status.state == "failed"
+        assert engine.status.failed_restarts == 2
         assert engine.pid is None
+
+
+@pytest.mark.slow
+async def test_an_engine_that_has_failed_is_tried_again_until_it_works(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    transcriber = ScriptedTranscriber("yes")
+    plan = EnginePlan(transcriber, "scripted", "scripted")
+    engine = ProcessEngine(
+        lambda report: plan, clock=CLOCK, model="scripted", relaunch_pauses_s=(0, 0.05)
+    )
+    async with started(engine):
+        states: list[str] = []
+        engine.on_status(lambda status: states.append(status.state))
+        transcriber._load_error = "the weights are gone"
+        assert engine.pid is not None
+        os.kill(engine.pid, signal.SIGKILL)
+        await until(lambda: engine.status.failed_restarts >= 3)
+        assert engine.status.state == "failed"
+        transcriber._load_error = None
+        await until(lambda: engine.status.state == "ready")
+        assert await text_of(engine, make_job()) == "yes"
+        assert engine.status.restarts == 1
+        # From failed straight to ready: /readyz does not say in between that it is loading.
+        kinds = [state for state, _ in groupby(states)]
+        assert kinds == ["restarting", "failed", "ready"]
+        failures = engine.status.failed_restarts
+        assert caplog.text.count("to restart speech-to-text failed: the weights") == failures
+        assert "it is tried again every 0.05 s" in caplog.text
+        # Success begins the back-off anew.
+        assert engine.pid is not None
+        os.kill(engine.pid, signal.SIGKILL)
+        await until(lambda: engine.status.restarts == 2 and engine.status.state == "ready")
+        assert engine.status.failed_restarts == failures
+
+
+async def test_closing_an_engine_that_has_failed_ends_the_attempts() -> None:
+    transcriber = ScriptedTranscriber("yes")
+    plan = EnginePlan(transcriber, "scripted", "scripted")
+    engine = ProcessEngine(
+        lambda report: plan, clock=CLOCK, model="scripted", relaunch_pauses_s=(0, 60)
+    )
+    await engine.start()
+    transcriber._load_error = "the weights are gone"
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGKILL)
+    await until(lambda: engine.status.state == "failed")
+    await engine.close()
+    assert engine.status.state == "closed"
+    assert engine.pid is None
 
 
 async def test_close_while_loading_ends_the_start() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,8 @@ from rtvc.server.access.origins import is_loopback
 from rtvc.server.inject import parse
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
-from rtvc.server.startup import StopSignals, bind, build_services, check_speech_to_text
+from rtvc.server.signals import StopSignals
+from rtvc.server.startup import bind, build_services, check_speech_to_text
 from rtvc.server.startup import serve as serve_until_stopped
 from rtvc.server.tls import certificate_files
 
@@ -231,7 +233,7 @@ def serve(
         "llm": {**_backend(llm, "scripted"), "model": llm_model, "system": system},
         "tts": {**_backend(tts, "espeak"), "model": tts_model, "voice": voice},
     }
-    _run(load_settings(flags, toml=settings))
+    _run(lambda: load_settings(flags, toml=settings))
 
 
 def _backend(value: str | None, builtin: str) -> dict[str, str | None]:
@@ -241,7 +243,8 @@ def _backend(value: str | None, builtin: str) -> dict[str, str | None]:
     return {"backend": "openai", "url": value}
 
 
-def _run(settings: Settings) -> None:
+def _run(read: Callable[[], Settings]) -> None:
+    settings = read()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     console = Console(stderr=True)
     clock = SystemClock()
@@ -267,7 +270,12 @@ def _run(settings: Settings) -> None:
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
             serving = serve_until_stopped(
-                services, listening, tls=tls, on_ready=announcement.ready, signals=signals
+                services,
+                listening,
+                tls=tls,
+                on_ready=announcement.ready,
+                signals=signals,
+                settings_again=read,
             )
             runner.run(serving)
     console.print("stopped")

@@ -5,6 +5,7 @@ reader ─ append ─▶ Listener ─ voice events ─▶ _heard ─┐
                                RealtimeReply ─────────┘
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -67,6 +68,7 @@ class RealtimeConnection:
         self._socket = socket
         self._services = services
         self._clock = services.clock
+        self._turn_settings = services.turn
         self._extras = extras
         self.session_id = new_id("sess")
         self._config = self._announced = initial_config(services, kind)
@@ -81,7 +83,7 @@ class RealtimeConnection:
             new_item_id=lambda: new_id("item"),
             on_event=self._heard,
         )
-        self._life = SessionLife(socket, self.session_id, self._listener)
+        self._life = SessionLife(socket, self.session_id, self._listener, self._outbox)
         self._conversation = Conversation()
         self._replies = Replies(
             services,
@@ -141,6 +143,23 @@ class RealtimeConnection:
             "interruptions": self._replies.interruptions,
             "unsent_messages": len(self._outbox),
         }
+
+    @property
+    def replies(self) -> frozenset[asyncio.Task[None]]:
+        return self._life.replies
+
+    @property
+    def idle_s(self) -> float:
+        return self._listener.idle_s
+
+    def busy(self, now_s: float) -> bool:
+        """Whether someone speaks, a transcript is owed, or a reply is made or played."""
+        talking = self._replies.active or self._ear.reply_playing(now_s)
+        return talking or self._listener.busy
+
+    def end(self, code: int, reason: str, *, after_final: bool = True) -> None:
+        """As in `SessionLife`."""
+        self._life.end(code, reason, after_final=after_final)
 
     def _subprotocol(self) -> str | None:
         offered = self._socket.scope.get("subprotocols") or []
@@ -276,7 +295,7 @@ class RealtimeConnection:
 
     def _voice_settings(self) -> VoiceSettings:
         judged = self._services.turn_model is not None
-        return voice_settings(self._config, self._services.turn, turn_model=judged)
+        return voice_settings(self._config, self._turn_settings, turn_model=judged)
 
     def _wire(self) -> dict[str, Any]:
         return session_to_wire(self._config, self.session_id, self._services)

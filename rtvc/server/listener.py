@@ -36,6 +36,8 @@ _SLICE_S = 1.0
 _LIMIT_ITEMS = 500
 _KEPT_COSTS = 16
 _KEPT_DELAYS = 5
+_BEHIND_S = 0.25
+"""Audio in the inbox beyond what is just passing through."""
 _SUSPECT_S = 1.0
 """Speech that comes back so soon after the end of a turn may have been cut in two."""
 
@@ -94,12 +96,15 @@ class Listener:
         self.premature_suspects = 0
         """Turns after whose end speech came back within a second, before a reply was heard."""
         self._broke: BaseException | None = None
+        self._last_at_s = self._clock.now()
+        self._deaf = False
         self.costs: dict[str, Cost] = {}
         """By item: what the hypothesis cost that is, or may become, its final; the latest few."""
         self._adaptive = services.turn.partials == "adaptive"
         self.delays_s: deque[float] = deque(maxlen=_KEPT_DELAYS)
         """Transcription delays of the last turns, the latest last."""
-        self.language: str | None = services.settings.stt.language
+        self._stt = services.settings.stt
+        self.language: str | None = self._stt.language
         self.prompt: str | None = None
 
     @property
@@ -115,12 +120,23 @@ class Listener:
             "speaking": self.voice.speaking,
             "premature_suspects": self.premature_suspects,
             "echo_frames": self.ear.echo_frames,
+            "idle_s": round(self.idle_s, 3),
             "audio_backlog_s": round(inbox.backlog_s, 3),
             "audio_depth": inbox.depth,
             "audio_oldest_age_s": None if oldest_s is None else round(oldest_s, 3),
             "audio_dropped": inbox.dropped,
             "transcription_delays_s": list(self.delays_s),
         }
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the client last sent anything."""
+        return self._clock.now() - self._last_at_s
+
+    @property
+    def busy(self) -> bool:
+        """Whether a transcript is owed, or there is audio that nobody has listened to."""
+        return self.voice.unfinished or self.inbox.backlog_s > _BEHIND_S
 
     def transcribed(self, delay_s: float) -> None:
         """A turn has its final transcript, so long after its last speech sample."""
@@ -140,6 +156,7 @@ class Listener:
         await self._put(action)
 
     async def _put(self, item: Chunk | Control) -> None:
+        self._last_at_s = self._clock.now()
         while not self._inbox.has_room(_seconds(item)) or len(self._inbox) >= _LIMIT_ITEMS:
             self._taken.clear()
             await self._taken.wait()
@@ -175,6 +192,21 @@ class Listener:
         self._handle(events)
         return bool(events)
 
+    async def finish(self) -> None:
+        """Hear what has come, commit what is being said, and wait until its final is told."""
+        heard = asyncio.Event()
+
+        async def hear_no_more() -> None:
+            if self.voice.speaking or self.voice.uncommitted:
+                await self.commit()
+            self._deaf = True
+            heard.set()
+
+        await self.control(hear_no_more)
+        await heard.wait()
+        while self._jobs and self.voice.unfinished:
+            await asyncio.wait(list(self._jobs), return_when=asyncio.FIRST_COMPLETED)
+
     async def close(self) -> None:
         """Leave no job behind."""
         self._services.engine.cancel_session(self._session_id)
@@ -185,6 +217,8 @@ class Listener:
             await asyncio.wait(list(self._jobs))
 
     async def _hear(self, chunks: Sequence[Chunk]) -> None:
+        if self._deaf:
+            return
         self.ear.in_utterance = self.voice.speaking
         if self.voice.speaking and self._adaptive:
             self.voice.advised_interval_s = self._services.engine.partial_interval_s
@@ -264,7 +298,7 @@ class Listener:
             audio=request.audio,
             enqueued_at_s=now_s,
             language=self.language,
-            prompt=self._services.settings.stt.context(self.prompt),
+            prompt=self._stt.context(self.prompt),
         )
 
 

@@ -155,6 +155,12 @@ _TABLE = (
         "restarts",
         "Times an engine's process was replaced after a crash or a hang",
     ),
+    Metric(
+        "rtvc_engine_failed_restarts_total",
+        "counter",
+        "restarts",
+        "Attempts to replace an engine's process that failed; the next one follows",
+    ),
     Metric("rtvc_engine_submitted_jobs_total", "counter", "jobs", "Transcriptions asked for"),
     Metric(
         "rtvc_engine_jobs_total",
@@ -238,6 +244,13 @@ _TABLE = (
         "bytes",
         "Their payload; a character of text counts as one byte",
         ("direction",),
+    ),
+    Metric(
+        "rtvc_reloads_total",
+        "counter",
+        "reloads",
+        "Reloads of the settings by outcome: applied, refused",
+        ("outcome",),
     ),
     # The machine's side.
     Metric(
@@ -356,6 +369,8 @@ class Metrics:
         """Replies that failed, and said so."""
         self.spare_sentences = 0
         """Sentences spoken by the built-in voice in another's place."""
+        self.reloads = Counter({"applied": 0, "refused": 0})
+        """Of the settings, by outcome."""
 
     # As it happens.
 

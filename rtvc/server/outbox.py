@@ -30,6 +30,8 @@ class Outbox:
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
+        self._sent = asyncio.Event()
+        self._sent.set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -44,8 +46,13 @@ class Outbox:
             raise ClientStalledError(f"the client left {LIMIT_MESSAGES} messages unread")
         self._waiting.append(message)
         self._changed.set()
+        self._sent.clear()
         if len(self._waiting) > BULK_MESSAGES:
             self._room.clear()
+
+    async def sent(self) -> None:
+        """Wait until nothing waits any more, `run` going on."""
+        await self._sent.wait()
 
     async def room(self) -> None:
         """Wait until bulk may be posted."""
@@ -62,6 +69,7 @@ class Outbox:
             self._changed.clear()
             while self._waiting:
                 await self._send(self._waiting.popleft())
+            self._sent.set()
 
     async def drain(self) -> None:
         """Transmit what waits, and return."""

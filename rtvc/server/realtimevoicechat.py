@@ -5,6 +5,7 @@ reader ─ packets ─▶ SampleRateFinder ─▶ Listener ─ voice events ─�
                                             SpokenAnswer ──────────────────┘
 """
 
+import asyncio
 import logging
 from functools import partial
 from typing import Any, Literal
@@ -100,6 +101,8 @@ class RealtimeVoiceChatConnection:
         self._visit = visit_of(socket.scope)
         self._services = services
         self._clock = services.clock
+        self._turn_settings = services.turn
+        self._system = services.settings.llm.system
         self.session_id = new_id("sess")
         self._finder = SampleRateFinder()
         self._rate_hz = ASSUMED_RATE_HZ
@@ -109,11 +112,11 @@ class RealtimeVoiceChatConnection:
             services,
             self.session_id,
             self._ear,
-            listening_settings(services.turn, None),
+            listening_settings(self._turn_settings, None),
             new_item_id=lambda: new_id("item"),
             on_event=self._heard,
         )
-        self._life = SessionLife(socket, self.session_id, self._listener)
+        self._life = SessionLife(socket, self.session_id, self._listener, self._outbox)
         self._conversation = Conversation()
         self._answer: SpokenAnswer | None = None
         self._turn: TurnClock | None = None
@@ -158,6 +161,24 @@ class RealtimeVoiceChatConnection:
             "sample_rate_confidence": round(self._finder.confidence, 3),
             "ignored_messages": self._ignored,
         }
+
+    @property
+    def replies(self) -> frozenset[asyncio.Task[None]]:
+        return self._life.replies
+
+    @property
+    def idle_s(self) -> float:
+        return self._listener.idle_s
+
+    def busy(self, now_s: float) -> bool:
+        """Whether someone speaks, a transcript is owed, or a reply is made or played."""
+        answer = self._answer
+        talking = answer is not None and (not answer.over or answer.playing(now_s))
+        return talking or self._listener.busy
+
+    def end(self, code: int, reason: str, *, after_final: bool = True) -> None:
+        """As in `SessionLife`."""
+        self._life.end(code, reason, after_final=after_final)
 
     # Out.
 
@@ -220,7 +241,7 @@ class RealtimeVoiceChatConnection:
                 self._conversation.clear()
                 self._partial = ""
             case SetSpeed(speed=speed):
-                settings = listening_settings(self._services.turn, speed)
+                settings = listening_settings(self._turn_settings, speed)
                 self._listener.voice.configure(settings)
 
     def _playback_stopped(self) -> None:
@@ -315,7 +336,7 @@ class RealtimeVoiceChatConnection:
         )
         if turn is not None:
             turn.reply_asked_at_s = self._clock.now()
-        messages = self._conversation.messages(self._services.settings.llm.system)
+        messages = self._conversation.messages(self._system)
         self._conversation.add(Item(answer.item_id, "assistant", None, True, complete=False))
         self._answer = answer
         self._life.start_reply(self._run_answer(answer, messages))

@@ -53,6 +53,7 @@ class Scraper:
             sheet.put("rtvc_breaker_open", guard.out, guard.service)
         sheet.put("rtvc_apologies_total", metrics.apologies)
         sheet.put("rtvc_spare_voice_sentences_total", metrics.spare_sentences)
+        sheet.put_all("rtvc_reloads_total", metrics.reloads.items())
         if self._services.traces is not None:
             sheet.put_all("rtvc_traces_total", self._services.traces.outcomes.items())
 
@@ -78,6 +79,8 @@ class Scraper:
     def _put_jobs(self, sheet: Sheet, engine: EngineStatus) -> None:
         risen = {name: self._risen.to(name, count) for name, count in engine.counters.items()}
         sheet.put("rtvc_engine_restarts_total", self._risen.to("restarts", engine.restarts))
+        failed = self._risen.to("failed_restarts", engine.failed_restarts)
+        sheet.put("rtvc_engine_failed_restarts_total", failed)
         sheet.put("rtvc_engine_submitted_jobs_total", risen.get("submitted"))
         sheet.put("rtvc_engine_retried_jobs_total", risen.get("retried"))
         for outcome in _OUTCOMES:

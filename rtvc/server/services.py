@@ -1,5 +1,6 @@
 """What all sessions share."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -36,7 +37,22 @@ def _breakers() -> Breakers:
 
 
 class OpenSession(Protocol):
-    """A session as /v1/sessions shows it."""
+    """A session as /v1/sessions shows it, and as it can be ended."""
+
+    @property
+    def replies(self) -> frozenset[asyncio.Task[None]]:
+        """Those that are being made now."""
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since its client last sent anything."""
+
+    def busy(self, now_s: float) -> bool:
+        """Whether someone speaks, a transcript is owed, or a reply is made or played."""
+
+    def end(self, code: int, reason: str, *, after_final: bool = True) -> None:
+        """Close it with this code and reason; `after_final`: once what was said so far has been
+        committed and its final sent, however long that takes."""
 
     def describe(self, now_s: float) -> dict[str, Any]:
         """JSON-able; no text and no audio of anyone."""
@@ -47,7 +63,7 @@ class Services:
     """Built once at start-up, handed to every session."""
 
     settings: Settings
-    """Frozen."""
+    """Frozen; a reload puts others in their place. What a session goes by it takes at its start."""
     clock: Clock
     """The server's clock."""
     engine: Engine

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from rtvc.errors import TranscriberError
 from rtvc.server.listener import Listener
-from rtvc.server.outbox import ClientStalledError
+from rtvc.server.outbox import ClientStalledError, Outbox
 from rtvc.stt.transcriber import Engine
 
 _log = logging.getLogger(__name__)
@@ -42,20 +42,27 @@ async def with_engine(
 
 
 class SessionLife:
-    """The tasks of one session: when the first of them ends, or one of its replies breaks, all
-    end, the listener's jobs are dropped, and the socket is closed with a code that says why.
+    """The tasks of one session: when the first of them ends, one of its replies breaks, or it is
+    told to end, all end, the listener's jobs are dropped, and the socket is closed with a code
+    that says why.
     """
 
-    def __init__(self, socket: WebSocket, session_id: str, listener: Listener) -> None:
+    def __init__(
+        self, socket: WebSocket, session_id: str, listener: Listener, outbox: Outbox
+    ) -> None:
         self._socket = socket
         self._session_id = session_id
         self._listener = listener
+        self._outbox = outbox
         self._replies: set[asyncio.Task[None]] = set()
+        self._told: tuple[int, str] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._end = asyncio.Event()
         self._reply_broke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, **jobs: Coroutine[Any, Any, None]) -> None:
         """Run the session's jobs, named as given."""
-        named = {**jobs, "replies": self._watch_replies()}
+        named = {**jobs, "replies": self._watch_replies(), "end": self._until_told()}
         work = [asyncio.create_task(job, name=name) for name, job in named.items()]
         code, reason = GOING_AWAY, "the server is stopping"
         try:
@@ -64,8 +71,34 @@ class SessionLife:
         except asyncio.CancelledError:
             _log.info("session %s ends: %s", self._session_id, reason)
         finally:
-            await self._stop([*work, *self._replies])
+            ending = () if self._ending is None else (self._ending,)
+            await self._stop([*work, *self._replies, *ending])
         await self._farewell(code, reason)
+
+    def end(self, code: int, reason: str, *, after_final: bool = True) -> None:
+        """End the session with this code and reason.
+
+        `after_final`: what is being said is committed, and its final is sent before; a second
+        call that does not want to wait for that cuts it short. It is for the caller to bound.
+        """
+        self._told = self._told or (code, reason)
+        if not after_final:
+            self._end.set()
+        elif self._ending is None:
+            self._ending = asyncio.create_task(self._end_after_final(), name="ending")
+
+    async def _end_after_final(self) -> None:
+        await self._listener.finish()
+        await self._outbox.sent()
+        self._end.set()
+
+    async def _until_told(self) -> None:
+        await self._end.wait()
+
+    @property
+    def replies(self) -> frozenset[asyncio.Task[None]]:
+        """The replies that are being made now."""
+        return frozenset(self._replies)
 
     def start_reply(self, reply: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a reply beside the jobs; if it fails in a way nobody foresaw, the session ends."""
@@ -103,7 +136,7 @@ class SessionLife:
             if error is not None and not isinstance(error, WebSocketDisconnect):
                 _log.error("session %s failed", self._session_id, exc_info=error)
                 return INTERNAL_ERROR, "the server failed; see its log"
-        return GOING_AWAY, "the server is stopping"
+        return self._told or (GOING_AWAY, "the server is stopping")
 
     async def _farewell(self, code: int, reason: str) -> None:
         if self._socket.client_state is not WebSocketState.CONNECTED:

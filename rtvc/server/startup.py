@@ -3,11 +3,9 @@
 import asyncio
 import errno
 import logging
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from types import FrameType
 from typing import Any
 
 import httpx
@@ -26,10 +24,14 @@ from rtvc.server.front import Front
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguageModel
 from rtvc.server.metrics import Metrics, NoMetrics
+from rtvc.server.notify import Notifier
 from rtvc.server.readiness import Readiness
 from rtvc.server.replying import guarded_llm, guarded_tts, new_breakers
+from rtvc.server.reload import Reload, Sources
 from rtvc.server.services import Services
-from rtvc.server.tls import CertificateFiles
+from rtvc.server.signals import Stop, StopSignals, Told
+from rtvc.server.stopping import INTERRUPT_S, Drain, Patience
+from rtvc.server.tls import CertificateFiles, Certificates
 from rtvc.server.tts import EspeakSynthesizer, OpenAiSynthesizer, SpeechSynthesizer
 from rtvc.stt.engine import build_engine
 from rtvc.stt.files import FileEngine
@@ -46,7 +48,6 @@ _LOOK_S = 3.0
 STT, VAD, TTS, LLM = "speech-to-text", "voice activity", "speech synthesis", "language model"
 _WS_MAX_BYTES = 21 * 1024 * 1024
 """15 MiB of audio as base64, with the JSON around it."""
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _TASK_STATES: dict[str, Any] = {
     "starting": "waiting",
     "loading": "loading",
@@ -56,35 +57,6 @@ _TASK_STATES: dict[str, Any] = {
     "failed": "failed",
     "closed": "failed",
 }
-
-
-class StopSignals:
-    """SIGINT and SIGTERM, while entered: they stop the server, however early they come."""
-
-    def __init__(self) -> None:
-        self._server: uvicorn.Server | None = None
-        self._early: list[int] = []
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "StopSignals":
-        self._before = {number: signal.signal(number, self._came) for number in _STOPPING}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def stop(self, server: uvicorn.Server) -> None:
-        """From now on a signal stops `server`, as do those that came already."""
-        self._server = server
-        for number in self._early:
-            server.handle_exit(number, None)
-
-    def _came(self, number: int, frame: FrameType | None) -> None:
-        if self._server is None:
-            self._early.append(number)
-        else:
-            self._server.handle_exit(number, frame)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -310,11 +282,24 @@ async def _absence(what: str, url: str) -> str | None:
 
 
 class _Uvicorn(uvicorn.Server):
-    """Says goodbye to the sessions before the doors close."""
+    """Lets the sessions finish before the doors close."""
 
-    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+    def __init__(self, config: uvicorn.Config, services: Services, notifier: Notifier) -> None:
         super().__init__(config)
         self._services = services
+        self._notifier = notifier
+        self._drain: Drain | None = None
+        self._told: Stop | None = None
+
+    def stop(self, how: Stop) -> None:
+        """As a signal said."""
+        self._told = how
+        self.should_exit = True
+        self._begin_draining()
+        if how is Stop.NOW:
+            self.force_exit = True
+        if how is Stop.NOW and self._drain is not None:
+            self._drain.stop_now()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -322,9 +307,31 @@ class _Uvicorn(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._services.readiness.draining = True
-        self._services.readiness.changed()
+        """Until all have left, /readyz and whoever wants to come in still get an answer."""
+        self._begin_draining()
+        self._drain = drain = self._new_drain()
+        await drain.run(lambda: bool(self.server_state.tasks))
+        # What is still under way has had its time.
+        self.config.timeout_graceful_shutdown = 1
         await super().shutdown(sockets)
+
+    def _begin_draining(self) -> None:
+        readiness = self._services.readiness
+        if not readiness.draining:
+            readiness.draining = True
+            readiness.changed()
+            self._notifier.stopping()
+
+    def _new_drain(self) -> Drain:
+        services, serve = self._services, self._services.settings.serve
+        deadline_s = serve.shutdown_s
+        if self._told is not Stop.GENTLY:
+            deadline_s = min(deadline_s, INTERRUPT_S)
+        patience = Patience(deadline_s, serve.stop_idle_s, serve.last_final_s)
+        drain = Drain(services.sessions.values, patience, services.clock)
+        if self._told is Stop.NOW:
+            drain.stop_now()
+        return drain
 
 
 async def serve(
@@ -334,15 +341,22 @@ async def serve(
     tls: CertificateFiles | None,
     on_ready: Callable[[], None],
     signals: StopSignals | None = None,
+    settings_again: Callable[[], Settings] | None = None,
 ) -> None:
     """Serve until a signal stops it; with `signals` None, until cancelled.
+
+    `settings_again` reads the settings anew for a reload; None: they stay as they are.
 
     Raises:
         ModelError: the model can't be had; the server has stopped.
     """
-    server = _Uvicorn(_uvicorn_config(services, tls), services)
+    certificates = None if tls is None else Certificates(tls)
+    notifier = Notifier.of_this_process(services.clock)
+    server = _Uvicorn(_uvicorn_config(services, certificates), services, notifier)
+    reload = Reload(services, _sources(services, settings_again), certificates)
     if signals is not None:
-        signals.stop(server)
+        signals.listen(_Wishes(server, reload, notifier, services.readiness).take)
+    watching = asyncio.create_task(notifier.watch(), name="watchdog")
     preparing = asyncio.create_task(prepare(services), name="prepare")
     probe = services.loop_lag.run() if services.instruments else asyncio.sleep(0)
     probing = asyncio.create_task(probe, name="loop-lag")
@@ -352,6 +366,7 @@ async def serve(
         if not serving.done():
             await _finish(preparing)
             await services.faults.start(services.engine.status.device)
+            notifier.ready()
             on_ready()
         await serving
     finally:
@@ -359,7 +374,47 @@ async def serve(
         preparing.cancel()
         probing.cancel()
         await asyncio.wait([preparing, probing, serving])
+        await reload.close()
         await close(services)
+        watching.cancel()
+
+
+class _Wishes:
+    """Does what the signals say."""
+
+    def __init__(
+        self, server: _Uvicorn, reload: Reload, notifier: Notifier, readiness: Readiness
+    ) -> None:
+        self._server = server
+        self._reload = reload
+        self._notifier = notifier
+        self._readiness = readiness
+        self._reloads: set[asyncio.Task[None]] = set()
+
+    def take(self, told: Told) -> None:
+        if isinstance(told, Stop):
+            self._server.stop(told)
+        else:
+            task = asyncio.create_task(self._reload_and_tell(), name="reload")
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)
+
+    async def _reload_and_tell(self) -> None:
+        started = self._readiness.ready
+        if started:
+            self._notifier.reloading()
+        await self._reload.again()
+        if started:
+            self._notifier.ready()
+
+
+def _sources(services: Services, settings: Callable[[], Settings] | None) -> Sources:
+    faults, clock = services.faults, services.clock
+    return Sources(
+        settings=settings or (lambda: services.settings),
+        llm=lambda settings: faults.llm(_language_model(settings.llm, clock)),
+        tts=lambda settings: faults.tts(_synthesizer(settings.tts)),
+    )
 
 
 async def _finish(preparing: asyncio.Task[None]) -> None:
@@ -389,7 +444,7 @@ def _is_no_refusal(record: logging.LogRecord) -> bool:
     return record.getMessage() != "ASGI callable returned without completing handshake."
 
 
-def _uvicorn_config(services: Services, tls: CertificateFiles | None) -> uvicorn.Config:
+def _uvicorn_config(services: Services, certificates: Certificates | None) -> uvicorn.Config:
     settings = services.settings.serve
     logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
     return uvicorn.Config(
@@ -404,7 +459,7 @@ def _uvicorn_config(services: Services, tls: CertificateFiles | None) -> uvicorn
         ws_ping_timeout=settings.ping_interval_s,
         # PCM does not compress; deflate would only cost time on both sides.
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=round(settings.shutdown_s),
-        ssl_certfile=None if tls is None else str(tls.certificate),
-        ssl_keyfile=None if tls is None else str(tls.key),
+        ssl_context_factory=(
+            None if certificates is None else lambda _config, _default: certificates.context
+        ),
     )

@@ -57,13 +57,48 @@ def certificate_files(setting: str, folder: Path, host: str, clock: Clock) -> Ce
     return files
 
 
-def _check(files: CertificateFiles) -> None:
+class Certificates:
+    """What the server shows to who connects, read anew from its files when told to.
+
+    Connections that are open keep what they were shown.
+    """
+
+    def __init__(self, files: CertificateFiles) -> None:
+        """
+        Raises:
+            UsageError: the files are not a certificate and its key.
+        """
+        self._files = files
+        self._current = _check(files)
+        self.context = _check(files)
+        """For the listening socket; hands each connection on to the latest."""
+        self.context.sni_callback = self._choose
+
+    def read(self) -> ssl.SSLContext:
+        """The files as they are now, for `use`.
+
+        Raises:
+            UsageError: the files are not a certificate and its key.
+        """
+        return _check(self._files)
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Show new connections this one."""
+        self._current = context
+
+    def _choose(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: ssl.SSLContext
+    ) -> None:
+        connection.context = self._current
+
+
+def _check(files: CertificateFiles) -> ssl.SSLContext:
     for path in (files.certificate, files.key):
         try:
             path.read_bytes()
         except OSError as error:
             raise UsageError(f"--tls: cannot read {path}: {error.strerror}") from None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # An empty passphrase, or OpenSSL would ask the terminal for one.
         context.load_cert_chain(files.certificate, files.key, password="")
@@ -73,6 +108,7 @@ def _check(files: CertificateFiles) -> None:
             f"--tls: expected a PEM certificate and its key without a passphrase, got "
             f"{files.certificate} and {files.key} ({reason})"
         ) from None
+    return context
 
 
 def _self_signed(folder: Path, host: str, clock: Clock) -> CertificateFiles:

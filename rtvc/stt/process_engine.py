@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, repeat
 from typing import cast
 
 from rtvc.clock import Clock
@@ -33,7 +34,8 @@ HANG_FACTOR = 20.0
 """A batch that takes so many times what is expected hangs."""
 LOAD_TIMEOUT_S = 600.0
 RELAUNCH_PAUSES_S = (0.0, 0.5, 2.0, 5.0, 10.0)
-"""Before each attempt to replace the process; after the last the engine has failed."""
+"""Before each attempt to replace the process. Once only the last is left, the engine has failed
+and what waits is told so; it goes on trying with that pause, and works again when one succeeds."""
 MAX_FAILURES_IN_A_ROW = 3
 """So many batches raised without one success between: the process is replaced."""
 ADVICE_EVERY_S = 0.25
@@ -189,6 +191,11 @@ class ProcessEngine:
     def cancel_session(self, session_id: str) -> None:
         self._answer_none(self._scheduler.cancel_session(session_id))
 
+    def aim(self, delay_target_s: float) -> None:
+        """From now on admission and cadence keep to another delay target."""
+        self._delay_target_s = delay_target_s
+        self._meter.targets = targets_for(delay_target_s)
+
     async def close(self) -> None:
         self._change("closed", 0.0, "closed")
         self._answer_none(self._scheduler.drain())
@@ -342,8 +349,8 @@ class ProcessEngine:
                 self._on_failed(message)
 
     def _on_progress(self, message: Progress) -> None:
-        if self._status.state == "restarting":
-            self._change("restarting", message.progress, message.detail)
+        if self._status.state in ("restarting", "failed"):
+            self._change(self._waiting_state, message.progress, message.detail)
             return
         done = 0.0 if message.state == "loading" else LOADING_SHARE
         self._change(message.state, done + LOADING_SHARE * message.progress, message.detail)
@@ -428,24 +435,43 @@ class ProcessEngine:
 
     async def _replace(self) -> None:
         await self._drop_process()
-        for pause_s in self._relaunch_pauses_s:
+        *pauses_s, longest_s = self._relaunch_pauses_s
+        for attempt, pause_s in enumerate(chain(pauses_s, repeat(longest_s)), 1):
             await asyncio.sleep(pause_s)
-            try:
-                await self._relaunch()
-            except TranscriberError as error:
-                self._change("restarting", 0.0, str(error))
-                await self._drop_process()
-            else:
+            if await self._relaunched(attempt):
                 return
-        self._give_up()
+            if attempt == len(pauses_s):
+                self._fail(longest_s)
+
+    async def _relaunched(self, attempt: int) -> bool:
+        """Whether a process was started that takes work; a failure is logged and counted."""
+        try:
+            await self._relaunch()
+        except TranscriberError as error:
+            failed = self._status.failed_restarts + 1
+            self._status = replace(self._status, failed_restarts=failed)
+            _log.warning("attempt %d to restart speech-to-text failed: %s", attempt, error)
+            self._change(self._waiting_state, 0.0, str(error))
+            await self._drop_process()
+            return False
+        return True
+
+    @property
+    def _waiting_state(self) -> EngineState:
+        """Until a process takes work: once it has failed, it is not "restarting" any more."""
+        return "failed" if self._status.state == "failed" else "restarting"
 
     async def _relaunch(self) -> None:
         if self._plan is None:
             raise EngineDied("expected a plan before a restart, got none")
         await self._launch(self._plan)
 
-    def _give_up(self) -> None:
-        _log.error("the speech-to-text engine could not be restarted: it has failed")
+    def _fail(self, again_s: float) -> None:
+        _log.error(
+            "the speech-to-text engine could not be restarted: it has failed; "
+            "it is tried again every %g s",
+            again_s,
+        )
         self._change("failed", 0.0, self._status.detail)
         for ticket in self._scheduler.drain():
             self._answer(ticket, EngineDied(f"the engine failed: {self._status.detail}"))

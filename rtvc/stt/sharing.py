@@ -6,7 +6,7 @@ The engines below are the same; what differs is how many there are and who meets
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from rtvc.errors import ModelError, TranscriberError
 from rtvc.stt.transcriber import Engine, EngineState, EngineStatus, Hypothesis, Job
@@ -21,6 +21,20 @@ _WORST_FIRST: tuple[EngineState, ...] = (
     "restarting",
     "ready",
 )
+
+
+def aim(engine: Engine, delay_target_s: float) -> None:
+    """Have admission and cadence keep to another delay target, where the engine has one."""
+    if isinstance(engine, _Aims):
+        engine.aim(delay_target_s)
+
+
+@runtime_checkable
+class _Aims(Protocol):
+    """An engine that keeps to a delay target."""
+
+    def aim(self, delay_target_s: float) -> None:
+        """From now on keep to this one."""
 
 
 class PoolEngine:
@@ -61,6 +75,11 @@ class PoolEngine:
     def cancel_session(self, session_id: str) -> None:
         if session_id in self._homes:
             self._homes[session_id].cancel_session(session_id)
+
+    def aim(self, delay_target_s: float) -> None:
+        """As in `ProcessEngine`."""
+        for engine in self._engines:
+            aim(engine, delay_target_s)
 
     async def close(self) -> None:
         await asyncio.gather(*(engine.close() for engine in self._engines))
@@ -183,6 +202,7 @@ def together(statuses: Sequence[EngineStatus], sharing: str) -> EngineStatus:
         queued=sum(status.queued for status in statuses),
         backlog_s=sum(status.backlog_s for status in statuses),
         restarts=sum(status.restarts for status in statuses),
+        failed_restarts=sum(status.failed_restarts for status in statuses),
         counters=counters,
         sharing=sharing,
         engines=len(statuses),

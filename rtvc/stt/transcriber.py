@@ -131,6 +131,8 @@ class EngineStatus:
     """Seconds of audio waiting."""
     restarts: int = 0
     """Times the engine's process was replaced."""
+    failed_restarts: int = 0
+    """Attempts to replace it that failed."""
     counters: dict[str, int] = field(default_factory=dict)
     """Jobs by outcome: submitted, done, superseded, cancelled, failed; retried beside them."""
     notice: str | None = None

@@ -248,6 +248,19 @@ class VoiceSession:
         """Whether an utterance is going on."""
         return self._current is not None
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a transcript is still owed: of someone speaking, of an utterance that is over,
+        or, without turn detection, of audio that nobody has committed yet.
+        """
+        return self.speaking or bool(self._finishing) or self.uncommitted
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether audio waits for the client's commit; always False with turn detection."""
+        held = max(self._first_sample, self._floor_sample) < self._end_sample
+        return held and self.settings.endpointing is None
+
     def configure(self, settings: VoiceSettings) -> None:
         """Change the settings; an utterance under way keeps its audio."""
         self.settings = settings
