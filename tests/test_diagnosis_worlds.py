@@ -149,6 +149,8 @@ def test_metrics_are_those_of_the_server() -> None:
     assert absent <= {
         "rtvc_websocket_refusals_total",
         "rtvc_headroom_sessions",
+        "rtvc_degradation_step",
+        "rtvc_degradation_changes_total",
         "rtvc_traces_total",
     }
 

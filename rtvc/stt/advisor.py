@@ -117,9 +117,10 @@ class Advisor:
 def strain_of(load: Load, advice: Advice, held: _Held, meter: LoadMeter, now_s: float) -> Strain:
     """How hard the engine is pressed, from what the meter and the scheduler know."""
     slowest_s = meter.targets.slowest_interval_s
-    usual_per_s = load.sessions * load.urgent_per_session_s
     urgent_s, partial_s = load.urgent.job_s(load.max_batch), load.partial.job_s(load.max_batch)
-    finals = max(load.urgent_per_s, usual_per_s) * urgent_s
+    # Means of a minute or two: what a few seconds ask for swings by a fifth, and finals that come
+    # late because of it are seen by themselves.
+    finals = load.sessions * load.urgent_per_session_s * urgent_s
     partials = load.sessions * load.talking_share * partial_s / slowest_s
     return Strain(
         advice.partial_interval_s,

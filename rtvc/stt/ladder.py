@@ -34,8 +34,8 @@ SLOWER = 1.25
 """Partials so many times as far apart as usual are slower."""
 USUAL = 1.1
 """The same, when they are back to what is usual."""
-BEARABLE = 0.85
-"""Part of the workers' time that may be taken up at the step below."""
+BEARABLE = 0.95
+"""Part of the workers' time that may be asked for at the step below; partials can be skipped."""
 
 
 class Step(IntEnum):

@@ -40,7 +40,7 @@ export const SERVER = Object.freeze({
  * @typedef {{
  *   state: string, progress: number, detail: string, tasks: ReadyTask[], model: string,
  *   model_kind: string, notice: string | null, full: boolean, retry_after_s: number | null,
- *   sessions: number, max_sessions: number, version: string,
+ *   sessions: number, max_sessions: number, version: string, degradation: string,
  * }} Readiness
  * @typedef {{type: string, [field: string]: any}} WireEvent
  */
