@@ -259,4 +259,5 @@ def test_the_causes_of_late_transcripts_have_an_alert() -> None:
         "rtvc_engine_restarts_total",
         "rtvc_engine_backlog_seconds",
         "rtvc_refused_sessions_total",
+        "rtvc_degradation_step",
     }

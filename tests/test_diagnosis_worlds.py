@@ -150,6 +150,8 @@ def test_metrics_are_those_of_the_server() -> None:
         "rtvc_websocket_refusals_total",
         "rtvc_denied_requests_total",
         "rtvc_headroom_sessions",
+        "rtvc_degradation_step",
+        "rtvc_degradation_changes_total",
         "rtvc_traces_total",
     }
 

@@ -19,6 +19,7 @@ from rtvc.plan.service import ServiceTimes
 from rtvc.plan.station import Station
 from rtvc.plan.talk import Listening, Talk
 from rtvc.stt.headroom import targets_for
+from rtvc.stt.ladder import Step, rules_for
 from rtvc.stt.scheduler import Batch, Ticket
 from rtvc.stt.transcriber import Job
 from rtvc.voice.admission import Admission
@@ -135,6 +136,11 @@ class Instance:
             limits=arrangement.limits,
             prior=arrangement.prior,
             targets=targets_for(self.setup.delay_target_s),
+            rules=rules_for(
+                self.setup.listening.partials,
+                self.setup.listening.partial_interval_s,
+                may_refuse=not self._each_its_own,
+            ),
             watches_headroom=self.setup.by_headroom,
         )
         self.stations.append(station)
@@ -153,11 +159,17 @@ class Instance:
         said = [headroom for headroom in known if headroom is not None]
         return sum(said) if said else None
 
+    @property
+    def _refuses(self) -> bool:
+        """Whether an engine has nothing left to give up; slots alone do not ask."""
+        steps = [station.advisor.step for station in self.stations]
+        return self.setup.by_headroom and Step.REFUSING in steps
+
     def enter(self, name: str) -> bool:
         """Take a session in; False: it is refused."""
         headroom = self.headroom_sessions if self.setup.by_headroom else None
         try:
-            self.admission.enter(headroom)
+            self.admission.enter(headroom, overloaded=self._refuses)
         except AdmissionRefused:
             return False
         if self._each_its_own:

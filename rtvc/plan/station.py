@@ -1,7 +1,7 @@
 """One engine: the real scheduler and the real meter, with inferences that only take time. Pure."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -9,12 +9,11 @@ from typing import Protocol
 from rtvc.errors import TranscriberError
 from rtvc.plan.events import Calendar
 from rtvc.plan.processor import Processor
+from rtvc.stt.advisor import Advisor
 from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, Targets
+from rtvc.stt.ladder import Rules
 from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
 from rtvc.stt.transcriber import Job
-
-ADVICE_EVERY_S = 0.25
-"""How often the engine works out cadence and headroom anew."""
 
 WorkOf = Callable[[Batch], float]
 """Seconds that an inference would take alone."""
@@ -58,6 +57,7 @@ class Station:
         limits: Limits,
         prior: BatchCost | None = None,
         targets: Targets | None = None,
+        rules: Rules | None = None,
         watches_headroom: bool = False,
     ) -> None:
         """`watches_headroom`: whether sessions are let in by it, so that it is always known."""
@@ -67,13 +67,16 @@ class Station:
         self._work_of = work_of
         self._workers = workers
         self._scheduler = Scheduler(limits)
-        self._meter = LoadMeter(workers, limits.max_batch, prior=prior, targets=targets)
+        self.advisor = Advisor(
+            LoadMeter(workers, limits.max_batch, prior=prior, targets=targets),
+            self._scheduler,
+            rules=rules,
+            on_shed=self._lose,
+        )
         self._watches_headroom = watches_headroom
         self._running = 0
         # As in the engine's process: one batch may lie there before a worker is free.
         self._ahead: deque[Batch] = deque()
-        self._advice = Advice(0.0, None)
-        self._advised_at_s = -ADVICE_EVERY_S
         self.sessions = 0
         """Open."""
         self.served = Served()
@@ -81,37 +84,37 @@ class Station:
     @property
     def advice(self) -> Advice:
         """Good for a moment."""
-        now_s = self._calendar.now_s
-        if now_s - self._advised_at_s >= ADVICE_EVERY_S:
-            self._advised_at_s = now_s
-            self._advice = self._meter.advise(now_s, with_headroom=self._watches_headroom)
-        return self._advice
+        self.advisor.renew(self._calendar.now_s, with_headroom=self._watches_headroom)
+        return self.advisor.advice
 
     @property
     def headroom_sessions(self) -> float | None:
         """More sessions that the engine would let in; None: it cannot tell yet."""
         if self._watches_headroom:
             return self.advice.headroom_sessions
-        return self._meter.advise(self._calendar.now_s).headroom_sessions
+        return self.advisor.headroom_sessions(self._calendar.now_s)
 
     def open_session(self) -> None:
         self.sessions += 1
-        self._meter.opened(self._calendar.now_s)
-        self._advice = self._advice.with_one_more_session()
+        self.advisor.opened(self._calendar.now_s)
 
     def submit(self, job: Job) -> bool:
         """False: it was refused, for too many are held."""
         now_s = self._calendar.now_s
+        self.advisor.renew(now_s, with_headroom=self._watches_headroom)
         try:
             _, dropped = self._scheduler.submit(job, now_s)
         except TranscriberError:
             self.served.overflows += 1
             return False
-        self._meter.asked(job.session_id, job.kind, now_s)
-        for ticket in dropped:
-            self._asker.lost(ticket)
+        self.advisor.asked(job.session_id, job.kind, now_s)
+        self._lose(dropped)
         self._dispatch()
         return True
+
+    def _lose(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            self._asker.lost(ticket)
 
     def _dispatch(self) -> None:
         """Every idle worker gets what it should do now; if all are busy, what comes next."""
@@ -141,12 +144,12 @@ class Station:
         self._count(batch, now_s - began_s)
         for ticket in self._scheduler.finish(batch.batch_id):
             waited_s, delay_s = began_s - ticket.since_s, now_s - ticket.since_s
-            self._meter.answered(ticket.job.kind, waited_s, delay_s, now_s)
+            self.advisor.answered(ticket.job.kind, waited_s, delay_s, now_s)
             self._asker.answered(ticket)
         self._dispatch()
 
     def _count(self, batch: Batch, seconds: float) -> None:
-        self._meter.served([ticket.job.kind for ticket in batch.tickets], seconds)
+        self.advisor.served([ticket.job.kind for ticket in batch.tickets], seconds)
         self.served.batches += 1
         self.served.jobs += len(batch.tickets)
         self.served.worker_s += seconds

@@ -62,6 +62,8 @@ class ServerStatus:
     """Slots for sessions."""
     headroom_sessions: float | None = None
     """More sessions that would keep to the delay target; None: unknown."""
+    degradation: str = "none"
+    """Given up under overload: "none", "slower-partials", "no-partials" or "refusing"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from rtvc.server.scrape import CONTENT_TYPE, Scraper
 from rtvc.server.services import Services
 from rtvc.server.socket_counts import CountSockets
 from rtvc.server.transcriptions import add_transcriptions
+from rtvc.stt.ladder import Step
 from rtvc.stt.transcriber import Trial
 
 _STATIC = Path(__file__).parent / "static"
@@ -62,7 +63,7 @@ def readiness_body(services: Services) -> dict[str, Any]:
     readiness, admission = services.readiness, services.admission
     engine = services.engine.status
     wait_s = None if readiness.ready else _LOADING_RETRY_S
-    closed = admission.closed(admission_headroom(services))
+    closed = admission.closed(admission_headroom(services), overloaded=overloaded(services))
     return {
         "state": readiness.state,
         "progress": round(readiness.progress, 3),
@@ -76,6 +77,7 @@ def readiness_body(services: Services) -> dict[str, Any]:
         "sessions": admission.sessions,
         "max_sessions": admission.max_sessions,
         "headroom_sessions": rounded(engine.headroom_sessions),
+        "degradation": engine.degradation.label,
         "full": closed,
         "retry_after_s": admission.retry_after_s if closed else wait_s,
         "version": __version__,
@@ -92,6 +94,12 @@ def admission_headroom(services: Services) -> float | None:
     """What admission goes by; None: by slots alone."""
     by_headroom = services.settings.serve.admission == "headroom"
     return services.engine.status.headroom_sessions if by_headroom else None
+
+
+def overloaded(services: Services) -> bool:
+    """Whether new sessions are refused as the last thing to give up; slots alone do not ask."""
+    by_headroom = services.settings.serve.admission == "headroom"
+    return by_headroom and services.engine.status.degradation is Step.REFUSING
 
 
 def rounded(value: float | None) -> float | None:
@@ -208,7 +216,7 @@ async def admit(socket: WebSocket, services: Services, connect: Callable[[], Con
         await socket.send_denial_response(body)
         return
     try:
-        services.admission.enter(admission_headroom(services))
+        services.admission.enter(admission_headroom(services), overloaded=overloaded(services))
     except AdmissionRefused as refused:
         body = refusal("server_full", str(refused), refused.retry_after_s)
         await socket.send_denial_response(body)
@@ -262,6 +270,7 @@ def _sessions(services: Services) -> dict[str, Any]:
         "refused": services.admission.refused,
         "headroom_sessions": rounded(engine.headroom_sessions),
         "partial_interval_s": round(engine.partial_interval_s, 3),
+        "degradation": engine.degradation.label,
         "queues": [
             {
                 "name": "inference",

@@ -193,6 +193,7 @@ class RealtimeConnection:
             sessions=services.admission.sessions,
             max_sessions=services.admission.max_sessions,
             headroom_sessions=engine.headroom_sessions,
+            degradation=engine.degradation.label,
         )
         self._post(self._events.rtvc_status(status))
 

@@ -76,6 +76,19 @@ _TABLE = (
     Metric(
         "rtvc_partial_interval_seconds", "gauge", "seconds", "Time between a session's partials"
     ),
+    Metric(
+        "rtvc_degradation_step",
+        "gauge",
+        "steps",
+        "Given up under overload: 0 nothing, 1 slower partials, 2 no partials, 3 new sessions",
+    ),
+    Metric(
+        "rtvc_degradation_changes_total",
+        "counter",
+        "changes",
+        "Times each step was taken, up or down",
+        ("step",),
+    ),
     # Turns.
     Metric(
         "rtvc_transcription_delay_seconds",
@@ -166,7 +179,7 @@ _TABLE = (
         "rtvc_engine_jobs_total",
         "counter",
         "jobs",
-        "Transcriptions by outcome: done, superseded, cancelled, failed, promoted",
+        "Transcriptions by outcome: done, superseded, cancelled, failed, promoted, shed",
         ("outcome",),
     ),
     Metric("rtvc_engine_retried_jobs_total", "counter", "jobs", "Second attempts"),

@@ -8,11 +8,12 @@ from rtvc import __version__
 from rtvc.instruments.process import ProcessSampler, ProcessUse, usable_cpus
 from rtvc.server.exposition import CONTENT_TYPE, Sheet
 from rtvc.server.services import Services
+from rtvc.stt.ladder import Step
 from rtvc.stt.transcriber import EngineState, EngineStatus
 
 __all__ = ["CONTENT_TYPE", "Scraper"]
 
-_OUTCOMES = ("done", "superseded", "cancelled", "failed", "promoted")
+_OUTCOMES = ("done", "superseded", "cancelled", "failed", "promoted", "shed")
 _PROCESSES = {"rtvc.stt.child": "engine"}
 """Word of a child's command line → what it is."""
 
@@ -75,6 +76,10 @@ class Scraper:
         for name, value in _engine_gauges(engine).items():
             sheet.put(name, value)
         self._put_jobs(sheet, engine)
+        for step in Step:
+            times = engine.degradation_changes.get(step.label, 0)
+            risen = self._risen.to(f"degradation {step.label}", times)
+            sheet.put("rtvc_degradation_changes_total", risen, step.label)
 
     def _put_jobs(self, sheet: Sheet, engine: EngineStatus) -> None:
         risen = {name: self._risen.to(name, count) for name, count in engine.counters.items()}
@@ -124,6 +129,7 @@ def _engine_gauges(engine: EngineStatus) -> dict[str, float | None]:
     return {
         "rtvc_headroom_sessions": engine.headroom_sessions,
         "rtvc_partial_interval_seconds": engine.partial_interval_s,
+        "rtvc_degradation_step": float(engine.degradation),
         "rtvc_engine_queued_jobs": engine.queued,
         "rtvc_engine_backlog_seconds": engine.backlog_s,
         "rtvc_engine_max_batch_jobs": engine.max_batch,

@@ -106,6 +106,8 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         pool_size=stt.pool_size,
         encoder_context=stt.encoder_context,
         delay_target_s=stt.delay_target_ms / 1000,
+        partials=settings.turn.partials,
+        partial_interval_s=settings.turn.partial_interval_ms / 1000,
         change_plan=faults.plan,
         clock=clock,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rtvc.clock import Clock
 from rtvc.errors import ModelError
 from rtvc.stt.calibration import Wish, wish
+from rtvc.stt.ladder import Partials, rules_for
 from rtvc.stt.limits import GPU_WORKERS, PER_SESSION_THREADS, batches_to_try, usual_limits
 from rtvc.stt.models import ResolvedModel, WantedContext, cuda_device_count, resolve_model
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
@@ -32,12 +33,15 @@ def build_engine(
     pool_size: int = 2,
     encoder_context: WantedContext = "auto",
     delay_target_s: float = 0.5,
+    partials: Partials = "adaptive",
+    partial_interval_s: float = 0.4,
     change_plan: Callable[[EnginePlan], EnginePlan] | None = None,
     clock: Clock,
 ) -> Engine:
     """An engine for the named model; finding, loading and every error of it wait for `start`.
 
-    `change_plan` has the last word on what is run.
+    `change_plan` has the last word on what is run; `partials` and their interval say what there
+    is to give up under overload.
     """
     if sharing == "pool":
         workers = workers or max(_cpus() // pool_size, 1)
@@ -57,7 +61,16 @@ def build_engine(
 
     def make() -> Engine:
         return ProcessEngine(
-            prepare, clock=clock, model=model or "default", delay_target_s=delay_target_s
+            prepare,
+            clock=clock,
+            model=model or "default",
+            delay_target_s=delay_target_s,
+            rules=rules_for(
+                # A session that would bring its own engine is not refused for the others'.
+                partials,
+                partial_interval_s,
+                may_refuse=sharing != "per-session",
+            ),
         )
 
     match sharing:

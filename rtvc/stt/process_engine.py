@@ -9,8 +9,10 @@ from typing import cast
 
 from rtvc.clock import Clock
 from rtvc.errors import EngineDied, ModelError, TranscriberError
+from rtvc.stt.advisor import Advisor
 from rtvc.stt.calibration import Calibration, Tunable, Wish
 from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, targets_for
+from rtvc.stt.ladder import Change, Rules
 from rtvc.stt.limits import with_room_for_finals
 from rtvc.stt.losses import OUT_OF_MEMORY, Outcomes, ended, told
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
@@ -38,8 +40,6 @@ RELAUNCH_PAUSES_S = (0.0, 0.5, 2.0, 5.0, 10.0)
 and what waits is told so; it goes on trying with that pause, and works again when one succeeds."""
 MAX_FAILURES_IN_A_ROW = 3
 """So many batches raised without one success between: the process is replaced."""
-ADVICE_EVERY_S = 0.25
-"""How often cadence and headroom are worked out anew."""
 LOADING_SHARE = 0.5
 """Part of the progress that loading stands for; warming up is the rest."""
 
@@ -88,8 +88,12 @@ class ProcessEngine:
         hang_after_s: float = HANG_AFTER_S,
         relaunch_pauses_s: Sequence[float] = RELAUNCH_PAUSES_S,
         delay_target_s: float = 0.5,
+        rules: Rules | None = None,
     ) -> None:
-        """`prepare` may take its time (a download): it is called in a thread by `start`."""
+        """`prepare` may take its time (a download): it is called in a thread by `start`.
+
+        `rules`: what may be given up under overload; None: everything but finals.
+        """
         self._prepare = prepare
         self._clock = clock
         self._hang_after_s = hang_after_s
@@ -110,9 +114,13 @@ class ProcessEngine:
         self._job_s = 0.0
         self._sessions: set[str] = set()
         self._prior: BatchCost | None = None
-        self._meter = LoadMeter(1, 1)
-        self._advice = Advice(0.0, None)
-        self._advised_at_s = 0.0
+        self._advisor = Advisor(
+            LoadMeter(1, 1, targets=targets_for(delay_target_s)),
+            self._scheduler,
+            rules=rules,
+            on_change=self._on_step,
+            on_shed=self._answer_none,
+        )
         self._memory_bytes: int | None = None
 
     @property
@@ -124,8 +132,10 @@ class ProcessEngine:
             backlog_s=scheduler.backlog_s,
             counters=asdict(scheduler.counts),
             partial_interval_s=self.partial_interval_s,
-            headroom_sessions=self._advice.headroom_sessions,
+            headroom_sessions=self._advisor.advice.headroom_sessions,
             memory_bytes=self._memory_bytes,
+            degradation=self._advisor.step,
+            degradation_changes=dict(self._advisor.changes),
         )
 
     @property
@@ -152,14 +162,13 @@ class ProcessEngine:
         """Everything is loaded already."""
         if session_id not in self._sessions:
             self._sessions.add(session_id)
-            self._meter.opened(self._clock.now())
-            self._advice = self._advice.with_one_more_session()
+            self._advisor.opened(self._clock.now())
 
     def close_session(self, session_id: str) -> None:
         self.cancel_session(session_id)
         if session_id in self._sessions:
             self._sessions.remove(session_id)
-            self._meter.closed(session_id, self._clock.now())
+            self._advisor.closed(session_id, self._clock.now())
 
     async def transcribe(self, job: Job) -> Hypothesis | None:
         if self._status.state == "closed":
@@ -167,9 +176,10 @@ class ProcessEngine:
         if self._status.state not in ("ready", "restarting"):
             state, detail = self._status.state, self._status.detail
             raise TranscriberError(f"expected a ready engine, it is {state}: {detail}")
+        self._renewed_advice()
         now_s = self._clock.now()
         ticket, dropped = self._scheduler.submit(job, now_s)
-        self._meter.asked(job.session_id, job.kind, now_s)
+        self._advisor.asked(job.session_id, job.kind, now_s)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Hypothesis | None] = loop.create_future()
         self._callers.setdefault(ticket.ticket_id, []).append(answer)
@@ -259,7 +269,7 @@ class ProcessEngine:
         if ready.calibration is not None:
             self._arrange(ready.calibration)
         self._limit_partials()
-        self._meter = self._new_meter()
+        self._advisor.measure_with(self._new_meter())
         self._change("ready", 1.0, f"{self._status.model} on {ready.device}")
         self._dispatch()
 
@@ -300,17 +310,19 @@ class ProcessEngine:
         meter = LoadMeter(status.workers, status.max_batch, prior=self._prior, targets=targets)
         for _ in self._sessions:
             meter.opened(now_s)
-        self._advised_at_s = now_s - ADVICE_EVERY_S
         return meter
 
     def _renewed_advice(self) -> Advice:
         """Good for a moment: asked for at every frame of every session."""
-        now_s = self._clock.now()
-        if self._status.state == "ready" and now_s - self._advised_at_s >= ADVICE_EVERY_S:
-            self._advised_at_s = now_s
-            self._advice = self._meter.advise(now_s)
+        if self._status.state == "ready" and self._advisor.renew(self._clock.now()):
             self._memory_bytes = resident_bytes(self.pid)
-        return self._advice
+        return self._advisor.advice
+
+    def _on_step(self, change: Change) -> None:
+        """Told as soon as it is taken, as whoever looks at transcripts will see it."""
+        _log.warning("speech-to-text: %s", change)
+        for listener in self._listeners:
+            listener(self.status)
 
     def _dispatch(self) -> None:
         """Give every idle worker what it should do now; and if they are busy, what comes next."""
@@ -369,15 +381,16 @@ class ProcessEngine:
         taken_at_s = batch.taken_at_s + message.waited_s
         service_s = now_s - taken_at_s
         self._job_s += 0.1 * (service_s / len(batch.tickets) - self._job_s)
-        self._meter.served([ticket.job.kind for ticket in batch.tickets], service_s)
+        self._advisor.served([ticket.job.kind for ticket in batch.tickets], service_s)
         self._failures_in_a_row = 0
         counted = {ticket.ticket_id for ticket in self._scheduler.finish(batch.batch_id)}
         for ticket, hypothesis in zip(batch.tickets, message.hypotheses, strict=True):
             if ticket.ticket_id in counted:
                 waited_s = taken_at_s - ticket.since_s
-                self._meter.answered(ticket.job.kind, waited_s, now_s - ticket.since_s, now_s)
+                self._advisor.answered(ticket.job.kind, waited_s, now_s - ticket.since_s, now_s)
                 wait_s = max(taken_at_s - ticket.job.enqueued_at_s, 0.0)
                 self._answer(ticket, replace(hypothesis, queue_wait_s=wait_s))
+        self._renewed_advice()
         self._dispatch()
 
     def _on_failed(self, message: Failed) -> None:

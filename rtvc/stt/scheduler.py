@@ -87,6 +87,8 @@ class Counts:
     failed: int = 0
     promoted: int = 0
     """Speculative jobs that became the final asked for after them."""
+    shed: int = 0
+    """Partials given up under overload."""
     retried: int = 0
     """Second attempts; beside the sum, not in it."""
 
@@ -110,6 +112,8 @@ class Scheduler:
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self.counts = Counts()
+        self.takes_partials = True
+        """Set by the caller: under overload partials end where they are asked for."""
         self._ticket_ids = count()
         self._batch_ids = count()
         self._lanes: dict[str, _Lane] = {}
@@ -125,6 +129,17 @@ class Scheduler:
     def waiting(self) -> int:
         """Jobs waiting."""
         return len(self._finals) + len(self._speculatives) + len(self._partials)
+
+    @property
+    def urgent_waiting(self) -> int:
+        """Finals and speculative finals waiting."""
+        return len(self._finals) + len(self._speculatives)
+
+    @property
+    def urgent_since_s(self) -> float | None:
+        """Since when the oldest of them waits; None: there is none."""
+        rows = (self._finals, self._speculatives)
+        return min((next(iter(row.values())).since_s for row in rows if row), default=None)
 
     @property
     def running(self) -> int:
@@ -146,6 +161,8 @@ class Scheduler:
         Raises:
             TranscriberError: too many jobs are held.
         """
+        if job.kind is JobKind.PARTIAL and not self.takes_partials:
+            return self._shed(job, now_s)
         tried = self._speculation_on(job)
         pushed_out = [] if tried else self._make_room(job)
         self.counts.submitted += 1
@@ -155,6 +172,20 @@ class Scheduler:
         dropped = [*pushed_out, *self._place(ticket)]
         self.counts.superseded += len(dropped)
         return ticket, dropped
+
+    def _shed(self, job: Job, now_s: float) -> tuple[Ticket, list[Ticket]]:
+        self.counts.submitted += 1
+        self.counts.shed += 1
+        ticket = Ticket(next(self._ticket_ids), job, now_s)
+        return ticket, [ticket]
+
+    def shed_partials(self) -> list[Ticket]:
+        """Drop all partials that wait; those that run are nearly done. Returns their tickets."""
+        dropped = [*self._partials.values()]
+        for ticket in dropped:
+            self._remove(ticket)
+        self.counts.shed += len(dropped)
+        return dropped
 
     def next_batch(self, now_s: float) -> Batch | None:
         """What an idle worker should do now; None: nothing."""

@@ -4,7 +4,7 @@ The engines below are the same; what differs is how many there are and who meets
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -189,10 +189,6 @@ class PerSessionEngine:
 def together(statuses: Sequence[EngineStatus], sharing: str) -> EngineStatus:
     """What several engines amount to: the worst state, the sum of all work and memory."""
     worst = min(statuses, key=lambda status: _WORST_FIRST.index(status.state))
-    counters: dict[str, int] = {}
-    for status in statuses:
-        for name, count in status.counters.items():
-            counters[name] = counters.get(name, 0) + count
     return replace(
         worst,
         progress=sum(status.progress for status in statuses) / len(statuses),
@@ -203,13 +199,23 @@ def together(statuses: Sequence[EngineStatus], sharing: str) -> EngineStatus:
         backlog_s=sum(status.backlog_s for status in statuses),
         restarts=sum(status.restarts for status in statuses),
         failed_restarts=sum(status.failed_restarts for status in statuses),
-        counters=counters,
+        counters=_totals([status.counters for status in statuses]),
         sharing=sharing,
         engines=len(statuses),
         memory_bytes=_sum([status.memory_bytes for status in statuses]),
         partial_interval_s=max(status.partial_interval_s for status in statuses),
         headroom_sessions=_sum([status.headroom_sessions for status in statuses]),
+        degradation=max(status.degradation for status in statuses),
+        degradation_changes=_totals([status.degradation_changes for status in statuses]),
     )
+
+
+def _totals(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    totals: dict[str, int] = {}
+    for each in counts:
+        for name, count in each.items():
+            totals[name] = totals.get(name, 0) + count
+    return totals
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

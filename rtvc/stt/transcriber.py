@@ -8,6 +8,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rtvc.stt.ladder import Step
+
 AudioArray = NDArray[np.float32]
 """16 kHz mono samples in [-1, 1], shape (samples,)."""
 
@@ -134,7 +136,8 @@ class EngineStatus:
     failed_restarts: int = 0
     """Attempts to replace it that failed."""
     counters: dict[str, int] = field(default_factory=dict)
-    """Jobs by outcome: submitted, done, superseded, cancelled, failed; retried beside them."""
+    """Jobs by outcome: submitted, done, superseded, cancelled, failed, shed; beside them
+    retried."""
     notice: str | None = None
     """What the user must know about the model chosen for them; None: nothing."""
     sharing: str = "shared"
@@ -147,6 +150,10 @@ class EngineStatus:
     """Seconds between two partials of a session advised now; 0: as often as they like."""
     headroom_sessions: float | None = None
     """Sessions that would still fit within the delay target; None while unknown."""
+    degradation: Step = Step.NONE
+    """What is given up under overload."""
+    degradation_changes: dict[str, int] = field(default_factory=dict)
+    """Times each step of it was taken, by its label."""
 
 
 ReportProgress = Callable[[float, str], None]

@@ -24,28 +24,33 @@ class Admission:
     def full(self) -> bool:
         return self.sessions >= self.max_sessions
 
-    def closed(self, headroom_sessions: float | None = None) -> bool:
+    def closed(self, headroom_sessions: float | None = None, *, overloaded: bool = False) -> bool:
         """Whether one more session would be refused; `headroom_sessions` None: unknown.
 
         An empty server takes a session whatever it thinks of itself.
         """
         no_headroom = headroom_sessions is not None and headroom_sessions < 1
-        return self.full or (no_headroom and self.sessions > 0)
+        return self.full or ((no_headroom or overloaded) and self.sessions > 0)
 
-    def enter(self, headroom_sessions: float | None = None) -> None:
+    def enter(self, headroom_sessions: float | None = None, *, overloaded: bool = False) -> None:
         """Take a slot.
 
         Raises:
             AdmissionRefused: all slots are taken, or one more session would be too much.
         """
-        if self.closed(headroom_sessions):
+        if self.closed(headroom_sessions, overloaded=overloaded):
             self.refused += 1
-            raise AdmissionRefused(self._reason(), retry_after_s=self.retry_after_s)
+            raise AdmissionRefused(self._reason(overloaded), retry_after_s=self.retry_after_s)
         self.sessions += 1
 
-    def _reason(self) -> str:
+    def _reason(self, overloaded: bool) -> str:
         if self.full:
             return f"the server is full: {self.sessions} of {self.max_sessions} sessions"
+        if overloaded:
+            return (
+                f"overloaded: transcripts of the {self.sessions} sessions here are late "
+                "although partials are off"
+            )
         return (
             f"no headroom: one more than {self.sessions} sessions would make transcripts too late"
         )

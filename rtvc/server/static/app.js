@@ -20,6 +20,9 @@ const SELF_TEST_HINT =
   "This server runs the self-test model: it understands rtvc's built-in synthetic voices, not " +
   "people. To talk yourself, start it with a real one: rtvc serve --model base.en";
 
+const NO_PARTIALS = ["no-partials", "refusing"];
+const NO_PARTIALS_NOTICE = "The server is overloaded: text appears only after you have finished.";
+
 export class Page extends SessionListener {
   constructor() {
     super();
@@ -265,7 +268,8 @@ export class Page extends SessionListener {
   #status(event) {
     view.drawModel(/** @type {any} */ (event));
     const trouble = event.state === "ready" ? null : `${event.state}: ${event.detail}`;
-    this.#notice(trouble ?? event.notice);
+    const busy = NO_PARTIALS.includes(event.degradation) ? NO_PARTIALS_NOTICE : null;
+    this.#notice(trouble ?? ([busy, event.notice].filter(Boolean).join(" · ") || null));
   }
 
   // --- onto the page -------------------------------------------------------------------------

@@ -41,6 +41,7 @@ export const SERVER = Object.freeze({
  *   state: string, progress: number, detail: string, tasks: ReadyTask[], model: string,
  *   model_kind: string, notice: string | null, full: boolean, retry_after_s: number | null,
  *   sessions: number, max_sessions: number, version: string, needs_key?: boolean,
+ *   degradation: string,
  * }} Readiness
  * @typedef {{type: string, [field: string]: any}} WireEvent
  */
