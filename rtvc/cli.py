@@ -10,6 +10,7 @@ import typer
 
 from rtvc import __version__
 from rtvc.errors import RtvcError
+from rtvc.hiding import hide
 from rtvc.invocation import invoked
 
 # Typer exports only the child of the class that all its errors of usage share.
@@ -99,5 +100,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.echo(f"rtvc: {message}", err=True)
+    typer.echo(f"rtvc: {hide(message)}", err=True)
     sys.exit(exit_code)

@@ -94,6 +94,11 @@ class EngineDied(TranscriberError):
 class ReplyError(RtvcError):
     """The language model or the synthesizer failed."""
 
+    def __init__(self, message: str, *, told: str | None = None) -> None:
+        super().__init__(message)
+        self.told = told
+        """What a client may know of it; None: only that there is no reply."""
+
 
 class RecordError(RtvcError):
     """A run directory that cannot be read or written."""

@@ -1,7 +1,6 @@
 """`rtvc serve`."""
 
 import asyncio
-import logging
 import socket
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rtvc.clock import SystemClock
 from rtvc.config import Settings, load_settings
 from rtvc.server.inject import parse
+from rtvc.server.logs import log_safely
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
 from rtvc.server.startup import StopSignals, bind, build_services, check_speech_to_text
@@ -211,7 +211,7 @@ def _backend(value: str | None, builtin: str) -> dict[str, str | None]:
 
 
 def _run(settings: Settings) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log_safely(settings.secrets())
     console = Console(stderr=True)
     clock = SystemClock()
     # The model's files, the address and the certificate are checked before anything is loaded,

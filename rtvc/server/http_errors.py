@@ -18,12 +18,13 @@ def reply_errors(service: str, url: str) -> Iterator[None]:
         yield
     except httpx.TimeoutException as error:
         kind = "connect" if isinstance(error, httpx.ConnectTimeout) else "answer"
-        raise ReplyError(f"{service} at {url}: expected it to {kind} in time") from None
+        told = f"the {service} did not {kind} in time"
+        raise ReplyError(f"{service} at {url}: expected it to {kind} in time", told=told) from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         # Not str(error) of a request: it may hold headers; the class says what happened.
         detail = str(error) if isinstance(error, httpx.NetworkError) else ""
         message = f"{service} at {url}: {type(error).__name__} {detail}"
-        raise ReplyError(message.strip()) from None
+        raise ReplyError(message.strip(), told=f"the {service} failed") from None
 
 
 async def first_line(response: httpx.Response) -> str:

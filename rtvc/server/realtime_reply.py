@@ -28,6 +28,7 @@ from rtvc.server.reply import (
     speak_reply,
 )
 from rtvc.server.services import Services
+from rtvc.server.told import told
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class RealtimeReply:
                     await self._send(happening)
         except ReplyError as error:
             _log.warning("reply %s failed: %s", self.response_id, error)
-            self.finish("failed", error=("reply_failed", str(error)))
+            self.finish("failed", error=("reply_failed", told(error)))
         return self.status
 
     def finish(

@@ -26,6 +26,7 @@ from rtvc.server.reply import (
     speak_reply,
 )
 from rtvc.server.services import Services
+from rtvc.server.told import told
 from rtvc.voice.session import SAMPLE_RATE_HZ
 
 _log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class SpokenAnswer:
         except ReplyError as error:
             # The protocol has no error message; the person should not wait for nothing.
             _log.warning("no answer: %s", error)
-            self.finish(self.text or f"(no answer: {error})")
+            self.finish(self.text or f"(no answer: {told(error)})")
 
     def finish(self, text: str) -> None:
         """Send the final answer, once; an empty one ends what the page shows as being typed."""

@@ -102,9 +102,8 @@ class EspeakSynthesizer:
         name = self._espeak_name(voice)
         if not synthesizer.has_voice(name):
             known = ", ".join(ESPEAK_VOICES)
-            raise ReplyError(
-                f"expected an espeak-ng voice or one of {known} got {(voice or self._voice)!r}"
-            )
+            said = f"expected an espeak-ng voice or one of {known} got {(voice or self._voice)!r}"
+            raise ReplyError(said, told=said)
         return name
 
 
