@@ -27,6 +27,7 @@ VERBS = {
     "bench": ("rtvc.bench.command", "Compare models and settings here; say which to run."),
     "report": ("rtvc.report.command", "Rebuild the report of a run."),
     "compare": ("rtvc.report.compare_command", "Compare two runs; say what is a regression."),
+    "redact": ("rtvc.report.redact_command", "Copy a run without words, addresses and names."),
     "models": ("rtvc.stt.command", "List, fetch, make and remove speech-to-text models."),
 }
 """Verb → the module with a function, an app or a table of verbs, of its name; its line in the

@@ -124,6 +124,14 @@ def without_places(text: str) -> str:
     return _PLACES.sub(PLACE, hide(text))
 
 
+def places(text: str) -> list[str]:
+    """
+    >>> places("cannot read /home/ann/model.bin")
+    ['/home/ann/model.bin']
+    """
+    return [found[0] for found in _PLACES.finditer(text)]
+
+
 def without_secrets(value: Any) -> Any:
     """The same settings, what is named like a secret or looks like one hidden.
 

@@ -6,9 +6,7 @@ still read.
 """
 
 import contextlib
-import hashlib
 import json
-import secrets
 import shutil
 import signal
 import time
@@ -19,7 +17,6 @@ from tempfile import TemporaryDirectory
 
 from rtvc.clock import Clock
 from rtvc.errors import RtvcError, UsageError
-from rtvc.hiding import HIDDEN
 from rtvc.loadtest.locust_process import LocustProcess, users_flags
 from rtvc.loadtest.progress import Tally, read_tally
 from rtvc.loadtest.spec import LAST_WORD_S, LoadSpec
@@ -33,6 +30,7 @@ from rtvc.record import (
     append_rows,
     load_run,
 )
+from rtvc.record.redaction import Names
 
 LOG_FILE = "generator.log"
 """What Locust said, in the run directory."""
@@ -227,17 +225,13 @@ def hide_texts(folder: Path) -> None:
 
     The same words keep the same name within a run, and nobody can tell them from it.
     """
-    salt = secrets.token_bytes(16)
-
-    def name(text: str) -> str:
-        return f"{HIDDEN} {hashlib.blake2b(text.encode(), key=salt, digest_size=6).hexdigest()}"
-
+    names = Names()
     for path in sorted(Path(folder).rglob(FILES[TurnRow])):
         rows = [
             replace(
                 row,
-                text=name(row.text),
-                heard=None if row.heard is None else name(row.heard),
+                text=names.of(row.text),
+                heard=None if row.heard is None else names.of(row.heard),
                 shown=None,
             )
             for row in RowTail(path.parent, TurnRow).read()
