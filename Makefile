@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check clean
+.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check sbom audit clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -74,6 +74,12 @@ bench-plan: setup ## what rtvc plan predicts, beside what a load test finds; res
 
 bench-check: setup ## does this machine's bench still say what its committed baseline says?
 	@$(BIN)/python -m tests.acceptance.bench_check
+
+sbom: setup ## what is installed, as CycloneDX 1.5: build/sbom.json
+	@$(BIN)/python -m tools.sbom build/sbom.json
+
+audit: setup ## installed as pinned, and nothing known to be wrong (exit 3: nobody could be asked)
+	@$(BIN)/python -m tools.audit
 
 fmt: setup ## format
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -10,6 +10,7 @@ import typer
 
 from rtvc import __version__
 from rtvc.errors import RtvcError
+from rtvc.hiding import hide
 from rtvc.invocation import invoked
 
 # Typer exports only the child of the class that all its errors of usage share.
@@ -27,6 +28,7 @@ VERBS = {
     "report": ("rtvc.report.command", "Rebuild the report of a run."),
     "compare": ("rtvc.report.compare_command", "Compare two runs; say what is a regression."),
     "keys": ("rtvc.server.access.command", "Make keys for callers of the server."),
+    "redact": ("rtvc.report.redact_command", "Copy a run without words, addresses and names."),
     "models": ("rtvc.stt.command", "List, fetch, make and remove speech-to-text models."),
 }
 """Verb → the module with a function, an app or a table of verbs, of its name; its line in the
@@ -100,5 +102,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.echo(f"rtvc: {message}", err=True)
+    typer.echo(f"rtvc: {hide(message)}", err=True)
     sys.exit(exit_code)

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,10 +23,9 @@ from pydantic import (
 )
 
 from rtvc.errors import UsageError
+from rtvc.hiding import hide, without_secrets
 
 _PREFIX = "RTVC_"
-_SECRETS = ("api_key", "otel_endpoint", "key")
-"""Settings whose value is never shown."""
 _MIN_KEY_CHARS = 16
 DEFAULT_FILE = Path("rtvc.toml")
 """Read where no other file is named."""
@@ -273,9 +272,6 @@ class AccessSettings(_Section):
         return self.keys_file is not None or self.key is not None
 
 
-_NOT_PUBLIC = {"llm": {"api_key"}, "tts": {"api_key"}, "access": {"key"}}
-
-
 class Settings(_Section):
     """All settings."""
 
@@ -288,7 +284,21 @@ class Settings(_Section):
 
     def public(self) -> dict[str, Any]:
         """Everything but the secrets, for manifests."""
-        return self.model_dump(mode="json", exclude=_NOT_PUBLIC)
+        hidden = {
+            name: {key for key, value in section if isinstance(value, SecretStr)}
+            for name, section in self
+        }
+        shown: dict[str, Any] = without_secrets(self.model_dump(mode="json", exclude=hidden))
+        return shown
+
+    def secrets(self) -> tuple[str, ...]:
+        """The values that no log may hold."""
+        return tuple(
+            value.get_secret_value()
+            for _, section in self
+            for _, value in section
+            if isinstance(value, SecretStr)
+        )
 
 
 def load_settings(
@@ -387,10 +397,26 @@ def _explain(error: ValidationError, written: Callable[[str, str], str]) -> str:
             said = f"unknown setting{_suggestion(section, key)}"
         else:
             expected = problem["msg"].removeprefix("Value error, ")
-            got = "" if key in _SECRETS else f", got {problem['input']!r}"
+            got = "" if _is_secret(section, key) else f", got {hide(repr(problem['input']))}"
             said = f"{expected.replace('Input should be', 'expected')}{got}"
         lines.append(f"{written(section, key)}: {said}")
     return "; ".join(lines)
+
+
+def _is_secret(section: str, key: str) -> bool:
+    """Whether the setting's value is never shown."""
+    known = Settings.model_fields.get(section)
+    fields = getattr(known.annotation, "model_fields", {}) if known is not None else {}
+    return key in fields and _holds_secret(fields[key].annotation)
+
+
+def _holds_secret(hint: Any) -> bool:
+    """SecretStr, or anything that may hold one.
+
+    >>> _holds_secret(SecretUrl | None), _holds_secret(HttpUrl)
+    (True, False)
+    """
+    return hint is SecretStr or any(_holds_secret(each) for each in get_args(hint))
 
 
 def _suggestion(section: str, key: str) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rtvc.api_key import ApiKeyFile, find_api_key
 from rtvc.duration import parse_duration
 from rtvc.loadtest.locust_process import LOOPBACK
 from rtvc.loadtest.plan import (
@@ -109,6 +110,10 @@ def loadtest(
             "--protocol", f"auto, {', '.join(WIRES)} [auto: the server is asked]", metavar="NAME"
         ),
     ] = AUTO,
+    keep_text: Annotated[
+        bool,
+        _flag("--keep-text", "Record the words of --speech and what was heard of them, too"),
+    ] = False,
     connect_storm: Annotated[
         int,
         _flag(
@@ -119,8 +124,13 @@ def loadtest(
     ] = 0,
     api_key: Annotated[
         str | None,
-        _flag("--api-key", "Sent as a Bearer token; never recorded", metavar="KEY"),
+        _flag(
+            "--api-key",
+            "The same, for all users of this machine to see: rather --api-key-file",
+            metavar="KEY",
+        ),
     ] = None,
+    api_key_file: ApiKeyFile = None,
     connect_timeout: Annotated[
         float,
         _flag(
@@ -186,6 +196,7 @@ def loadtest(
         duration_s=usual_s if duration is None else parse_duration(duration),
         scenario=scenario,
         speech=speech,
+        keep_text=keep_text,
         targets=tuple(slo or ()),
         seed=seed,
         warm_up_s=warm_up,
@@ -210,4 +221,5 @@ def loadtest(
             web_port=web_port if web else None,
         ),
     )
-    raise typer.Exit(LoadTest(wish, out, api_key, as_json=as_json).run())
+    key = find_api_key(api_key_file, api_key)
+    raise typer.Exit(LoadTest(wish, out, key, as_json=as_json).run())

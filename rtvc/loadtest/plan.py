@@ -80,6 +80,8 @@ class Wish:
     """Least seconds of measuring in each of its steps."""
     spread: Spread = field(default_factory=Spread)
     """Over how many generators the speakers are spread."""
+    keep_text: bool = False
+    """Whether the words of recordings stay in the record; those of synthetic speakers do."""
 
     @property
     def chosen(self) -> Scenario:
@@ -183,6 +185,7 @@ def make_spec(wish: Wish, run_dir: Path, work_dir: Path) -> LoadSpec:
         work_dir=str(work_dir),
         parts=wish.spread.parts,
         web_port=wish.spread.web_port,
+        keep_text=wish.keep_text or wish.speech is None,
     )
 
 

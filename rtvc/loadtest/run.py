@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.status import Status
 
+from rtvc.api_key import bearer
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import RtvcError, UsageError
 from rtvc.invocation import invocation
@@ -37,6 +38,7 @@ from rtvc.loadtest.runner import (
     claim_folder,
     every,
     hand_over,
+    hide_texts,
     keep_last_rows,
     not_there_yet,
     remove_empty,
@@ -117,7 +119,7 @@ class LoadTest:
             complete_manifest(folder, interrupted=True)
         elif self._aborted is not None:
             complete_manifest(folder, aborted=self._aborted)
-        summary = _finish(folder)
+        summary = _finish(folder, keep_text=spec.keep_text)
         judgement = judge(summary, self._objectives)
         self._tell(folder, summary, judgement)
         return self._exit_code(ended, summary, judgement)
@@ -142,7 +144,10 @@ class LoadTest:
     def _ask_server(self) -> ServerFacts:
         readyz = http_url(self._wish.url, "/readyz")
         with (
-            httpx.Client(verify=not self._wish.insecure, trust_env=False) as client,
+            # It follows no redirection: the key is for this server alone.
+            httpx.Client(
+                verify=not self._wish.insecure, trust_env=False, headers=bearer(self._api_key)
+            ) as client,
             self._status("asking the server") as status,
         ):
             facts = ask_server(
@@ -337,9 +342,11 @@ def written(objective: Objective) -> str:
     return f"{subject}{objective.comparison}{number:g}{objective.unit}"
 
 
-def _finish(folder: Path) -> Summary:
+def _finish(folder: Path, *, keep_text: bool) -> Summary:
     """Report, summary and Parquet copies of what was recorded."""
     keep_last_rows(folder)
+    if not keep_text:
+        hide_texts(folder)
     build_report(folder, png=True)
     write_parquet(folder)
     return load_summary(folder)

@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +20,17 @@ from rtvc.errors import RtvcError, UsageError
 from rtvc.loadtest.locust_process import LocustProcess, users_flags
 from rtvc.loadtest.progress import Tally, read_tally
 from rtvc.loadtest.spec import LAST_WORD_S, LoadSpec
-from rtvc.record import FILES, ConnectionRow, Manifest, RunWriter, load_run
+from rtvc.record import (
+    FILES,
+    ConnectionRow,
+    Manifest,
+    RowTail,
+    RunWriter,
+    TurnRow,
+    append_rows,
+    load_run,
+)
+from rtvc.record.redaction import Names
 
 LOG_FILE = "generator.log"
 """What Locust said, in the run directory."""
@@ -208,6 +218,28 @@ def keep_last_rows(folder: Path) -> None:
         with RunWriter(Path(draft), run.manifest) as writer:
             writer.append(*last.values())
         shutil.move(Path(draft) / path.name, path)
+
+
+def hide_texts(folder: Path) -> None:
+    """What people said and what was heard of it, out of the record; the counts stay.
+
+    The same words keep the same name within a run, and nobody can tell them from it.
+    """
+    names = Names()
+    for path in sorted(Path(folder).rglob(FILES[TurnRow])):
+        rows = [
+            replace(
+                row,
+                text=names.of(row.text),
+                heard=None if row.heard is None else names.of(row.heard),
+                shown=None,
+            )
+            for row in RowTail(path.parent, TurnRow).read()
+        ]
+        with TemporaryDirectory(dir=path.parent, prefix=".closing-") as draft:
+            append_rows(Path(draft), *rows)
+            if rows:
+                shutil.move(Path(draft) / path.name, path)
 
 
 def why_nothing_ran(log: Path) -> RtvcError:

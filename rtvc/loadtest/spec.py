@@ -74,6 +74,8 @@ class LoadSpec:
     """Generators of the run; speaker k is the concern of number k mod parts."""
     web_port: int | None = None
     """Port of Locust's page on this machine; None: no page."""
+    keep_text: bool = True
+    """Whether what was said and heard may stay in the record."""
 
     @property
     def behaviour(self) -> Scenario:

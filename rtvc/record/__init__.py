@@ -11,8 +11,8 @@ empty cell is empty text. Each row is flushed as it is written, so a run that is
 all that it measured; a reader leaves out the row that was being written.
 """
 
+from rtvc.hiding import without_secrets
 from rtvc.record.files import check_version, read_json
-from rtvc.record.hiding import without_secrets
 from rtvc.record.manifest import MANIFEST_FILE, Machine, Manifest, new_manifest, this_machine
 from rtvc.record.reading import RowTail, Run, load_manifest, load_run
 from rtvc.record.rows import (

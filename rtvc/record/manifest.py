@@ -14,7 +14,7 @@ import psutil
 
 from rtvc import __version__
 from rtvc.clock import Clock
-from rtvc.record.hiding import command_line, without_secrets
+from rtvc.hiding import command_line, without_secrets
 
 SCHEMA_VERSION = 1
 """Raised when a reader of older files would misread newer ones."""

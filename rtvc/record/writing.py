@@ -9,9 +9,9 @@ from typing import Any, TextIO
 
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import RecordError
+from rtvc.hiding import without_secrets
 from rtvc.record.cells import COLUMNS, line_of
 from rtvc.record.files import write_json
-from rtvc.record.hiding import without_secrets
 from rtvc.record.manifest import MANIFEST_FILE, Manifest
 from rtvc.record.reading import load_manifest, load_run
 from rtvc.record.rows import (

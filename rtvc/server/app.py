@@ -13,13 +13,13 @@ from typing import Any, Protocol
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rtvc import __version__
 from rtvc.errors import AdmissionRefused
 from rtvc.server.access.gate import Gate
 from rtvc.server.access.visits import visit_of
 from rtvc.server.client_secrets import add_client_secrets
+from rtvc.hiding import without_places
 from rtvc.server.connection import RealtimeConnection
 from rtvc.server.realtimevoicechat import RealtimeVoiceChatConnection
 from rtvc.server.scrape import CONTENT_TYPE, Scraper
@@ -31,31 +31,6 @@ from rtvc.stt.transcriber import Trial
 
 _STATIC = Path(__file__).parent / "static"
 _LOADING_RETRY_S = 1.0
-_CSP = (
-    "default-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self' ws: wss:; "
-    "media-src 'self' blob:; worker-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
-)
-_HEADERS = (
-    (b"content-security-policy", _CSP.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-cache"),
-)
-
-
-class SecurityHeaders:
-    """Adds the headers that a browser should hold the page to."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 def readiness_body(services: Services) -> dict[str, Any]:
@@ -73,7 +48,7 @@ def readiness_body(services: Services) -> dict[str, Any]:
         "model_kind": engine.model_kind,
         "llm": services.llm.name,
         "tts": services.tts.name,
-        "notice": services.notice,
+        "notice": without_places(services.notice or "") or None,
         "sessions": admission.sessions,
         "max_sessions": admission.max_sessions,
         "headroom_sessions": rounded(engine.headroom_sessions),
@@ -122,7 +97,6 @@ def build_app(services: Services) -> FastAPI:
     """The server's routes over its services."""
     app = FastAPI(title="rtvc", version=__version__, docs_url=None, redoc_url=None)
     app.add_middleware(Gate, access=services.access)
-    app.add_middleware(SecurityHeaders)
     if services.instruments:
         app.add_middleware(CountSockets, counts=services.metrics.sockets)
         _add_metrics(app, Scraper(services))

@@ -1,7 +1,6 @@
 """`rtvc serve`."""
 
 import asyncio
-import logging
 import socket
 import tempfile
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from rtvc.config import Settings, load_settings
 from rtvc.server.access.guard import check_exposure
 from rtvc.server.access.origins import is_loopback
 from rtvc.server.inject import parse
+from rtvc.server.logs import log_safely
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
 from rtvc.server.signals import StopSignals
@@ -245,7 +245,7 @@ def _backend(value: str | None, builtin: str) -> dict[str, str | None]:
 
 def _run(read: Callable[[], Settings]) -> None:
     settings = read()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log_safely(settings.secrets())
     console = Console(stderr=True)
     clock = SystemClock()
     # The model's files, the address and the certificate are checked before anything is loaded,

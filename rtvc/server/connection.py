@@ -6,6 +6,7 @@ reader ─ append ─▶ Listener ─ voice events ─▶ _heard ─┐
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from rtvc.audio import alaw_decode, pcm16_to_float, ulaw_decode
 from rtvc.errors import ProtocolError
+from rtvc.hiding import without_places
 from rtvc.protocol import realtime
 from rtvc.server.access.visits import visit_of
 from rtvc.server.conversation import Conversation, Item, item_from
@@ -41,6 +43,8 @@ from rtvc.voice.session import (
     VoiceEvent,
     VoiceSettings,
 )
+
+_log = logging.getLogger(__name__)
 
 _DECODERS: dict[str, Callable[[bytes], NDArray[float32]]] = {
     "audio/pcm": pcm16_to_float,
@@ -189,7 +193,7 @@ class RealtimeConnection:
             model_kind=engine.model_kind,
             llm=services.llm.name,
             tts=services.tts.name,
-            notice=" · ".join(notices) or None,
+            notice=without_places(" · ".join(notices)) or None,
             sessions=services.admission.sessions,
             max_sessions=services.admission.max_sessions,
             headroom_sessions=engine.headroom_sessions,
@@ -385,8 +389,9 @@ class RealtimeConnection:
 
     def _failed(self, event: TranscriptFailed) -> None:
         self._listener.costs.pop(event.item_id, None)
+        _log.warning("session %s: no transcript: %s", self.session_id, event.reason)
         failed = self._events.transcription_failed(
-            event.item_id, event.reason, code="transcription_failed"
+            event.item_id, without_places(event.reason), code="transcription_failed"
         )
         self._post(failed)
         self._item_done(event.item_id, None)

@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from rtvc.errors import TranscriberError
 from rtvc.server.listener import Listener
 from rtvc.server.outbox import ClientStalledError, Outbox
+from rtvc.server.told import told
 from rtvc.stt.transcriber import Engine
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ async def with_engine(
     except TranscriberError as error:
         _log.error("session %s has no speech-to-text: %s", session_id, error)
         # A close reason has room for 123 bytes.
-        reason = str(error).encode()[:120].decode(errors="ignore")
+        reason = told(error).encode()[:120].decode(errors="ignore")
         await socket.close(TRY_AGAIN_LATER, reason)
     else:
         await serve()

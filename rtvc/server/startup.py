@@ -15,12 +15,14 @@ import uvicorn
 from rtvc.clock import Clock
 from rtvc.config import LlmSettings, ServeSettings, Settings, SttSettings, TtsSettings
 from rtvc.errors import ModelError, RtvcError, UsageError
+from rtvc.hiding import without_places
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.instruments.otel import TurnTraces, open_traces
 from rtvc.server.access.guard import Access
 from rtvc.server.app import build_app
 from rtvc.server.faults import Faults
 from rtvc.server.front import Front
+from rtvc.server.headers import SecurityHeaders
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguageModel
 from rtvc.server.metrics import Metrics, NoMetrics
@@ -42,6 +44,8 @@ from rtvc.voice.admission import Admission
 from rtvc.voice.silero import SileroModel
 from rtvc.voice.turn_model import LONGEST_S, load_smart_turn
 from rtvc.voice.vad import FRAME_SAMPLES, SAMPLE_RATE_HZ, VoiceActivityDetector
+
+_log = logging.getLogger(__name__)
 
 _LOOK_S = 3.0
 """A service elsewhere that has not answered by then is taken for absent."""
@@ -216,7 +220,9 @@ async def _prepare_stt(services: Services) -> None:
 
     def follow(status: EngineStatus) -> None:
         readiness.restarting = status.state == "restarting"
-        readiness.update(STT, _TASK_STATES[status.state], status.progress, status.detail)
+        # Everyone may read it; the whole of a failure is in the log.
+        detail = without_places(status.detail)
+        readiness.update(STT, _TASK_STATES[status.state], status.progress, detail)
 
     services.engine.on_status(follow)
     await services.engine.start()
@@ -244,7 +250,7 @@ async def _prepare_turn_model(services: Services) -> None:
         silence = np.zeros(LONGEST_S * SAMPLE_RATE_HZ, np.float32)
         await asyncio.to_thread(model.completeness, silence)
     except ModelError as error:
-        services.no_turn_model = str(error)
+        services.no_turn_model = without_places(str(error))
     else:
         services.turn_model = model
 
@@ -278,8 +284,10 @@ async def _absence(what: str, url: str) -> str | None:
         async with httpx.AsyncClient(timeout=_LOOK_S) as client:
             await client.get(f"{url.rstrip('/')}/models")
     except httpx.HTTPError as error:
+        # Everyone may read a notice; where the service is, and what it said, is the operator's.
         reason = " ".join(str(error).split()) or type(error).__name__
-        return f"the {what} at {url} does not answer ({reason})"
+        _log.warning("the %s at %s does not answer (%s)", what, url, reason)
+        return f"the {what} does not answer"
     return None
 
 
@@ -450,9 +458,13 @@ def _uvicorn_config(services: Services, certificates: Certificates | None) -> uv
     settings = services.settings.serve
     logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
     return uvicorn.Config(
-        services.faults.app(build_app(services)),
+        # Around everything, so that no refusal and no failure is without them.
+        SecurityHeaders(services.faults.app(build_app(services)), tls=settings.tls),
+        # Its own handlers would write what ours hide.
+        log_config=None,
         log_level="warning",
         access_log=False,
+        server_header=False,
         lifespan="off",
         http=services.faults.http(Front(services.settings.access).protocol),
         ws="websockets-sansio",

@@ -6,27 +6,29 @@ live sessions and never ahead of them; its text can be streamed as the parts are
 
 import asyncio
 import json
+import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from python_multipart.exceptions import MultipartParseError
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.types import Message
 
 from rtvc.errors import AudioError, ModelError, ProtocolError, RtvcError, TranscriberError
 from rtvc.server.access.denials import Denied
 from rtvc.server.access.visits import visit_of
+from rtvc.server.bodies import bounded, read_form
+from rtvc.server.recordings import decoded
 from rtvc.server.services import Services
+from rtvc.server.told import told
 from rtvc.stt.files import FileHypothesis, FileJob, Segment, parts
 from rtvc.stt.synthetic import LANGUAGES
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, AudioArray, JobKind
+
+_log = logging.getLogger(__name__)
 
 PATH = "/v1/audio/transcriptions"
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
@@ -38,9 +40,14 @@ MAX_FILES = 4
 """At once; one more is told to try again."""
 RETRY_AFTER_S = 5
 MAX_PROMPT_CHARS = 4000
-_BODY_OVERHEAD_BYTES = 64 * 1024
-"""For the fields beside the file."""
-_STATUS = {"file_too_large": 413, "model_not_found": 404, "server_busy": 503, "not_ready": 503}
+_STATUS = {
+    "file_too_large": 413,
+    "model_not_found": 404,
+    "not_ready": 503,
+    "request_timeout": 408,
+    "server_busy": 503,
+    "unsupported_media_type": 415,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +98,13 @@ async def _answered(request: Request, services: Services, release: Callable[[], 
     streaming = False
     try:
         limit = round(services.settings.serve.max_upload_mb * 1e6)
-        form = await _form(_limited(request, limit), limit)
+        form = await read_form(bounded(request, limit), limit)
         try:
             wanted = understood(form, services.engine.status.model)
             longest_s = services.settings.serve.max_file_s
-            audio = await asyncio.to_thread(decoded, wanted.file.file, longest_s)
+            audio = await asyncio.to_thread(
+                decoded, wanted.file.file, longest_s, clock=services.clock
+            )
             visit_of(request.scope).charge(len(audio) / SAMPLE_RATE_HZ)
         finally:
             await form.close()
@@ -139,46 +148,6 @@ async def _answers(
 
 
 # Requests
-
-
-def _limited(request: Request, limit_bytes: int) -> Request:
-    """The request, refusing to read more than so much."""
-    allowed = limit_bytes + _BODY_OVERHEAD_BYTES
-    told = request.headers.get("content-length", "0")
-    if told.isdigit() and int(told) > allowed:
-        raise _too_large(limit_bytes)
-    read = 0
-
-    async def receive() -> Message:
-        nonlocal read
-        message = await request.receive()
-        read += len(message.get("body", b""))
-        if read > allowed:
-            raise _too_large(limit_bytes)
-        return message
-
-    return Request(request.scope, receive)
-
-
-async def _form(request: Request, limit_bytes: int) -> FormData:
-    """The fields; a recording stays in memory, where its bounds are known, and off the disk."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip()
-    if kind != "multipart/form-data":
-        raise ProtocolError(f'expected multipart/form-data, got "{kind[:80]}"')
-    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=20)
-    parser.spool_max_size = limit_bytes + 1
-    try:
-        return await parser.parse()
-    except (MultiPartException, MultipartParseError) as error:
-        raise ProtocolError(f"expected multipart/form-data that can be read: {error}") from None
-
-
-def _too_large(limit_bytes: int) -> ProtocolError:
-    return ProtocolError(
-        f"expected a file of at most {limit_bytes / 1e6:.0f} MB, got a larger one",
-        code="file_too_large",
-        param="file",
-    )
 
 
 def understood(form: FormData, model: str) -> Wanted:
@@ -283,36 +252,6 @@ def _temperature(form: FormData) -> float:
             f'expected a temperature from 0 to 1, got "{value[:80]}"', param="temperature"
         )
     return temperature
-
-
-def decoded(file: BinaryIO, longest_s: float) -> AudioArray:
-    """Samples of any recording that FFmpeg reads: 16 kHz mono.
-
-    Raises:
-        AudioError: there is no audio in it, or more than is allowed.
-    """
-    import av  # heavy, and only uploads need it
-
-    blocks: list[np.ndarray[Any, np.dtype[np.int16]]] = []
-    samples = 0
-    try:
-        with av.open(file, mode="r", metadata_errors="ignore") as container:
-            if not container.streams.audio:
-                raise AudioError("expected a recording, found no audio in the file")
-            resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE_HZ)
-            for frame in container.decode(audio=0):
-                for block in resampler.resample(frame):
-                    blocks.append(block.to_ndarray()[0])
-                    samples += block.samples
-                if samples > longest_s * SAMPLE_RATE_HZ:
-                    raise AudioError(f"expected at most {longest_s:.0f} s of audio, found more")
-            blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
-    except (av.FFmpegError, OSError, ValueError) as error:
-        why = " ".join(str(error).split())[:120]
-        raise AudioError(f"expected a recording (wav, mp3, flac, ogg, …): {why}") from error
-    if not blocks:
-        raise AudioError("expected a recording, found no samples in it")
-    return np.concatenate(blocks).astype(np.float32) / np.float32(32768)
 
 
 # Answers
@@ -450,6 +389,8 @@ def _event(body: dict[str, Any]) -> str:
 
 def refused(error: RtvcError) -> JSONResponse:
     """An error as OpenAI's clients read it."""
+    if not isinstance(error, ProtocolError | AudioError):
+        _log.warning("no transcript of a file: %s", error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if _status(error) == 503 else None
     return JSONResponse(_error_body(error), status_code=_status(error), headers=headers)
 
@@ -466,7 +407,7 @@ def _error_body(error: RtvcError) -> dict[str, Any]:
     ours = _status(error) >= 500
     return {
         "error": {
-            "message": str(error),
+            "message": told(error) if ours else str(error),
             "type": "server_error" if ours else "invalid_request_error",
             "param": getattr(error, "param", "file" if isinstance(error, AudioError) else None),
             "code": getattr(error, "code", None),

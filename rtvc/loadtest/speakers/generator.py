@@ -253,7 +253,11 @@ class Generator:
 
     def _scrape(self) -> None:
         """Every second, what the server tells of itself; nothing where it tells nothing."""
-        metrics = ServerMetrics(http_url(self.spec.url, "/metrics"), insecure=self.spec.insecure)
+        metrics = ServerMetrics(
+            http_url(self.spec.url, "/metrics"),
+            insecure=self.spec.insecure,
+            api_key=self._board.api_key,
+        )
         try:
             while metrics.offered:
                 found = metrics.read()
@@ -338,7 +342,8 @@ class Generator:
             words = float(len(normalise(stray.text).split()))
             name = HALLUCINATED_WORDS if stray.final else HALLUCINATED_PARTIAL_WORDS
             self._writer.append(SampleRow(stray.at_s, "generator", name, words))
-            _LOG.warning("speaker %d had said nothing, and %r was heard", live.number, stray.text)
+            told = repr(stray.text) if self.spec.keep_text else f"{words:g} words"
+            _LOG.warning("speaker %d had said nothing, and %s was heard", live.number, told)
 
     def _said_meanwhile(self, live: LiveCall, turn: Turn) -> list[str]:
         from_s = turn.speech_start_at_s - LOOK_BACK_S

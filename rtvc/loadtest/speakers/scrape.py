@@ -6,6 +6,8 @@ import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from rtvc.api_key import bearer
+
 TIMEOUT_S = 2.0
 LARGEST_BYTES = 1 << 20
 """A longer answer is not read: it is no small server's metrics."""
@@ -46,9 +48,10 @@ def _split(line: str) -> tuple[str, str]:
 class ServerMetrics:
     """One address, read again and again over one connection."""
 
-    def __init__(self, url: str, *, insecure: bool = False) -> None:
+    def __init__(self, url: str, *, insecure: bool = False, api_key: str | None = None) -> None:
         self._parts = urlsplit(url)
         self._insecure = insecure
+        self._headers = {"Accept": "text/plain", **bearer(api_key)}
         self._connection: http.client.HTTPConnection | None = None
         self.offered = True
         """Whether it answered with metrics so far; one that did not need not be asked again."""
@@ -71,7 +74,7 @@ class ServerMetrics:
     def _get(self) -> list[tuple[str, float]] | None:
         """None: it has no metrics for us."""
         connection = self._connected()
-        connection.request("GET", self._parts.path or "/", headers={"Accept": "text/plain"})
+        connection.request("GET", self._parts.path or "/", headers=self._headers)
         answer = connection.getresponse()
         body = answer.read(LARGEST_BYTES + 1)
         if answer.status != http.client.OK or len(body) > LARGEST_BYTES:

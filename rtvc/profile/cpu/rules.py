@@ -60,7 +60,7 @@ RULES: tuple[tuple[Stage, str, str], ...] = (
     (Stage.FEATURES, r"rtvc/stt/whisper\.py", r"_features|_context_frames"),
     (Stage.INFERENCE, r"rtvc/stt/(whisper|guards|pocketsphinx|scripted|synthetic)\.py", ""),
     (Stage.AUDIO, r"rtvc/audio\.py", ""),
-    (Stage.AUDIO, r"rtvc/server/transcriptions\.py", "decoded"),
+    (Stage.AUDIO, r"rtvc/server/recordings\.py", "decoded|_read"),
     (Stage.LLM, r"rtvc/server/llm\.py", ""),
     (Stage.TTS, r"rtvc/(server/tts|speech/synthesis)\.py", ""),
     (Stage.MESSAGES, r"rtvc/protocol/", ""),

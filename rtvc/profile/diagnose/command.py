@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from rtvc.api_key import ApiKeyFile, find_api_key
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import RtvcError, UsageError
 from rtvc.profile.diagnose.comparison import Comparison, compare
@@ -72,8 +73,14 @@ def diagnose(
         bool, typer.Option("--insecure", help="Accept a self-signed certificate (wss).")
     ] = False,
     api_key: Annotated[
-        str | None, typer.Option("--api-key", metavar="KEY", help="Sent as a Bearer token.")
+        str | None,
+        typer.Option(
+            "--api-key",
+            metavar="KEY",
+            help="The same, for all users of this machine to see: rather --api-key-file.",
+        ),
     ] = None,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Find out why a voice server is slow: one speaker, then two at once, then many.
 
@@ -93,7 +100,7 @@ def diagnose(
         pid=pid,
         objectives=tuple(slo or ()),
         insecure=insecure,
-        api_key=api_key,
+        api_key=find_api_key(api_key_file, api_key),
     )
     with terminable():
         code = _run(wish, order, as_json=as_json)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from rtvc.api_key import VARIABLE
 from rtvc.clock import Clock
 from rtvc.config import environment_without_settings
 from rtvc.errors import ProfileError, RecordError, RtvcError, UsageError, why
@@ -160,7 +161,7 @@ class Procedure:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env=environment_without_settings(),
+                env=self._environment(),
             )
             with HostWatch(self._machine(), self._clock) as watch:
                 code = self._wait(child, watch, folder)
@@ -190,8 +191,12 @@ class Procedure:
             *("--speakers", str(speakers), "--duration", f"{self.seconds:g}"),
             *("--out", str(folder), *objectives),
             *(["--insecure"] if order.insecure else []),
-            *(["--api-key", order.api_key] if order.api_key else []),
         ]
+
+    def _environment(self) -> dict[str, str]:
+        """With the key, which on a command line everybody could read."""
+        key = self._order.api_key
+        return environment_without_settings() | ({VARIABLE: key} if key else {})
 
     def _wait(self, child: "subprocess.Popen[bytes]", watch: HostWatch, folder: Path) -> int | None:
         """The load test's exit code; None: somebody interrupted it."""

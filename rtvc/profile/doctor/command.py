@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from rtvc.api_key import ApiKeyFile, find_api_key
 from rtvc.clock import SystemClock
 from rtvc.errors import UsageError
 from rtvc.profile.doctor.checkout import read_checkout
@@ -71,13 +72,15 @@ def doctor(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Check a voice chat for known causes of delay: its source, its process, its server.
 
     Nothing of it is run, imported or changed. Exit code: 0; 99 if something bad was found; 1 if no
     server answers at a URL.
     """
-    examined = [examine(target) for target in targets or ["."]]
+    key = find_api_key(api_key_file)
+    examined = [examine(target, key) for target in targets or ["."]]
     everything = [finding for one in examined for finding in one.findings]
     dead = [one.dead for one in examined if one.dead is not None]
     code = NoAnswer.exit_code if dead else exit_code(everything)
@@ -99,11 +102,11 @@ def _print(examined: Sequence[Examined]) -> None:
         console.print(summed_up([finding for one in examined for finding in one.findings]))
 
 
-def examine(target: str) -> Examined:
+def examine(target: str, api_key: str | None = None) -> Examined:
     """Look at a folder, a process or a server, whichever it is."""
     if is_url(target):
         _say_begun("server", target)
-        found = judge_server(read_server(target, SystemClock()))
+        found = judge_server(read_server(target, SystemClock(), api_key))
         return Examined(target, "server", ordered(found))
     path = Path(target)
     if target.isdecimal() and not path.exists():

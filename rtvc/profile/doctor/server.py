@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from rtvc.api_key import bearer
 from rtvc.clock import Clock
 from rtvc.profile.doctor.findings import Finding
 from rtvc.profile.target import http_address, no_answer, untrusted
@@ -56,22 +57,25 @@ class ServerFacts:
     """Its certificate is of nobody that this machine trusts."""
 
 
-def read_server(target: str, clock: Clock) -> ServerFacts:
+def read_server(target: str, clock: Clock, api_key: str | None = None) -> ServerFacts:
     """Ask for its health and its models; a certificate that nobody vouches for is noted."""
     url = http_address(target, "")
     try:
-        return _read_server(url, clock, trust=True)
+        return _read_server(url, clock, trust=True, api_key=api_key)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         if untrusted(str(error)) is None:
             return ServerFacts(url, {}, trouble=no_answer(url, error))
     try:
-        return _read_server(url, clock, trust=False)
+        # Whoever it is, it gets no key.
+        return _read_server(url, clock, trust=False, api_key=None)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return ServerFacts(url, {}, trouble=no_answer(url, error), untrusted=True)
 
 
-def _read_server(url: str, clock: Clock, *, trust: bool) -> ServerFacts:
-    with httpx.Client(base_url=url, timeout=HTTP_TIMEOUT_S, verify=trust) as client:
+def _read_server(url: str, clock: Clock, *, trust: bool, api_key: str | None) -> ServerFacts:
+    with httpx.Client(
+        base_url=url, timeout=HTTP_TIMEOUT_S, verify=trust, headers=bearer(api_key)
+    ) as client:
         answers = {
             path: _answer(client.get(path)) for path in (*HEALTH_PATHS, READY_PATH, MODELS_PATH)
         }

@@ -10,6 +10,7 @@ from typing import Annotated, Protocol
 import typer
 from rich.console import Console
 
+from rtvc.api_key import ApiKeyFile, find_api_key
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import UsageError
 from rtvc.profile.interrupts import terminable
@@ -46,6 +47,7 @@ def live(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Do not check the server's certificate.")
     ] = False,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Watch a running server: sessions, stages of the turns, queues, engine, GPU, event loop.
 
@@ -58,10 +60,11 @@ def live(
     if plain and as_json:
         raise UsageError("expected --plain or --json, got both")
     console = Console(highlight=False)
+    key = find_api_key(api_key_file)
     drawn = not (plain or as_json) and sys.stdout.isatty() and not console.is_dumb_terminal
     with terminable():
         raise typer.Exit(
-            _watch(url, interval, duration, console if drawn else None, as_json, insecure)
+            _watch(url, interval, duration, console if drawn else None, as_json, insecure, key)
         )
 
 
@@ -72,11 +75,12 @@ def _watch(
     console: Console | None,
     as_json: bool,
     insecure: bool,
+    api_key: str | None = None,
 ) -> int:
     """The exit code; `console` None: lines are printed instead."""
     clock = SystemClock()
     gpus, no_gpu, end_gpus = gpus_of(target, clock)
-    source = Source(target, clock, gpus=gpus, insecure=insecure)
+    source = Source(target, clock, gpus=gpus, insecure=insecure, api_key=api_key)
     watch = Watch(source.url, clock, interval_s, no_gpu=no_gpu)
     try:
         with _display(console, clock, as_json=as_json) as display:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import psutil
 
+from rtvc.api_key import bearer
 from rtvc.clock import Clock
 from rtvc.errors import RtvcError
 from rtvc.instruments.gpu import GpuSample, NoGpu, open_gpus
@@ -30,14 +31,22 @@ class Source:
     """One server, asked again and again over one kept connection."""
 
     def __init__(
-        self, target: str, clock: Clock, *, gpus: Gpus = tuple, insecure: bool = False
+        self,
+        target: str,
+        clock: Clock,
+        *,
+        gpus: Gpus = tuple,
+        insecure: bool = False,
+        api_key: str | None = None,
     ) -> None:
         """`insecure`: its certificate is not checked."""
         self.url = http_address(target, "/").rstrip("/")
         self._clock = clock
         self._gpus = gpus
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
-        self._client = httpx.Client(timeout=TIMEOUT_S, limits=limits, verify=not insecure)
+        self._client = httpx.Client(
+            timeout=TIMEOUT_S, limits=limits, verify=not insecure, headers=bearer(api_key)
+        )
 
     def close(self) -> None:
         self._client.close()

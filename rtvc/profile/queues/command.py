@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from rtvc.api_key import ApiKeyFile, bearer, find_api_key
 from rtvc.clock import SystemClock
 from rtvc.duration import parse_positive_duration
 from rtvc.errors import RecordError, RtvcError
@@ -70,6 +71,7 @@ def queues(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Do not check the server's certificate.")
     ] = False,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Show what waited in the queues of a run or of a running server, and for how long.
 
@@ -86,7 +88,8 @@ def queues(
     if is_url(target):
         url = http_address(target, "/v1/sessions")
         typer.echo(f"watching {url} for {shown(duration_s, 's')} …", err=True)
-        with httpx.Client(timeout=HTTP_TIMEOUT_S, verify=not insecure) as client:
+        shown_key = bearer(find_api_key(api_key_file))
+        with httpx.Client(timeout=HTTP_TIMEOUT_S, verify=not insecure, headers=shown_key) as client:
             readings, ended = _watched(
                 lambda: _ask(client, url), duration_s, interval, None if as_json else console
             )

@@ -8,6 +8,7 @@ import httpx
 import typer
 from rich.console import Console
 
+from rtvc.api_key import ApiKeyFile, bearer, find_api_key
 from rtvc.errors import RtvcError, UsageError
 from rtvc.instruments.chrome_trace import marks_of_turns, trace, write_trace
 from rtvc.profile.run_folder import recorded
@@ -43,6 +44,7 @@ def stages(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Do not check the server's certificate.")
     ] = False,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Show where the delay of turns went, in a run or since a server's start.
 
@@ -52,7 +54,8 @@ def stages(
     Exit code: 0; 1 if no server answers; 2 if the folder is no run.
     """
     if is_url(target):
-        found = _of_server(target, trace_file, insecure=insecure)
+        key = find_api_key(api_key_file)
+        found = _of_server(target, trace_file, insecure=insecure, api_key=key)
     else:
         found = _of_run(Path(target), trace_file, slowest)
     if as_json:
@@ -75,7 +78,9 @@ def _of_run(folder: Path, trace_file: Path | None, slowest: int) -> Breakdown:
     return found
 
 
-def _of_server(target: str, trace_file: Path | None, *, insecure: bool) -> Breakdown:
+def _of_server(
+    target: str, trace_file: Path | None, *, insecure: bool, api_key: str | None
+) -> Breakdown:
     if trace_file is not None:
         raise UsageError(
             "expected the folder of a run for --trace: a running server counts its turns and "
@@ -83,7 +88,9 @@ def _of_server(target: str, trace_file: Path | None, *, insecure: bool) -> Break
         )
     url = http_address(target, "/metrics")
     try:
-        answer = httpx.get(url, timeout=HTTP_TIMEOUT_S, verify=not insecure)
+        answer = httpx.get(
+            url, timeout=HTTP_TIMEOUT_S, verify=not insecure, headers=bearer(api_key)
+        )
     except httpx.TransportError as error:
         raise NoAnswer(no_answer(url, error)) from None
     if answer.status_code != httpx.codes.OK:
