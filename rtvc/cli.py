@@ -22,6 +22,7 @@ VERBS = {
     "serve": ("rtvc.server.command", "Run the reference server."),
     "demo": ("rtvc.demo", "Start the server, let three speakers talk, print the verdict."),
     "loadtest": ("rtvc.loadtest.command", "Let simulated speakers talk to a voice server."),
+    "chaos": ("rtvc.chaos.command", "Bring faults about under load; say what users felt."),
     "plan": ("rtvc.plan.command", "Predict what a server would hold, and what a fleet costs."),
     "profile": ("rtvc.profile.command", "See where the time goes, and be told the cause."),
     "bench": ("rtvc.bench.command", "Compare models and settings here; say which to run."),

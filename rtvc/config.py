@@ -112,7 +112,7 @@ class ServeSettings(_Section):
     last_final_s: Positive = 5.0
     """How long it then waits for the last finals of those still speaking."""
     inject: Texts = ()
-    """Faults brought about on purpose, each NAME or NAME=AMOUNT; see docs/profile/faults.md."""
+    """Faults on purpose, each NAME[=AMOUNT][@BEGIN[+LENGTH]]; see docs/profile/faults.md."""
     otel_endpoint: SecretUrl | None = None
     """Collector that gets each turn as an OpenTelemetry trace, by OTLP over HTTP; None: none."""
     instruments: bool = True

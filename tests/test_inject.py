@@ -23,7 +23,7 @@ from rtvc.server.faulty_services import HiddenBacklog, SlowTurnModel, SlowVad
 from rtvc.server.inject import FAULTS, FaultName, listing, parse
 from rtvc.server.llm import ScriptedLanguageModel
 from rtvc.server.neighbour import Load, Neighbour
-from rtvc.server.slow_link import FLIGHT_BYTES, JITTER, SlowLink
+from rtvc.server.slow_link import FLIGHT_BYTES, JITTER, SlowLink, spread
 from rtvc.server.tts import EspeakSynthesizer
 from rtvc.stt.calibration import wish
 from rtvc.stt.faulty import FaultyTranscriber, Troubles
@@ -325,7 +325,7 @@ async def echoing(
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: SlowLink(Echo(), delay_s, random.Random(1)), "127.0.0.1", 0
+        lambda: SlowLink(Echo(), spread(delay_s), random.Random(1)), "127.0.0.1", 0
     )
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     try:
@@ -368,7 +368,7 @@ async def test_a_slow_link_holds_no_more_than_a_network_would() -> None:
     links: list[SlowLink] = []
 
     def accept() -> SlowLink:
-        links.append(SlowLink(Deaf(), 0.001, random.Random(1)))
+        links.append(SlowLink(Deaf(), spread(0.001), random.Random(1)))
         return links[-1]
 
     server = await loop.create_server(accept, "127.0.0.1", 0)

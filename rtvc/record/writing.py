@@ -1,11 +1,17 @@
-"""The writer of a run directory."""
+"""The writer of a run directory.
 
+Where the disk is full, rows wait in memory and are written when there is room again: nothing that
+was measured is lost, and no file holds half a row for longer than that.
+"""
+
+import errno
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import IO, Any
 
 from rtvc.clock import Clock, SystemClock
 from rtvc.errors import RecordError
@@ -25,17 +31,85 @@ from rtvc.record.rows import (
     TurnRow,
 )
 
+_LOG = logging.getLogger(__name__)
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No room: on the disk, in the user's share of it, or in a file."""
+
+OpenFile = Callable[[Path], IO[bytes]]
+"""Opens a new file without a buffer: what `write` took is on its way to the disk."""
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """As a run's files are opened."""
+    return path.open("wb", buffering=0)
+
+
+class GrowingFile:
+    """A file of rows; what does not fit on the disk waits here."""
+
+    def __init__(self, path: Path, header: str, open_file: OpenFile = open_new) -> None:
+        self._path = path
+        self._open_file = open_file
+        self._file: IO[bytes] | None = None
+        self._waiting = bytearray(_encoded(header))
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What is not on the disk yet."""
+        return len(self._waiting)
+
+    def add(self, line: str) -> None:
+        """Keep a line until `write`."""
+        self._waiting += _encoded(line)
+
+    def write(self) -> None:
+        """All that waits, as far as there is room.
+
+        Raises:
+            OSError: something else than that is wrong.
+        """
+        try:
+            if self._file is None:
+                self._file = self._open_file(self._path)
+            while self._waiting:
+                # A full disk may take a part of it; the rest follows where that ends.
+                taken = self._file.write(self._waiting)
+                del self._waiting[:taken]
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _encoded(text: str) -> bytes:
+    # A lone surrogate in a transcript must not end the run.
+    return text.encode("utf-8", "backslashreplace")
+
 
 class RunWriter:
     """The one writer of a run directory; safe to use from several threads."""
 
-    def __init__(self, folder: Path, manifest: Manifest, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        clock: Clock | None = None,
+        open_file: OpenFile = open_new,
+    ) -> None:
         self.folder = Path(folder)
         self.manifest = manifest
         self._clock = clock or SystemClock()
         self._started_s = self._clock.now()
         self._lock = threading.Lock()
-        self._files: dict[type[Row], TextIO] = {}
+        self._open_file = open_file
+        self._files: dict[type[Row], GrowingFile] = {}
+        self._manifest_waits = False
+        self._full = False
         self._closed = False
         self._create()
 
@@ -55,30 +129,41 @@ class RunWriter:
                 changes[name] = without_secrets(changes[name])
         with self._lock:
             self.manifest = replace(self.manifest, **changes)
-            self._write_manifest()
+            self._manifest_waits = True
+            self._write()
 
     def append(self, *rows: Row) -> None:
-        """Write rows and flush them."""
+        """Write rows and flush them; where there is no room, as soon as there is."""
         with self._lock:
             if self._closed:
                 raise RecordError(f"expected an open run, but {self.folder} is closed")
-            touched = {type(row) for row in rows}
             for row in rows:
-                self._file(type(row)).write(line_of(row))
-            for kind in touched:
-                self._files[kind].flush()
+                self._file(type(row)).add(line_of(row))
+            self._write()
 
     def close(self) -> None:
-        """Close the files and note the run's length; a second call does nothing."""
+        """Close the files and note the run's length; a second call does nothing.
+
+        Raises:
+            RecordError: there is still no room for some of it.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            for file in self._files.values():
-                file.close()
             length_s = self.manifest.duration_s or self._clock.now() - self._started_s
             self.manifest = replace(self.manifest, duration_s=length_s)
-            self._write_manifest()
+            self._manifest_waits = True
+            try:
+                self._write()
+            finally:
+                for file in self._files.values():
+                    file.close()
+            waiting_bytes = sum(file.waiting_bytes for file in self._files.values())
+            if waiting_bytes or self._manifest_waits:
+                raise RecordError(
+                    f"no room in {self.folder}: {waiting_bytes} bytes of rows could not be written"
+                )
 
     def __enter__(self) -> "RunWriter":
         return self
@@ -91,14 +176,33 @@ class RunWriter:
     ) -> None:
         self.close()
 
-    def _file(self, kind: type[Row]) -> TextIO:
+    def _file(self, kind: type[Row]) -> GrowingFile:
         if kind not in self._files:
-            path = self.folder / FILES[kind]
-            # A lone surrogate in a transcript must not end the run.
-            file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-            file.write(",".join(COLUMNS[kind]) + "\n")
-            self._files[kind] = file
+            header = ",".join(COLUMNS[kind]) + "\n"
+            self._files[kind] = GrowingFile(self.folder / FILES[kind], header, self._open_file)
         return self._files[kind]
+
+    def _write(self) -> None:
+        """What waits, in memory or because it is new."""
+        for file in self._files.values():
+            if file.waiting_bytes:
+                file.write()
+        if self._manifest_waits:
+            self._try_manifest()
+        waits = self._manifest_waits or any(file.waiting_bytes for file in self._files.values())
+        if waits and not self._full:
+            _LOG.warning("no room in %s: what is measured waits in memory until then", self.folder)
+        elif self._full and not waits:
+            _LOG.warning("there is room in %s again: all that waited is written", self.folder)
+        self._full = waits
+
+    def _try_manifest(self) -> None:
+        try:
+            self._write_manifest()
+            self._manifest_waits = False
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
 
     def _write_manifest(self) -> None:
         write_json(self.folder / MANIFEST_FILE, asdict(self.manifest))

@@ -12,11 +12,14 @@ from rtvc.errors import UsageError
 from rtvc.record import load_manifest
 from rtvc.report.bench_page import bench_targets, read_bench, write_bench_report
 from rtvc.report.bench_terminal import bench_panel
+from rtvc.report.chaos_page import write_chaos_report
+from rtvc.report.chaos_terminal import chaos_panel
 from rtvc.report.page import build_report
 from rtvc.report.plan_page import write_plan_report
 from rtvc.report.plan_terminal import plan_panel
 from rtvc.report.terminal import terminal_width, verdict_panel
 from rtvc.report.together import build_together
+from rtvc.results.chaos import is_chaos, load_chaos
 from rtvc.results.plan import is_plan, load_plan
 from rtvc.results.reading import is_bench
 from rtvc.results.targets import Targets, parse_targets
@@ -62,7 +65,8 @@ def report(
 ) -> None:
     """Rebuild report.html, figures and summary.json of runs and print their verdicts.
 
-    Of a bench: bench.json, and which settings to run. Of a plan: what it predicts.
+    Of a bench: bench.json, and which settings to run. Of a plan: what it predicts. Of chaos: what
+    users felt.
 
     Exit code, of the worst of them: 0 targets met, 3 void, undecided or interrupted, 99 missed.
     """
@@ -87,6 +91,11 @@ def _rebuilding(folder: Path, slo: Sequence[str] | None, *, with_text: bool | No
         if slo:
             raise UsageError(f"{folder} is a plan, made for its own target: leave --slo out")
         return partial(_rebuild_plan, folder)
+    if is_chaos(folder):
+        load_chaos(folder)
+        if slo:
+            raise UsageError(f"{folder} is a run of rtvc chaos, which loses nothing or fails")
+        return partial(_rebuild_chaos, folder)
     return partial(_rebuild_run, folder, parse_objectives(slo or manifest.targets), with_text)
 
 
@@ -115,6 +124,14 @@ def _rebuild_plan(folder: Path, console: Console) -> int:
     console.print(plan_panel(plan, terminal_width(console)))
     console.print(f"report: {path}", markup=False)
     return 0
+
+
+def _rebuild_chaos(folder: Path, console: Console) -> int:
+    chaos = load_chaos(folder)
+    path = write_chaos_report(folder, chaos, load_manifest(folder))
+    console.print(chaos_panel(chaos, terminal_width(console)))
+    console.print(f"report: {path}", markup=False)
+    return chaos.exit_code
 
 
 def _named(runs: list[Path]) -> dict[str, Path]:

@@ -111,7 +111,8 @@ def serve(
         _flag(
             "--inject",
             _SERVER,
-            "A fault on purpose, NAME or NAME=AMOUNT; may be given again [none]",
+            "A fault on purpose, NAME or NAME=AMOUNT, and @BEGIN+LENGTH (seconds after it is "
+            "ready) if it is on for a while; may be given again [none]",
             metavar="NAME[=AMOUNT]",
         ),
     ] = None,

@@ -1,6 +1,8 @@
-"""A slow network on purpose, between the sockets and the server: every byte is late, both ways.
+"""A bad network on purpose, between the sockets and the server: bytes are late, both ways.
 
-Pings, handshakes and plain HTTP are late too, as they would be. What comes stays in order.
+Pings, handshakes and plain HTTP are late too, as they would be. What comes stays in order: TCP
+hands over bytes in order, so a piece that is lost holds back all later ones until it has been sent
+again: first after the retransmission time-out, then after twice as long… (RFC 6298, §5.5).
 """
 
 import asyncio
@@ -13,15 +15,43 @@ JITTER = 0.25
 """A delay is spread evenly over so much of it to either side."""
 FLIGHT_BYTES = 4 << 20
 """More than this on its way in stops the reading of the socket."""
+RETRANSMISSION_S = 0.2
+"""Linux's least time until something is sent again."""
+LONGEST_STALL_S = 6.4
+"""What is lost again and again comes after so long at last."""
+
+Delay = Callable[[random.Random], float]
+"""Seconds that the next piece is late."""
+
+
+def spread(delay_s: float) -> Delay:
+    """About so much, each time anew."""
+    return lambda rng: delay_s * rng.uniform(1 - JITTER, 1 + JITTER)
+
+
+def stalls(lost_share: float) -> Delay:
+    """Nothing, but for those pieces that are lost, once or several times in a row."""
+
+    def delay_s(rng: random.Random) -> float:
+        waited_s, timeout_s = 0.0, RETRANSMISSION_S
+        while rng.random() < lost_share and waited_s < LONGEST_STALL_S:
+            waited_s += timeout_s
+            timeout_s *= 2
+        return waited_s
+
+    return delay_s
+
+
+def while_on(delay: Delay, is_on: Callable[[], bool]) -> Delay:
+    """Only then."""
+    return lambda rng: delay(rng) if is_on() else 0.0
 
 
 class Lane:
     """One direction: what is put in comes out in order, each piece after a delay of its own."""
 
-    def __init__(
-        self, delay_s: float, deliver: Callable[[bytes], None], rng: random.Random
-    ) -> None:
-        self._delay_s = delay_s
+    def __init__(self, delay: Delay, deliver: Callable[[bytes], None], rng: random.Random) -> None:
+        self._delay = delay
         self._deliver = deliver
         self._random = rng
         self._loop = asyncio.get_running_loop()
@@ -33,8 +63,8 @@ class Lane:
         self.flight_bytes = 0
 
     def put(self, data: bytes) -> None:
-        delay_s = self._delay_s * self._random.uniform(1 - JITTER, 1 + JITTER)
-        self._last_due_s = max(self._last_due_s, self._loop.time() + delay_s)
+        due_s = self._loop.time() + self._delay(self._random)
+        self._last_due_s = max(self._last_due_s, due_s)
         self._flying.append((self._last_due_s, data))
         self.flight_bytes += len(data)
         self.deliver_due()
@@ -118,13 +148,13 @@ class SlowLink(asyncio.Protocol):
     """Stands between a connection and the protocol that serves it."""
 
     def __init__(
-        self, target: asyncio.BaseProtocol, delay_s: float, rng: random.Random | None = None
+        self, target: asyncio.BaseProtocol, delay: Delay, rng: random.Random | None = None
     ) -> None:
         self.target: Any = target
         """Serves the connection; another one after an upgrade."""
         rng = rng or random.Random()
-        self.incoming = Lane(delay_s, self._take, rng)
-        self._outgoing = Lane(delay_s, self._transmit, rng)
+        self.incoming = Lane(delay, self._take, rng)
+        self._outgoing = Lane(delay, self._transmit, rng)
         self._real: asyncio.Transport | None = None
         self._reading = True
 
@@ -186,6 +216,6 @@ class SlowLink(asyncio.Protocol):
             self._real.pause_reading()
 
 
-def slow_http(delay_s: float, base: Callable[..., asyncio.BaseProtocol]) -> Callable[..., SlowLink]:
+def slow_http(delay: Delay, base: Callable[..., asyncio.BaseProtocol]) -> Callable[..., SlowLink]:
     """Makes uvicorn's connections slow ones; `base` serves them."""
-    return lambda **arguments: SlowLink(base(**arguments), delay_s)
+    return lambda **arguments: SlowLink(base(**arguments), delay)

@@ -94,7 +94,7 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         UsageError: a fault was asked for that there is none of, or traces that cannot be sent.
     """
     faults = Faults.of(settings, clock)
-    settings = faults.settings(settings)
+    settings, clock = faults.settings(settings), faults.clock(clock)
     stt = settings.stt
     _check_model(stt.model)
     metrics = Metrics() if settings.serve.instruments else NoMetrics()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rtvc.clock import Clock
 from rtvc.stt.calibration import Tunable
 from rtvc.stt.transcriber import Hypothesis, Job, JobKind, ReportProgress, Transcriber
+from rtvc.stt.window import Origin, Window
 
 RAMP_S = 60.0
 """Throttling is complete so long after the first inference."""
@@ -57,6 +58,17 @@ class Troubles:
     """Seconds from the warm model to the end of the process; None: never."""
     hang_after_s: float | None = None
     """Seconds from the warm model until no inference ends any more; None: never."""
+    out_of_memory: bool = False
+    """Whether the device has no memory for any inference."""
+    slower_in: Window | None = None
+    """When inferences are slower; None: always."""
+    crash_in: Window | None = None
+    """When processes end: one as it begins, others `crash_after_s` after they were warm; None:
+    always."""
+    hang_in: Window | None = None
+    """When inferences hang, in the same manner; None: always."""
+    out_of_memory_in: Window | None = None
+    """When there is no memory; None: always."""
 
 
 class FaultyTranscriber:
@@ -69,14 +81,17 @@ class FaultyTranscriber:
         *,
         clock: Clock,
         hold: Callable[[float], None] | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        """`hold` spends seconds of a worker's time; None: working on a CPU, else waiting."""
+        """`hold` spends seconds of a worker's time; None: working on a CPU, else waiting.
+        `origin` knows from when on windows count."""
         self.device = inner.device
         self.compute_type = inner.compute_type
         self._inner = inner
         self._troubles = troubles
         self._clock = clock
         self._hold = hold
+        self._origin = origin or Origin(clock)
         self._memory: GrowingMemory | None = None
         self._coldness: Coldness | None = None
         self._warm_at_s: float | None = None
@@ -96,7 +111,9 @@ class FaultyTranscriber:
         inner = cast(Tunable, self._inner).tuned(
             workers=workers, threads_per_worker=threads_per_worker, max_batch=max_batch
         )
-        return FaultyTranscriber(inner, self._troubles, clock=self._clock, hold=self._hold)
+        return FaultyTranscriber(
+            inner, self._troubles, clock=self._clock, hold=self._hold, origin=self._origin
+        )
 
     def load(self) -> None:
         began_s = self._clock.now()
@@ -113,19 +130,21 @@ class FaultyTranscriber:
         if troubles.grow_bytes_per_s:
             self._memory = GrowingMemory(troubles.grow_bytes_per_s, troubles.room_bytes)
             self._memory.start()
-        if troubles.crash_after_s is not None:
-            threading.Thread(
-                target=_die, args=[troubles.crash_after_s], name="crash", daemon=True
-            ).start()
         self._warm_at_s = self._clock.now()
+        if self._origin.ready_at_s is None:
+            # The first process: the server is ready as soon as its model is warm.
+            self._origin.ready_at_s = self._warm_at_s
+        crash_at_s = self._due_at_s(troubles.crash_after_s, troubles.crash_in)
+        if crash_at_s is not None:
+            wait_s = max(crash_at_s - self._warm_at_s, 0.0)
+            threading.Thread(target=_die, args=[wait_s], name="crash", daemon=True).start()
 
     def transcribe(self, jobs: Sequence[Job]) -> list[Hypothesis]:
         if self._warm_at_s is None or self._coldness is None:
             return self._inner.transcribe(jobs)  # the model is being arranged, or warmed up
         began_s = self._clock.now()
         self._hang_when_due(began_s)
-        if self._memory is not None and self._memory.full:
-            raise MemoryError("nothing is left for the buffers of an inference")
+        self._raise_when_out_of_memory()
         self._first_at_s = began_s if self._first_at_s is None else self._first_at_s
         cold_s = self._coldness.rest_s([job.session_id for job in jobs], began_s)
         waited_s = self._spend(cold_s)
@@ -143,7 +162,8 @@ class FaultyTranscriber:
 
     def _infer(self, jobs: Sequence[Job]) -> tuple[list[Hypothesis], float]:
         """As often as the factor says; what is left of it is held. Also returns that rest."""
-        times = self._troubles.slower
+        slower = self._origin.within(self._troubles.slower_in)
+        times = self._troubles.slower if slower else 1.0
         if all(job.kind is JobKind.PARTIAL for job in jobs):
             times *= self._troubles.partial_times
         runs = int(times)
@@ -175,11 +195,30 @@ class FaultyTranscriber:
         return self._clock.now() - began_s
 
     def _hang_when_due(self, now_s: float) -> None:
-        after_s = self._troubles.hang_after_s
-        if after_s is None or self._warm_at_s is None:
+        troubles = self._troubles
+        due_at_s = self._due_at_s(troubles.hang_after_s, troubles.hang_in)
+        if due_at_s is None or now_s < due_at_s or not self._origin.within(troubles.hang_in):
             return
-        if now_s - self._warm_at_s >= after_s:
-            (self._hold or _wait)(HANG_S)
+        (self._hold or _wait)(HANG_S)
+
+    def _due_at_s(self, after_s: float | None, window: Window | None) -> float | None:
+        """When it happens to this process: as the window begins, or, in a process that was begun
+        within it, so long after it was warm; None: not at all."""
+        warm_at_s, ready_at_s = self._warm_at_s, self._origin.ready_at_s
+        if after_s is None or warm_at_s is None or ready_at_s is None:
+            return None
+        if window is None:
+            return warm_at_s + after_s
+        begin_at_s = ready_at_s + window.begin_s
+        due_at_s = begin_at_s if warm_at_s < begin_at_s else warm_at_s + after_s
+        return due_at_s if window.holds(due_at_s - ready_at_s + 1e-6) else None
+
+    def _raise_when_out_of_memory(self) -> None:
+        if self._memory is not None and self._memory.full:
+            raise MemoryError("nothing is left for the buffers of an inference")
+        troubles = self._troubles
+        if troubles.out_of_memory and self._origin.within(troubles.out_of_memory_in):
+            raise MemoryError("the device has no memory left for an inference")
 
 
 class Coldness:
