@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rtvc import __version__
 from rtvc.errors import AdmissionRefused
 from rtvc.server.connection import RealtimeConnection
+from rtvc.server.documented import add_documents
 from rtvc.server.realtimevoicechat import RealtimeVoiceChatConnection
 from rtvc.server.scrape import CONTENT_TYPE, Scraper
 from rtvc.server.services import Services
@@ -137,6 +138,7 @@ def build_app(services: Services) -> FastAPI:
 
     add_transcriptions(app, services)
     _add_doors(app, services)
+    add_documents(app)
     return app
 
 

@@ -26,6 +26,7 @@ from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguage
 from rtvc.server.metrics import Metrics, NoMetrics
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
+from rtvc.server.sockets import BoundedSocket
 from rtvc.server.tls import CertificateFiles
 from rtvc.server.tts import EspeakSynthesizer, OpenAiSynthesizer, SpeechSynthesizer
 from rtvc.stt.engine import build_engine
@@ -375,7 +376,7 @@ def _uvicorn_config(services: Services, tls: CertificateFiles | None) -> uvicorn
         access_log=False,
         lifespan="off",
         http=services.faults.http,
-        ws="websockets-sansio",
+        ws=BoundedSocket,
         ws_max_size=_WS_MAX_BYTES,
         ws_ping_interval=settings.ping_interval_s,
         ws_ping_timeout=settings.ping_interval_s,
