@@ -22,7 +22,8 @@ Base64Audio = Annotated[str, Field(max_length=MAX_AUDIO_CHARS)]
 
 
 def _small(value: dict[str, Any]) -> dict[str, Any]:
-    length = len(json.dumps(value))
+    # Infinity can be written as 1e999, and could never be sent back.
+    length = len(json.dumps(value, allow_nan=False))
     if length > MAX_TEXT_CHARS:
         raise ValueError(f"an object of at most {MAX_TEXT_CHARS} characters of JSON, not {length}")
     return value

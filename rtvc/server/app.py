@@ -21,6 +21,7 @@ from rtvc.server.access.visits import visit_of
 from rtvc.server.client_secrets import add_client_secrets
 from rtvc.hiding import without_places
 from rtvc.server.connection import RealtimeConnection
+from rtvc.server.documented import add_documents
 from rtvc.server.realtimevoicechat import RealtimeVoiceChatConnection
 from rtvc.server.scrape import CONTENT_TYPE, Scraper
 from rtvc.server.services import Services
@@ -129,6 +130,7 @@ def build_app(services: Services) -> FastAPI:
     add_transcriptions(app, services)
     add_client_secrets(app, services)
     _add_doors(app, services)
+    add_documents(app)
     return app
 
 

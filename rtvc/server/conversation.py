@@ -11,6 +11,8 @@ from rtvc.server.llm import Message
 Role = Literal["system", "user", "assistant"]
 
 _MAX_ITEMS = 1000
+MAX_CHARS = 1_000_000
+"""Of text in a conversation: each item may hold millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ class Item:
             return [{"type": "output_audio", "transcript": (self.text or "") + self.apology}]
         kind = "output_text" if self.role == "assistant" else "input_text"
         return [{"type": kind, "text": (self.text or "") + self.apology}]
+
+
+def _chars(item: Item) -> int:
+    told = 0 if item.wire is None else sum(map(len, map(str, item.wire.values())))
+    return len(item.text or "") + told
 
 
 class Conversation:
@@ -110,9 +117,10 @@ class Conversation:
             place = before.index(self.get(after)) + 1
         before.insert(place, item)
         previous = before[place - 1].item_id if place else None
-        if len(before) > _MAX_ITEMS:
+        chars = sum(map(_chars, before))
+        while len(before) > 1 and (len(before) > _MAX_ITEMS or chars > MAX_CHARS):
             # The oldest goes, and never the one that was just added.
-            before.pop(0 if place else 1)
+            chars -= _chars(before.pop(1 if before[0] is item else 0))
         self._items = {kept.item_id: kept for kept in before}
         return previous
 

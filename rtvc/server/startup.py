@@ -32,6 +32,7 @@ from rtvc.server.replying import guarded_llm, guarded_tts, new_breakers
 from rtvc.server.reload import Reload, Sources
 from rtvc.server.services import Services
 from rtvc.server.signals import Stop, StopSignals, Told
+from rtvc.server.sockets import BoundedSocket
 from rtvc.server.stopping import INTERRUPT_S, Drain, Patience
 from rtvc.server.tls import CertificateFiles, Certificates
 from rtvc.server.tts import EspeakSynthesizer, OpenAiSynthesizer, SpeechSynthesizer
@@ -467,7 +468,7 @@ def _uvicorn_config(services: Services, certificates: Certificates | None) -> uv
         server_header=False,
         lifespan="off",
         http=services.faults.http(Front(services.settings.access).protocol),
-        ws="websockets-sansio",
+        ws=BoundedSocket,
         ws_max_size=_WS_MAX_BYTES,
         ws_ping_interval=settings.ping_interval_s,
         ws_ping_timeout=settings.ping_interval_s,
