@@ -87,7 +87,11 @@ class Server:
         return load_settings(self.flags, toml=self.file, environment={})
 
     async def reload(self) -> bool:
-        reload = Reload(self.services, Sources(self.read, NamedLlm, NamedTts), self.certificates)
+        reload = Reload(
+            self.services,
+            sources,
+            self.certificates,
+        )
         try:
             return await reload.again()
         finally:

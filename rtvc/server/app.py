@@ -16,10 +16,10 @@ from fastapi.staticfiles import StaticFiles
 
 from rtvc import __version__
 from rtvc.errors import AdmissionRefused
+from rtvc.hiding import without_places
 from rtvc.server.access.gate import Gate
 from rtvc.server.access.visits import visit_of
 from rtvc.server.client_secrets import add_client_secrets
-from rtvc.hiding import without_places
 from rtvc.server.connection import RealtimeConnection
 from rtvc.server.documented import add_documents
 from rtvc.server.realtimevoicechat import RealtimeVoiceChatConnection

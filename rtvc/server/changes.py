@@ -25,6 +25,15 @@ _SECTIONS = {
 }
 """Where all of a section can change alike."""
 _SETTINGS = {
+    "access.keys_file": When.RESTART,
+    "access.key": When.RESTART,
+    "access.open": When.RESTART,
+    "access.head_s": When.RESTART,
+    "access.max_connections": When.RESTART,
+    "access.connections_per_address": When.RESTART,
+    "access.idle_s": When.NEW_SESSIONS,
+    "access.session_s": When.NEW_SESSIONS,
+    "access.messages_per_s": When.NEW_SESSIONS,
     "serve.max_sessions": When.AT_ONCE,
     "serve.admission": When.AT_ONCE,
     "serve.audio_queue_s": When.NEW_SESSIONS,
@@ -40,7 +49,7 @@ _SETTINGS = {
     "stt.delay_target_ms": When.AT_ONCE,
     "llm.system": When.NEW_SESSIONS,
 }
-"""All others need a restart."""
+"""All others need a restart. What the keys file holds is read again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,10 @@ class Guard:
         """Whether replies go on without it."""
         return not self.breaker.closed
 
+    def replaced(self) -> None:
+        """Another service has taken its place: nothing is held against it."""
+        self.breaker, self.absent = Breaker(), None
+
     async def watch(
         self, ask: Callable[[], AsyncGenerator[_T, None]], limits: Limits
     ) -> AsyncGenerator[_T, None]:

@@ -27,7 +27,6 @@ from rtvc.server.reply import (
 )
 from rtvc.server.replying import ReplyFailed, reply_or_apology
 from rtvc.server.services import Services
-from rtvc.server.told import told
 
 _log = logging.getLogger(__name__)
 

@@ -25,7 +25,6 @@ from rtvc.server.reply import (
 )
 from rtvc.server.replying import ReplyFailed, reply_or_apology
 from rtvc.server.services import Services
-from rtvc.server.told import told
 from rtvc.voice.session import SAMPLE_RATE_HZ
 
 _log = logging.getLogger(__name__)

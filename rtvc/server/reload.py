@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol, cast
 
 from rtvc.config import Settings
 from rtvc.errors import RtvcError
@@ -33,13 +32,8 @@ class Sources:
     """Builds what writes replies."""
     tts: Callable[[Settings], SpeechSynthesizer]
     """Builds what speaks them. Raises UsageError."""
-
-
-class _Keys(Protocol):
-    """Who may come in; see `rtvc.server.access`."""
-
-    def reload(self) -> Iterable[str]:
-        """Read the keys again. Returns the names of those that are no more. Raises RtvcError."""
+    spare: Callable[[Settings], SpeechSynthesizer | None]
+    """Builds what speaks in its place; None: it needs nobody."""
 
 
 @dataclass(slots=True)
@@ -112,11 +106,8 @@ class Reload:
 
     async def _reload_keys(self, new: _New) -> list[str]:
         """The last that can fail; what was built for nothing is closed."""
-        access = getattr(self._services, "access", None)
-        if not hasattr(access, "reload"):
-            return []
         try:
-            return list(cast(_Keys, access).reload())
+            return list(self._services.access.reload())
         except RtvcError:
             await _close(new.llm, new.tts)
             raise
@@ -128,12 +119,16 @@ class Reload:
             self._certificates.use(new.certificate)
         services.settings = new.settings
         services.admission.max_sessions = new.settings.serve.max_sessions
+        services.access.use(new.settings.access)
         aim(services.engine, new.settings.stt.delay_target_ms / 1000)
         if new.llm is not None:
             services.llm, old = new.llm, services.llm
+            services.breakers.llm.replaced()
             self._retire(old)
         if new.tts is not None:
             services.tts, spoke = new.tts, services.tts
+            services.breakers.tts.replaced()
+            services.spare_voice = services.spare_voice or self._sources.spare(new.settings)
             self._retire(spoke)
 
     def _retire(self, old: LanguageModel | SpeechSynthesizer) -> None:

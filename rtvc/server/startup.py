@@ -28,8 +28,8 @@ from rtvc.server.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguage
 from rtvc.server.metrics import Metrics, NoMetrics
 from rtvc.server.notify import Notifier
 from rtvc.server.readiness import Readiness
-from rtvc.server.replying import guarded_llm, guarded_tts, new_breakers
 from rtvc.server.reload import Reload, Sources
+from rtvc.server.replying import guarded_llm, guarded_tts, new_breakers
 from rtvc.server.services import Services
 from rtvc.server.signals import Stop, StopSignals, Told
 from rtvc.server.sockets import BoundedSocket
@@ -420,12 +420,19 @@ class _Wishes:
 
 
 def _sources(services: Services, settings: Callable[[], Settings] | None) -> Sources:
-    faults, clock = services.faults, services.clock
-    return Sources(
-        settings=settings or (lambda: services.settings),
-        llm=lambda settings: faults.llm(_language_model(settings.llm, clock)),
-        tts=lambda settings: faults.tts(_synthesizer(settings.tts)),
-    )
+    faults, clock, breakers = services.faults, services.clock, services.breakers
+
+    def llm(settings: Settings) -> LanguageModel:
+        model = faults.llm(_language_model(settings.llm, clock))
+        return guarded_llm(model, settings.llm, breakers)
+
+    def tts(settings: Settings) -> SpeechSynthesizer:
+        return guarded_tts(faults.tts(_synthesizer(settings.tts)), settings.tts, breakers)
+
+    def spare(settings: Settings) -> SpeechSynthesizer | None:
+        return None if settings.tts.backend == "espeak" else EspeakSynthesizer()
+
+    return Sources(settings=settings or (lambda: services.settings), llm=llm, tts=tts, spare=spare)
 
 
 async def _finish(preparing: asyncio.Task[None]) -> None:

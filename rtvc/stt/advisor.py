@@ -6,7 +6,7 @@ The server and the plan's simulation of it ask the same advisor.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rtvc.stt.headroom import Advice, Load, LoadMeter
+from rtvc.stt.headroom import Advice, Load, LoadMeter, Targets
 from rtvc.stt.ladder import Change, Ladder, Rules, Step, Strain
 from rtvc.stt.scheduler import Scheduler, Ticket
 from rtvc.stt.transcriber import JobKind
@@ -59,6 +59,11 @@ class Advisor:
         self._meter = meter
         self._ladder.target_s = meter.targets.delay_s
         self._advised_at_s = None
+
+    def aim(self, targets: Targets) -> None:
+        """From now on another delay target holds."""
+        self._meter.targets = targets
+        self._ladder.target_s = targets.delay_s
 
     # What happens.
 

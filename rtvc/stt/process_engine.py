@@ -204,7 +204,7 @@ class ProcessEngine:
     def aim(self, delay_target_s: float) -> None:
         """From now on admission and cadence keep to another delay target."""
         self._delay_target_s = delay_target_s
-        self._meter.targets = targets_for(delay_target_s)
+        self._advisor.aim(targets_for(delay_target_s))
 
     async def close(self) -> None:
         self._change("closed", 0.0, "closed")

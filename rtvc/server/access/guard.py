@@ -209,7 +209,13 @@ class Access:
             return None if token is None else token.session
         return None
 
-    # Keys that come and go.
+    # What changes while the server runs.
+
+    def use(self, settings: AccessSettings) -> None:
+        """Other origins and limits, from now on; of a session that is open its times stay."""
+        if settings != self.settings:
+            self.settings = settings
+            self.limits.use(settings)
 
     def reload(self) -> tuple[str, ...]:
         """Read the keys again; the names of those that are good no more. Their tokens are

@@ -80,6 +80,11 @@ class Limits:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    def use(self, settings: AccessSettings) -> None:
+        """From now on these hold; whoever used up what there was begins anew."""
+        self._settings = settings
+        self._buckets.clear()
+
     # Wrong keys.
 
     def wrong_key(self, address: str, now_s: float) -> None:
