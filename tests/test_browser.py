@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import rtvc.server
+from rtvc.server.access.keys import entry
 from rtvc.transcript import word_errors
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright (the dev extra)")
@@ -186,6 +187,43 @@ def test_plain_http_from_elsewhere_is_explained() -> None:
         page.goto(url.replace("127.0.0.1", "voice.example"))
         page.get_by_role("heading", name="The browser hides the microphone").wait_for()
         assert "--tls self-signed" in page.locator("#help").inner_text()
+
+
+def test_a_server_with_keys_is_talked_to_with_one(tmp_path: Path) -> None:
+    """The page asks for the key, keeps it in the tab, and never shows it to a WebSocket."""
+    key = "rtvc_" + "k" * 43
+    (tmp_path / "keys.toml").write_text(entry("ada", key))
+    microphone = driver.write_microphone(tmp_path / "silence.wav", [])
+    keys_file = ("--keys-file", str(tmp_path / "keys.toml"))
+    with (
+        running_server(*keys_file, model="scripted") as url,
+        driver.chromium(microphone) as browser,
+    ):
+        page = browser.new_page()
+        complaints, offered = watch(page), []
+        page.on("request", lambda request: offered.append(request.url))
+        page.on("websocket", lambda wire: offered.append(wire.url))
+        page.goto(url)
+        page.get_by_role("button", name="Start talking").click()
+        page.get_by_role("heading", name="This server wants a key").wait_for()
+        page.get_by_label("Key").fill("not this one")
+        page.get_by_role("button", name="Talk", exact=True).click()
+        page.get_by_label("Key").fill("rtvc_wrong")
+        page.keyboard.press("Enter")
+        page.locator("#help").get_by_text("The key is not known here").wait_for()
+        page.get_by_label("Key").fill(key)
+        page.get_by_role("button", name="Talk", exact=True).click()
+        driver.wait_for(page, "rtvcPage.phase === 'live'")
+        assert not page.locator("#help").is_visible()
+        assert page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 1]
+        assert any(one.startswith("ws:") for one in offered)
+        assert not [one for one in offered if key in one or "ek_" in one]
+
+        page.get_by_role("button", name="Stop").click()
+        page.reload()
+        page.get_by_role("button", name="Start talking").click()
+        driver.wait_for(page, "rtvcPage.phase === 'live'")
+        assert complaints == []
 
 
 def test_controls_have_names_and_work_by_keyboard(server_url: str, tmp_path: Path) -> None:

@@ -208,11 +208,14 @@ async def test_so_many_connections_from_one_address_and_no_more() -> None:
 
 
 async def test_a_session_gives_its_place_to_the_next() -> None:
-    async with served(connections_per_address=1) as server:
-        async with connect(server.url) as one, connect(server.url) as other:
-            for wire in (one, other):
-                await wire.send("hello")
-                assert await wire.recv() == "hello"
+    async with (
+        served(connections_per_address=1) as server,
+        connect(server.url) as one,
+        connect(server.url) as other,
+    ):
+        for wire in (one, other):
+            await wire.send("hello")
+            assert await wire.recv() == "hello"
 
 
 async def test_so_many_connections_at_all() -> None:
