@@ -91,14 +91,14 @@ def test_once_a_probe_begins_to_answer_others_may_ask_but_one_failure_is_enough(
     failing(breaker, FAILURES)
     probe = leave(breaker, PAUSE_S)
     breaker.begun(probe)
-    assert breaker.closed
+    assert breaker.state(PAUSE_S) == "closed"
     other = leave(breaker, PAUSE_S)
     assert not other.probe
     breaker.fail(other, PAUSE_S)
-    assert not breaker.closed
+    assert breaker.state(PAUSE_S) == "open"
     assert breaker.pause_s == 2 * PAUSE_S
     breaker.succeed(probe)
-    assert not breaker.closed, "it was asked before"
+    assert breaker.state(PAUSE_S) == "open", "it was asked before"
 
 
 def test_what_was_asked_before_it_opened_says_nothing_about_now() -> None:
