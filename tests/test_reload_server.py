@@ -1,12 +1,16 @@
 """Signals to a real server: what its callers notice of a reload, and of a stop."""
 
 import asyncio
+import io
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,11 +18,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import soundfile
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from rtvc.clock import SystemClock
+from rtvc.server.tls import CertificateFiles, certificate_files
 from tests.realtime_peer import Peer, session, silence, speech
 from tests.servers import free_port, wait_until_ready
+from tests.test_cli import serving as cli_serving
+from tests.test_cli import until_ready
 from tests.test_server_realtime import nearly, utterance
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
@@ -27,11 +36,11 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 class Server:
     """One that reads a settings file of the test's."""
 
-    def __init__(self, child: "subprocess.Popen[bytes]", folder: Path, port: int) -> None:
+    def __init__(self, child: "subprocess.Popen[bytes]", folder: Path, url: str) -> None:
         self.child = child
         self.settings = folder / "rtvc.toml"
         self.log = folder / "log"
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = url
 
     def signal(self, number: signal.Signals) -> None:
         self.child.send_signal(number)
@@ -39,6 +48,16 @@ class Server:
     async def get(self, path: str) -> httpx.Response:
         async with httpx.AsyncClient(trust_env=False) as client:
             return await client.get(f"{self.url}{path}")
+
+    async def post(self, body: bytes | AsyncIterator[bytes], kind: str) -> httpx.Response:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            address = f"{self.url}/v1/audio/transcriptions"
+            return await client.post(address, content=body, headers={"Content-Type": kind})
+
+    async def certificate(self) -> str:
+        """The one that a new connection sees."""
+        where = self.url.removeprefix("https://").split(":")
+        return await asyncio.to_thread(ssl.get_server_certificate, (where[0], int(where[1])))
 
     async def until_logged(self, text: str) -> str:
         async with asyncio.timeout(20):
@@ -50,8 +69,16 @@ class Server:
         return await asyncio.to_thread(self.child.wait, 30)
 
 
+def until_it_says_so(server: Server) -> None:
+    for _ in range(1000):
+        if "ready:" in server.log.read_text("utf-8"):
+            return
+        time.sleep(0.02)
+    raise AssertionError("the server was not ready in time")
+
+
 @contextmanager
-def serving(folder: Path, text: str = "", **more: Any) -> Iterator[Server]:
+def serving(folder: Path, text: str = "", scheme: str = "http", **more: Any) -> Iterator[Server]:
     (folder / "rtvc.toml").write_text(text, "utf-8")
     port = free_port()
     command = [sys.executable, "-m", "rtvc", "serve", "--model", "selftest", "--port", str(port)]
@@ -61,13 +88,27 @@ def serving(folder: Path, text: str = "", **more: Any) -> Iterator[Server]:
             [*command, "--settings", str(folder / "rtvc.toml")], stderr=log, **more
         ) as child,
     ):
-        server = Server(child, folder, port)
+        server = Server(child, folder, f"{scheme}://127.0.0.1:{port}")
         try:
-            wait_until_ready(server.url, child)
+            if scheme == "http":
+                wait_until_ready(server.url, child)
+            else:
+                until_it_says_so(server)
             yield server
         finally:
             if child.poll() is None:
                 child.kill()
+
+
+def self_signed(folder: Path) -> CertificateFiles:
+    folder.mkdir()
+    return certificate_files("self-signed", folder, "127.0.0.1", SystemClock())
+
+
+async def until_draining(server: Server) -> None:
+    async with asyncio.timeout(10):
+        while (await server.get("/readyz")).json()["state"] != "draining":  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def finished(peer: Peer) -> int | None:
@@ -155,14 +196,60 @@ async def test_audio_that_waits_for_its_commit_is_transcribed_too(tmp_path: Path
         assert await server.ended() == 0
 
 
+async def test_an_upload_under_way_gets_its_answer_and_a_new_one_is_refused(
+    tmp_path: Path,
+) -> None:
+    clip = io.BytesIO()
+    soundfile.write(clip, utterance("turn on the lights."), 24_000, format="WAV")
+    whole = httpx.Request(
+        "POST",
+        "http://server",
+        files={"file": ("a.wav", clip.getvalue())},
+        data={"model": "selftest"},
+    )
+    whole.read()
+    half = len(whole.content) // 2
+    with serving(tmp_path) as server:
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield whole.content[:half]
+            server.signal(signal.SIGTERM)
+            await until_draining(server)
+            again = await server.post(whole.content, whole.headers["content-type"])
+            assert again.status_code == 503
+            assert int(again.headers["Retry-After"]) > 0
+            yield whole.content[half:]
+
+        answer = await server.post(slowly(), whole.headers["content-type"])
+        assert answer.status_code == 200
+        assert nearly(answer.json()["text"], "turn on the lights")
+        assert await server.ended() == 0
+
+
+async def test_new_connections_see_a_new_certificate(tmp_path: Path) -> None:
+    files, other = (self_signed(tmp_path / name) for name in "ab")
+    tls = f"{files.certificate},{files.key}"
+    with serving(tmp_path, f"[serve]\ntls = '{tls}'\n", scheme="https") as server:
+        first = await server.certificate()
+        assert first == files.certificate.read_text("utf-8")
+        shutil.copy(other.certificate, files.certificate)
+        server.signal(signal.SIGHUP)
+        await server.until_logged("reload refused, nothing has changed: --tls")
+        assert await server.certificate() == first
+        shutil.copy(other.key, files.key)
+        server.signal(signal.SIGHUP)
+        await server.until_logged("reloaded: no setting changed")
+        assert await server.certificate() == other.certificate.read_text("utf-8")
+        server.signal(signal.SIGTERM)
+        assert await server.ended() == 0
+
+
 async def test_the_second_signal_does_not_wait(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         async with session(server.url) as peer:
             await peer.speak(np.concatenate([silence(0.3), speech("turn on the lights").audio]))
             server.signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
-                while (await server.get("/readyz")).json()["state"] != "draining":  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
+            await until_draining(server)
             server.signal(signal.SIGTERM)
             assert await finished(peer) == 1001
             assert peer.transcripts() == []
@@ -195,3 +282,15 @@ async def test_a_service_manager_is_told(tmp_path: Path) -> None:
             server.signal(signal.SIGTERM)
             await hear(b"STOPPING=1")
             assert await server.ended() == 0
+
+
+def test_a_reload_that_comes_while_it_loads_waits_until_it_has(tmp_path: Path) -> None:
+    with cli_serving("--model", "selftest") as (child, _port):
+        assert child.stderr is not None
+        assert child.stderr.readline().startswith("rtvc is starting")
+        child.send_signal(signal.SIGHUP)
+        assert "reload" not in "".join(until_ready(child))
+        assert any("reloaded: no setting changed" in line for line in child.stderr)
+        child.send_signal(signal.SIGTERM)
+        assert child.stderr.read().endswith("stopped\n")
+    assert child.returncode == 0

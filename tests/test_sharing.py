@@ -9,9 +9,10 @@ import pytest
 from rtvc.clock import SystemClock
 from rtvc.errors import ModelError, TranscriberError
 from rtvc.stt.engine import build_engine
+from rtvc.stt.headroom import targets_for
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scripted import ScriptedTranscriber
-from rtvc.stt.sharing import PerSessionEngine, PoolEngine
+from rtvc.stt.sharing import PerSessionEngine, PoolEngine, aim
 from rtvc.stt.transcriber import Engine, EngineStatus
 from tests.realtime_peer import session
 from tests.servers import running_server
@@ -197,3 +198,23 @@ async def test_a_server_with_a_model_for_each_session_says_what_that_costs() -> 
             await peer.speak(utterance("what time is it in paris?"))
             await peer.until("conversation.item.input_audio_transcription.completed")
             assert len(peer.of("rtvc.hypothesis")) >= 2
+
+
+async def test_a_delay_target_can_change_while_the_engine_runs() -> None:
+    pool = PoolEngine([one(), one()])
+    await pool.start()
+    try:
+        before = [engine._meter.targets for engine in pool._engines]  # type: ignore[attr-defined]
+        aim(pool, 2.0)
+        after = [engine._meter.targets for engine in pool._engines]  # type: ignore[attr-defined]
+        assert after == [targets_for(2.0)] * 2
+        assert before != after
+    finally:
+        await pool.close()
+
+
+def test_an_engine_without_a_target_is_left_alone() -> None:
+    engine = PerSessionEngine(one)
+    status = engine.status
+    aim(engine, 2.0)
+    assert engine.status == status

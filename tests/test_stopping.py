@@ -143,6 +143,8 @@ async def test_what_was_said_by_the_deadline_has_its_final_before_1001(world: Wo
         await drain(world, deadline_s=0.1).run(lambda: open_sessions(world))
         assert page.socket.contents("final_user_request") == ["Sentence 1."]
         assert page.socket.closed == (1001, REASON)
+        # A reply would only be cut off.
+        assert world.llm.asked == []
 
 
 async def test_a_final_that_is_slow_is_waited_for(world: World) -> None:

@@ -296,6 +296,7 @@ class _Announcement:
         self._console = console
         self._services = services
         self._url = url
+        self._stopping = False
         columns = (
             TextColumn("  {task.description:<20}"),
             BarColumn(bar_width=24),
@@ -323,6 +324,9 @@ class _Announcement:
 
     def _update(self) -> None:
         readiness: Readiness = self._services.readiness
+        if readiness.draining and self._services.sessions and not self._stopping:
+            self._stopping = True
+            self._say("stopping: people may finish what they say; once more stops at once")
         for task in readiness.tasks:
             self._progress.update(
                 self._bars[task.name], completed=task.progress, detail=escape(task.detail)

@@ -413,6 +413,8 @@ class RealtimeConnection:
         """Unless nothing was said, or the person goes on: then their next words are waited for."""
         if not event.text or not self._config.replies or self._listener.voice.speaking:
             return False
+        if self._life.ending:
+            return False
         return not self._replies.active
 
     def _post_turn(

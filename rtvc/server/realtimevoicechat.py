@@ -294,7 +294,8 @@ class RealtimeVoiceChatConnection:
             self._conversation.add(Item(event.item_id, "user", event.text, spoken=True))
         self._partial = ""
         self._post("final_user_request", event.text)
-        answers = not self._listener.voice.speaking and (self._answer is None or self._answer.over)
+        free = self._answer is None or self._answer.over
+        answers = free and not self._listener.voice.speaking and not self._life.ending
         turn = self._timed(event.item_id, cost, answers=answers)
         if answers:
             self._start_answer(turn)

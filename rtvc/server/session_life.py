@@ -97,6 +97,11 @@ class SessionLife:
         await self._end.wait()
 
     @property
+    def ending(self) -> bool:
+        """Whether it was told to end: what is said now gets its transcript, and no reply."""
+        return self._told is not None
+
+    @property
     def replies(self) -> frozenset[asyncio.Task[None]]:
         """The replies that are being made now."""
         return frozenset(self._replies)

@@ -365,10 +365,10 @@ async def serve(
     notifier = Notifier.of_this_process(services.clock)
     server = _Uvicorn(_uvicorn_config(services, certificates), services, notifier)
     reload = Reload(services, _sources(services, settings_again), certificates)
-    if signals is not None:
-        signals.listen(_Wishes(server, reload, notifier, services.readiness).take)
     watching = asyncio.create_task(notifier.watch(), name="watchdog")
     preparing = asyncio.create_task(prepare(services), name="prepare")
+    if signals is not None:
+        signals.listen(_Wishes(server, reload, notifier, preparing).take)
     probe = services.loop_lag.run() if services.instruments else asyncio.sleep(0)
     probing = asyncio.create_task(probe, name="loop-lag")
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
@@ -388,18 +388,19 @@ async def serve(
         await reload.close()
         await close(services)
         watching.cancel()
+        await asyncio.wait([watching])
 
 
 class _Wishes:
     """Does what the signals say."""
 
     def __init__(
-        self, server: _Uvicorn, reload: Reload, notifier: Notifier, readiness: Readiness
+        self, server: _Uvicorn, reload: Reload, notifier: Notifier, preparing: asyncio.Task[None]
     ) -> None:
         self._server = server
         self._reload = reload
         self._notifier = notifier
-        self._readiness = readiness
+        self._preparing = preparing
         self._reloads: set[asyncio.Task[None]] = set()
 
     def take(self, told: Told) -> None:
@@ -411,12 +412,13 @@ class _Wishes:
             task.add_done_callback(self._reloads.discard)
 
     async def _reload_and_tell(self) -> None:
-        started = self._readiness.ready
-        if started:
-            self._notifier.reloading()
+        # What is being warmed up is not replaced meanwhile.
+        await asyncio.wait([self._preparing])
+        if self._server.should_exit:
+            return
+        self._notifier.reloading()
         await self._reload.again()
-        if started:
-            self._notifier.ready()
+        self._notifier.ready()
 
 
 def _sources(services: Services, settings: Callable[[], Settings] | None) -> Sources:
