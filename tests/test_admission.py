@@ -48,6 +48,15 @@ def test_without_headroom_nobody_comes_in_and_the_reason_is_told() -> None:
     assert admission.sessions == 2
 
 
+def test_an_overloaded_server_takes_nobody_in_and_says_so() -> None:
+    admission = Admission(max_sessions=10)
+    admission.enter(None, overloaded=True)
+    assert admission.closed(5.0, overloaded=True)
+    with pytest.raises(AdmissionRefused, match="late although partials are off"):
+        admission.enter(5.0, overloaded=True)
+    assert (admission.sessions, admission.refused) == (1, 1)
+
+
 def test_an_empty_server_takes_a_session_whatever_it_thinks_of_itself() -> None:
     admission = Admission(max_sessions=1)
     admission.enter(0.0)

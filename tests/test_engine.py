@@ -17,10 +17,11 @@ import pytest
 
 from rtvc.clock import SystemClock
 from rtvc.errors import ModelError, TranscriberError
+from rtvc.stt.advisor import ADVICE_EVERY_S
 from rtvc.stt.engine import build_engine
 from rtvc.stt.environment import KEEP_MEMORY, KEPT_MEMORY, WAITING
 from rtvc.stt.headroom import ENOUGH_SERVED
-from rtvc.stt.process_engine import ADVICE_EVERY_S, EnginePlan, ProcessEngine
+from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import Fault, ScriptedTranscriber
 from rtvc.stt.transcriber import (

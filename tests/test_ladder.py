@@ -366,14 +366,14 @@ def test_under_overload_partials_end_and_every_final_comes(people: int) -> None:
 
 
 def test_finals_that_pile_up_with_partials_are_in_time_without() -> None:
-    """One worker: finals ask for 93 % of it, and a partial that starved takes another 10 %."""
+    """One worker: finals ask for nearly all of it, and partials that starved take the rest."""
     late = []
     for rules in (Rules((Step.NONE,)), Rules()):
-        crowd = Crowd(56, rules=rules, workers=1)
+        crowd = Crowd(62, rules=rules, workers=1)
         crowd.calendar.run_until(300)
         late.append(sum(delay_s > TARGET_S for delay_s in crowd.finals) / len(crowd.finals))
-    assert late[0] > 0.5
-    assert late[1] < 0.2
+    assert late[0] > 0.3
+    assert late[1] < 0.05
 
 
 # What the scheduler does about it.

@@ -28,6 +28,7 @@ from rtvc.voice.admission import Admission
 from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.session import (
     FinalTranscript,
+    PartialTranscript,
     SpeechStarted,
     SpeechStopped,
     TranscriptFailed,
@@ -318,6 +319,18 @@ async def test_a_speculative_answer_that_never_comes_is_asked_for_again(trouble:
         bench.engine.gate.set()
         await bench.until(FinalTranscript)
         assert len(bench.engine.of(JobKind.FINAL)) == 1
+
+
+async def test_without_partials_a_final_comes_all_the_same() -> None:
+    """Under overload the engine answers partials with None; the session goes on asking."""
+    async with a_bench(VoiceSettings(partial_interval_s=0.2)) as bench:
+        bench.engine.withhold = {JobKind.PARTIAL}
+        await bench.append(a_sentence())
+        await bench.until(FinalTranscript)
+        assert not any(isinstance(event, PartialTranscript) for event in bench.events)
+        assert bench.engine.of(JobKind.PARTIAL)
+        final = next(event for event in bench.events if isinstance(event, FinalTranscript))
+        assert final.text == "speculative text."
 
 
 async def test_a_failed_final_is_told() -> None:

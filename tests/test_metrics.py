@@ -36,6 +36,7 @@ from rtvc.server.reply import ReplyTimings
 from rtvc.server.scrape import Scraper
 from rtvc.server.socket_counts import CountSockets, SocketCounts, close_label
 from rtvc.server.turn_timing import TurnClock
+from rtvc.stt.ladder import Step
 from rtvc.stt.transcriber import EngineStatus
 from tests.realtime_peer import session
 from tests.servers import running_server
@@ -309,6 +310,14 @@ async def test_one_state_of_the_engine_holds(world: World) -> None:
     scraped = await scraped_once(world)
     assert scraped.total("rtvc_engine_state") == 1
     assert scraped.values("rtvc_engine_state", state="ready") == [1]
+
+
+async def test_what_is_given_up_under_overload_shows(world: World) -> None:
+    world.engine.degradation = Step.NO_PARTIALS
+    scraped = await scraped_once(world)
+    assert scraped.values("rtvc_degradation_step") == [2]
+    for step in Step:
+        assert scraped.values("rtvc_degradation_changes_total", step=step.label) == [0]
 
 
 async def test_a_refused_session_shows(world: World) -> None:

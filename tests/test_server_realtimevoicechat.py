@@ -14,7 +14,7 @@ from starlette.websockets import WebSocketState
 
 from rtvc.audio import float_to_pcm16, pcm16_to_float
 from rtvc.clock import SystemClock
-from rtvc.config import Settings, TurnSettings
+from rtvc.config import Settings, TurnSettings, load_settings
 from rtvc.errors import ReplyError
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.protocol.realtimevoicechat import (
@@ -38,6 +38,7 @@ from rtvc.server.realtimevoicechat import (
     patience,
 )
 from rtvc.server.services import Services
+from rtvc.stt.ladder import Step
 from rtvc.stt.transcriber import EngineStatus, Hypothesis, Job, JobKind
 from rtvc.voice.admission import Admission
 from rtvc.voice.vad import ScriptedVad
@@ -55,6 +56,7 @@ class OneLineEngine:
         self.cancelled: list[str] = []
         self.open_sessions: list[str] = []
         self.headroom_sessions: float | None = None
+        self.degradation = Step.NONE
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.final_text: str | None = None
@@ -63,7 +65,11 @@ class OneLineEngine:
     @property
     def status(self) -> EngineStatus:
         headroom = self.headroom_sessions
-        return EngineStatus("ready", 1.0, "", "scripted", "scripted", headroom_sessions=headroom)
+        return EngineStatus(
+            *("ready", 1.0, "", "scripted", "scripted"),
+            headroom_sessions=headroom,
+            degradation=self.degradation,
+        )
 
     @property
     def partial_interval_s(self) -> float:
@@ -608,6 +614,29 @@ def test_the_door_is_shut_before_the_delay_target_breaks(world: World) -> None:
     assert error["code"] == "server_full"
     assert "no headroom" in error["message"]
     world.engine.headroom_sessions = 1.0
+    assert client.get("/readyz").json()["full"] is False
+
+
+@pytest.mark.parametrize(
+    ("step", "full"), [(Step.NONE, False), (Step.NO_PARTIALS, False), (Step.REFUSING, True)]
+)
+def test_the_door_is_shut_when_all_else_was_given_up(world: World, step: Step, full: bool) -> None:
+    world.services.readiness.update("speech-to-text", "ready", 1.0)
+    client = TestClient(build_app(world.services))
+    world.services.admission.max_sessions = 10
+    world.engine.degradation = step
+    assert client.get("/readyz").json()["full"] is False
+    world.services.admission.enter()
+    body = client.get("/readyz").json()
+    assert (body["full"], body["degradation"]) == (full, step.label)
+    assert client.get("/v1/sessions").json()["degradation"] == step.label
+    if full:
+        with pytest.raises(WebSocketDenialResponse) as shut, client.websocket_connect("/ws"):
+            pass
+        message = shut.value.json()["error"]["message"]
+        assert "overloaded: transcripts of the 1 sessions here are late" in message
+    slots = {"serve": {"admission": "slots"}}
+    world.services.settings = load_settings(slots, environment={})
     assert client.get("/readyz").json()["full"] is False
 
 

@@ -79,7 +79,7 @@ _TABLE = (
     Metric(
         "rtvc_degradation_step",
         "gauge",
-        "steps",
+        "step",
         "Given up under overload: 0 nothing, 1 slower partials, 2 no partials, 3 new sessions",
     ),
     Metric(
