@@ -167,6 +167,9 @@ def test_too_few_turns_or_a_tired_generator_prove_nothing() -> None:
     fault = a_fault(felt(some_rows()), valid=False, why_void="a reason")
     assert fault.status == "void"
     assert a_run(fault).exit_code == 3
+    assert replace(fault, recovery_s=None).status == "void"
+    # Sessions that were ended are no matter of how well the generator kept up.
+    assert replace(fault, recovery_s=None, sessions_ended=4).status == "failed"
     assert a_run().exit_code == 3
 
 
