@@ -33,7 +33,7 @@ class Load:
             *(sys.executable, "-m", "rtvc", "loadtest", url, "--out", str(folder)),
             *("--speakers", str(speakers), "--duration", f"{duration_s:g}"),
             *("--scenario", str(CROWD), "--ramp", "0.5", "--warm-up", "0"),
-            *("--grace", f"{GRACE_S:g}", "--seed", str(seed), "--protocol", "realtime"),
+            *("--grace", f"{GRACE_S:g}", "--seed", str(seed), "--protocol", "openai-realtime"),
         ]
         self.folder = folder
         self._clock = clock
@@ -65,7 +65,9 @@ class Load:
             RtvcError: it never told.
         """
         if self._zero_s is None:
-            raise RtvcError(f"the load test did not begin; see {self._log}")
+            lines = self._log.read_text("utf-8", errors="replace").strip().splitlines()
+            said = lines[-1] if lines else "it said nothing"
+            raise RtvcError(f"the load test did not begin: {said} (all of it: {self._log})")
         return self._zero_s
 
     def follow(self) -> None:

@@ -48,10 +48,10 @@ class PlannedFault:
 FAULTS = (
     PlannedFault(
         "engine-crash",
-        "SIGKILL to the engine's process",
+        "SIGKILL to the engine's process, and to each that replaces it 2.5 s after it was ready",
         "inject",
-        0.0,
-        "engine-crash",
+        9.0,
+        "engine-crash=2.5",
     ),
     PlannedFault(
         "engine-hang",

@@ -25,6 +25,8 @@ KIND = "chaos"
 
 SUMMARY_FILE, TABLE_FILE, FAULT_FILE = "summary.json", "faults.csv", "fault.json"
 
+NOT_RECOVERED = "not recovered"
+
 Status = Literal["passed", "failed", "void"]
 
 
@@ -111,7 +113,7 @@ class Fault:
         }
         found = [f"{count} {what}" for what, count in told.items() if count]
         if self.recovery_s is None:
-            found.append("not recovered")
+            found.append(NOT_RECOVERED)
         if self.restart_needed:
             found.append("needed a restart")
         return found
@@ -119,7 +121,7 @@ class Fault:
     @property
     def status(self) -> Status:
         """What was lost is lost, whoever kept up; only good news needs a valid run."""
-        lost = self.finals_lost or self.cross_words or self.restart_needed
+        lost = [why for why in self.failures if why != NOT_RECOVERED]
         if not self.valid and not lost:
             return "void"
         return "failed" if self.failures else "passed"

@@ -116,7 +116,7 @@ def resident_bytes(pid: int | None) -> int | None:
     """Memory of a process; None where there is none."""
     try:
         return None if pid is None else int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
+    except (psutil.Error, OSError):  # no more files may be opened: not worth a session
         return None
 
 
