@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from tests.hostile.frames import (
     CLOSE,
@@ -53,6 +54,13 @@ class Tally:
     statuses: Counter[str] = field(default_factory=Counter)
     """Handshakes by HTTP status; "none": closed without an answer, "silent": nothing came."""
 
+    def to_json(self) -> dict[str, Any]:
+        numbers = ("messages", "unread", "answers", "connections")
+        counters = ("kinds", "mutations", "closes", "statuses")
+        return {name: getattr(self, name) for name in numbers} | {
+            name: dict(getattr(self, name)) for name in counters
+        }
+
     def add(self, other: "Tally") -> None:
         for name in ("messages", "unread", "answers", "connections"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -82,14 +90,6 @@ class RawClient(asyncio.Protocol):
     def transport(self) -> asyncio.Transport:
         assert self._transport is not None
         return self._transport
-
-    @classmethod
-    async def connect(cls, host: str, port: int, request: bytes = b"") -> "RawClient":
-        loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(cls, host, port)
-        if request:
-            client.write(request)
-        return client
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -201,6 +201,26 @@ class RawClient(asyncio.Protocol):
         self.transport.abort()
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who is attacked."""
+
+    port: int
+    """Of a server on this machine."""
+    local: str | None = None
+    """Address to call from; None: any."""
+
+    async def connect(self, request: bytes = b"") -> RawClient:
+        loop = asyncio.get_running_loop()
+        address = None if self.local is None else (self.local, 0)
+        _, client = await loop.create_connection(
+            RawClient, "127.0.0.1", self.port, local_addr=address
+        )
+        if request:
+            client.write(request)
+        return client
+
+
 def _batches(messages: Sequence[Message]) -> list[list[Message]]:
     """What is behind a message that ends the connection would not be read: it comes last."""
     batches: list[list[Message]] = [[]]
@@ -212,7 +232,7 @@ def _batches(messages: Sequence[Message]) -> list[list[Message]]:
 
 
 async def talk(
-    host: str, port: int, wire: Wire, seed: str, count: int, *, rate_per_s: float = 0.0
+    target: Target, wire: Wire, seed: str, count: int, *, rate_per_s: float = 0.0
 ) -> Tally:
     """`count` messages on as many connections as it takes; 0: as fast as the server takes them."""
     tally, rng = Tally(), random.Random(seed)
@@ -220,7 +240,7 @@ async def talk(
     loop = asyncio.get_running_loop()
     begun_s = loop.time()
     while tally.messages < count:
-        client = await RawClient.connect(host, port, handshake(PATHS[wire]))
+        client = await target.connect(handshake(PATHS[wire]))
         status = await client.answered()
         tally.statuses[status] += 1
         if status != "101":
@@ -287,7 +307,7 @@ async def _leave(client: RawClient, tally: Tally, rng: random.Random) -> None:
 
 
 async def frames(
-    host: str, port: int, seed: str, count: int, *, name: str | None = None, rate_per_s: float = 0.0
+    target: Target, seed: str, count: int, *, name: str | None = None, rate_per_s: float = 0.0
 ) -> Tally:
     """About `count` frames that are wrong in one way or another, a connection for each case."""
     tally, rng = Tally(), random.Random(seed)
@@ -296,17 +316,17 @@ async def frames(
     while tally.messages < count:
         path = PATHS[rng.choice(("realtime", "realtimevoicechat"))]
         if name is None and rng.random() < 0.1:
-            await bad_head(host, port, path, rng, tally)
+            await bad_head(target, path, rng, tally)
         else:
-            await _one_flood(host, port, path, rng, tally, name)
+            await _one_flood(target, path, rng, tally, name)
         due_s = begun_s + (tally.messages / rate_per_s if rate_per_s else 0.0)
         await asyncio.sleep(max(0.0, due_s - loop.time()))
     return tally
 
 
-async def bad_head(host: str, port: int, path: str, rng: random.Random, tally: Tally) -> None:
+async def bad_head(target: Target, path: str, rng: random.Random, tally: Tally) -> None:
     """A handshake that is wrong."""
-    client = await RawClient.connect(host, port, bad_handshake(rng, path))
+    client = await target.connect(bad_handshake(rng, path))
     tally.statuses[await client.answered(0.5)] += 1
     tally.messages += 1
     tally.kinds["handshake"] += 1
@@ -314,9 +334,9 @@ async def bad_head(host: str, port: int, path: str, rng: random.Random, tally: T
 
 
 async def _one_flood(
-    host: str, port: int, path: str, rng: random.Random, tally: Tally, name: str | None
+    target: Target, path: str, rng: random.Random, tally: Tally, name: str | None
 ) -> None:
-    client = await RawClient.connect(host, port, handshake(path))
+    client = await target.connect(handshake(path))
     status = await client.answered()
     tally.statuses[status] += 1
     if status != "101":
