@@ -20,11 +20,11 @@ from starlette.datastructures import FormData, UploadFile
 from rtvc.clock import FakeClock
 from rtvc.config import ServeSettings, Settings
 from rtvc.errors import AudioError, ProtocolError, TranscriberError
+from rtvc.server.recordings import decoded
 from rtvc.server.services import Services
 from rtvc.server.transcriptions import (
     MAX_FILES,
     add_transcriptions,
-    decoded,
     srt,
     understood,
     vtt,
@@ -193,7 +193,7 @@ def test_what_is_no_recording_is_refused(openai: OpenAI) -> None:
         openai.audio.transcriptions.create(
             file=("notes.txt", b"no audio at all"), model="whisper-1"
         )
-    assert raised.value.status_code == 400
+    assert raised.value.status_code == 415
 
 
 # Reading requests, without a server
@@ -232,7 +232,7 @@ def test_a_recording_is_read_as_it_was_written(two_sentences: AudioArray) -> Non
 
 def test_a_picture_of_sound_is_no_sound(tmp_path: Path) -> None:
     for bytes_ in (b"", b"RIFF", b"\x00" * 1000):
-        with pytest.raises(AudioError, match="expected a recording"):
+        with pytest.raises(ProtocolError, match="expected a recording"):
             decoded(io.BytesIO(bytes_), longest_s=60.0)
 
 

@@ -45,7 +45,11 @@ class SafeFormatter(logging.Formatter):
         return "\n".join(shortened(lines))
 
     def _filled(self, record: logging.LogRecord) -> logging.LogRecord:
-        record.message = record.getMessage()
+        try:
+            record.message = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            # logging itself would print the arguments as they are.
+            record.message = f"{record.msg!r} {record.args!r}"
         return record
 
 
