@@ -34,7 +34,8 @@ def settings(**sections: dict[str, Any]) -> Settings:
         ("turn", "silence_ms", When.NEW_SESSIONS),
         ("llm", "url", When.NEW_REPLIES),
         ("tts", "voice", When.NEW_REPLIES),
-        ("access", "keys_file", When.AT_ONCE),
+        ("access", "origins", When.AT_ONCE),
+        ("access", "keys_file", When.RESTART),
         ("nothing", "known", When.RESTART),
     ],
 )

@@ -12,7 +12,7 @@ from websockets.asyncio.client import connect
 
 from rtvc.config import AccessSettings
 from rtvc.server.front import MAX_HEAD_BYTES, MAX_HEADERS, Front
-from rtvc.server.slow_link import slow_http
+from rtvc.server.slow_link import slow_http, spread
 from rtvc.server.startup import bind
 
 HELLO = b"GET / HTTP/1.1\r\nHost: box\r\n"
@@ -65,7 +65,7 @@ class Served:
 @asynccontextmanager
 async def served(slow_s: float | None = None, **settings: Any) -> AsyncIterator[Served]:
     front = Front(AccessSettings(**settings))
-    protocol: Any = front.protocol if slow_s is None else slow_http(slow_s, front.protocol)
+    protocol: Any = front.protocol if slow_s is None else slow_http(spread(slow_s), front.protocol)
     config = uvicorn.Config(
         app, http=protocol, ws="websockets-sansio", lifespan="off", log_level="critical"
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rtvc.clock import SystemClock
-from rtvc.config import Settings, load_settings
+from rtvc.config import AccessSettings, Settings, load_settings
 from rtvc.errors import UsageError
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import Message
@@ -66,6 +66,9 @@ class Keys:
             raise UsageError(self._error)
         return list(self._revoked)
 
+    def use(self, settings: AccessSettings) -> None:
+        self.settings = settings
+
 
 class Server:
     """A world whose settings file the test writes."""
@@ -87,11 +90,8 @@ class Server:
         return load_settings(self.flags, toml=self.file, environment={})
 
     async def reload(self) -> bool:
-        reload = Reload(
-            self.services,
-            sources,
-            self.certificates,
-        )
+        sources = Sources(self.read, NamedLlm, NamedTts, spare=lambda _: None)
+        reload = Reload(self.services, sources, self.certificates)
         try:
             return await reload.again()
         finally:
