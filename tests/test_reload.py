@@ -14,7 +14,7 @@ from rtvc.config import AccessSettings, Settings, load_settings
 from rtvc.errors import UsageError
 from rtvc.server.hearing import Hearing
 from rtvc.server.llm import Message
-from rtvc.server.reload import Reload
+from rtvc.server.reload import Reload, Sources
 from rtvc.server.tls import Certificates, certificate_files
 from tests.test_server_realtimevoicechat import RecordingLlm, ToneTts, World
 
