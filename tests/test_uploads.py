@@ -286,7 +286,7 @@ async def test_no_file_is_left_behind(temporary: Path) -> None:
         headers = {"content-type": "multipart/form-data; boundary=b"}
         with pytest.raises(ConnectionError):
             await client.post(PATH, content=broken_off(), headers=headers)
-    assert not list(Path(temporary).iterdir())
+    assert not list(Path(temporary).iterdir())  # noqa: ASYNC240
 
 
 def test_clean_speech_is_untouched_by_the_limits() -> None:
