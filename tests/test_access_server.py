@@ -322,7 +322,7 @@ async def test_an_expired_token(tmp_path: Path) -> None:
 async def test_pages_of_others(url: str) -> None:
     evil = {"Origin": "https://evil.example"}
     assert (await refused(url, key=ADA, **evil))[:2] == (403, "foreign_origin")
-    assert upload(url, ADA, **evil).json()["error"]["code"] == "foreign_origin"
+    assert upload(url, ADA, Origin=evil["Origin"]).json()["error"]["code"] == "foreign_origin"
     for origin in (url, "https://friend.example"):
         async with calling(url, key=ADA, Origin=origin) as wire:
             assert (await first(wire))["type"] == "session.created"

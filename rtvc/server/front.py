@@ -106,13 +106,15 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
-        elif self._address is not None and self._awaits_nothing:
+        elif self._awaits_nothing:
             self._start_timer()  # empty lines between requests end uvicorn's own waiting
 
     @property
     def _awaits_nothing(self) -> bool:
         timed = self._head_timer is not None or self.timeout_keep_alive_task is not None
-        return not timed and (self.cycle is None or self.cycle.response_complete)
+        if timed or self._address is None:
+            return False
+        return bool(getattr(self.cycle, "response_complete", True))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
