@@ -210,7 +210,7 @@ class Ladder:
     # Down.
 
     def _come_down(self, strain: Strain, now_s: float) -> tuple[Change, ...]:
-        if self.step is Step.NONE or not self._is_calm(strain):
+        if not self._is_calm(strain):
             self._calm_since_s = None
             return ()
         if self._calm_since_s is None:
@@ -218,7 +218,7 @@ class Ladder:
             idle = now_s - max(self._seen_at_s, self._last_answer_s) > 1.0
             self._calm_since_s = self._seen_at_s if idle else now_s
         changes: list[Change] = []
-        while self.step is not Step.NONE and self._is_calm(strain):
+        while self._is_calm(strain):
             calm_s = now_s - self._calm_since_s
             if calm_s < self._patience_s:
                 break
@@ -231,7 +231,9 @@ class Ladder:
         return self._finals[-1].answered_at_s if self._finals else 0.0
 
     def _is_calm(self, strain: Strain) -> bool:
-        """Whether the step below would be bearable."""
+        """Whether there is a step below, and it would be bearable."""
+        if self.step is Step.NONE:
+            return False
         if self.step is Step.SLOWER_PARTIALS:
             return strain.interval_s <= USUAL * self.rules.usual_interval_s
         late, of = self._late(None)
