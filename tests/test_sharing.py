@@ -1,6 +1,7 @@
 """Who shares a model: the same engine, once, a few times, or once for each session."""
 
 import asyncio
+from typing import cast
 
 import httpx
 import psutil
@@ -9,7 +10,7 @@ import pytest
 from rtvc.clock import SystemClock
 from rtvc.errors import ModelError, TranscriberError
 from rtvc.stt.engine import build_engine
-from rtvc.stt.headroom import targets_for
+from rtvc.stt.headroom import Targets, targets_for
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scripted import ScriptedTranscriber
 from rtvc.stt.sharing import PerSessionEngine, PoolEngine, aim
@@ -203,12 +204,16 @@ async def test_a_server_with_a_model_for_each_session_says_what_that_costs() -> 
 async def test_a_delay_target_can_change_while_the_engine_runs() -> None:
     pool = PoolEngine([one(), one()])
     await pool.start()
+
+    def targets() -> list[Targets]:
+        engines = cast(list[ProcessEngine], pool._engines)
+        return [engine._advisor._meter.targets for engine in engines]
+
     try:
-        before = [engine._meter.targets for engine in pool._engines]  # type: ignore[attr-defined]
+        before = targets()
         aim(pool, 2.0)
-        after = [engine._meter.targets for engine in pool._engines]  # type: ignore[attr-defined]
-        assert after == [targets_for(2.0)] * 2
-        assert before != after
+        assert targets() == [targets_for(2.0)] * 2
+        assert before != targets()
     finally:
         await pool.close()
 

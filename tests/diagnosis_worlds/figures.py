@@ -108,6 +108,8 @@ class Figures:
         about = f'compute_type="int8_float32",device="{device}",model="{world.model}"'
         found.append((f'rtvc_engine_info{{{about},model_kind="{kind}",sharing="shared"}}', 1.0))
         found.append(("rtvc_engine_restarts_total", float(self.restarts)))
+        found.append(("rtvc_engine_failed_restarts_total", 0.0))
+        found += [(f'rtvc_reloads_total{{outcome="{how}"}}', 0.0) for how in ("applied", "refused")]
         found.append(("rtvc_engine_submitted_jobs_total", float(self.submitted)))
         for name in OUTCOMES:
             label = f'rtvc_engine_jobs_total{{outcome="{name}"}}'
