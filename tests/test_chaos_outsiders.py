@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from rtvc.chaos.deeds import ACTS
 from rtvc.chaos.limits import Limits, no_more_descriptors
 from rtvc.chaos.outsiders import HALF_OPEN, READERS, VANISHING, Outsiders, stay_half_open
+from rtvc.stt.process import resident_bytes
 
 
 class Host:
@@ -111,3 +112,15 @@ def test_a_limit_is_lowered_and_given_back() -> None:
     finally:
         limits.restore()
     assert process.rlimit(psutil.RLIMIT_NOFILE) == before
+
+
+def test_a_process_that_may_open_nothing_more_still_answers_how_much_memory_it_takes() -> None:
+    """Or rather that it does not know: it is asked for at every frame of every session."""
+    process = psutil.Process()
+    assert resident_bytes(process.pid)
+    limits = Limits("NOFILE", lambda: [process])
+    limits.lower(lambda _: 3)
+    try:
+        assert resident_bytes(process.pid) is None
+    finally:
+        limits.restore()
