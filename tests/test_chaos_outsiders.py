@@ -1,6 +1,9 @@
 """Uninvited clients do what their names say to a server, which outlives them."""
 
 import asyncio
+import resource
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from rtvc.chaos.deeds import ACTS
 from rtvc.chaos.limits import Limits, no_more_descriptors
 from rtvc.chaos.outsiders import HALF_OPEN, READERS, VANISHING, Outsiders, stay_half_open
+from rtvc.stt.process import resident_bytes
 
 
 class Host:
@@ -99,15 +103,32 @@ async def test_who_is_refused_is_counted() -> None:
         assert (outsiders.crowd.came, outsiders.crowd.refused) == (0, READERS)
 
 
-def test_a_limit_is_lowered_and_given_back() -> None:
-    process = psutil.Process()
-    before = process.rlimit(psutil.RLIMIT_NOFILE)
-    limits = Limits("NOFILE", lambda: [process])
-    assert limits.lower(no_more_descriptors) == 1
-    try:
+def test_a_limit_of_another_process_is_lowered_and_given_back() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        process = psutil.Process(child.pid)
+        before = process.rlimit(psutil.RLIMIT_NOFILE)
+        limits = Limits("NOFILE", lambda: [process])
+        assert limits.lower(no_more_descriptors) == 1
         soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
         assert soft < before[0]
         assert hard == before[1]
-    finally:
         limits.restore()
-    assert process.rlimit(psutil.RLIMIT_NOFILE) == before
+        assert process.rlimit(psutil.RLIMIT_NOFILE) == before
+        # What has ended needs nothing back.
+        limits.lower(no_more_descriptors)
+        child.kill()
+        child.wait()
+        limits.restore()
+
+
+def test_a_process_that_may_open_nothing_more_does_not_know_its_memory() -> None:
+    """It is asked for at every frame of every session: not knowing must not end one."""
+    pid = psutil.Process().pid
+    assert resident_bytes(pid)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        found = resident_bytes(pid)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found is None

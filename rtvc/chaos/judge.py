@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rtvc.record import ConnectionRow, TurnRow
 from rtvc.results.chaos import Span
@@ -55,7 +56,7 @@ class Rows:
 
 
 def _later_turn(turn: TurnRow, seconds: float) -> TurnRow:
-    moved = {
+    moved: dict[str, Any] = {
         name: None if value is None else value + seconds
         for name in _INSTANTS
         for value in [getattr(turn, name)]

@@ -196,7 +196,8 @@ def load_chaos(folder: Path) -> Chaos:
     path = Path(folder) / SUMMARY_FILE
     content = read_json(path)
     check_version(path, content.get("schema"), SCHEMA)
-    return _validated(Chaos, path, content)
+    found: Chaos = _validated(Chaos, path, content)
+    return found
 
 
 def write_fault(folder: Path, fault: Fault) -> None:
@@ -223,7 +224,8 @@ def load_fault(folder: Path) -> Fault | None:
         return None
     content = read_json(path)
     check_version(path, content.pop("schema", None), SCHEMA)
-    return _validated(Fault, path, content)
+    found: Fault = _validated(Fault, path, content)
+    return found
 
 
 def _validated(kind: type[Any], path: Path, content: dict[str, Any]) -> Any:
