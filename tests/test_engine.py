@@ -56,7 +56,7 @@ def scripted(
     max_batch: int = 4,
     hang_after_s: float = 10,
 ) -> ProcessEngine:
-    limits = Limits(max_batch=max_batch)
+    limits = Limits(max_batch=max_batch, final_attempts_without_memory=3)
     plan = EnginePlan(transcriber, "scripted", "scripted", workers=workers, limits=limits)
     return ProcessEngine(
         lambda report: plan, clock=CLOCK, model="scripted", hang_after_s=hang_after_s
@@ -255,12 +255,12 @@ async def test_a_job_that_always_crashes_fails_alone() -> None:
         poison = asyncio.create_task(engine.transcribe(make_job("a", fault=Fault.CRASH)))
         healthy = asyncio.create_task(text_of(engine, make_job("b")))
         with pytest.raises(
-            TranscriberError, match=r"failed twice: its process ended \(exit code 70"
+            TranscriberError, match=r"failed 4 times: its process ended \(exit code 70"
         ):
             await poison
         assert await healthy == "fine"
         assert await busy == "fine"
-        assert engine.status.restarts == 2
+        assert engine.status.restarts == 4
         assert engine.status.counters["failed"] == 1
 
 
@@ -269,10 +269,10 @@ async def test_a_hanging_process_is_replaced() -> None:
     engine = scripted(ScriptedTranscriber("awake"), hang_after_s=0.8)
     async with started(engine):
         engine._job_s = 0.0
-        with pytest.raises(TranscriberError, match=r"failed twice: no answer within"):
+        with pytest.raises(TranscriberError, match=r"failed 4 times: no answer within"):
             await engine.transcribe(make_job("a", fault=Fault.HANG))
         assert await text_of(engine, make_job("b")) == "awake"
-        assert engine.status.restarts == 2
+        assert engine.status.restarts == 4
 
 
 async def test_a_raising_model_fails_the_job_and_keeps_the_process() -> None:
@@ -289,11 +289,11 @@ async def test_a_raising_model_fails_the_job_and_keeps_the_process() -> None:
 async def test_a_process_that_runs_out_of_memory_is_replaced() -> None:
     async with started(scripted(ScriptedTranscriber("fine"), max_batch=1)) as engine:
         first = engine.pid
-        with pytest.raises(TranscriberError, match="failed twice: out of memory"):
+        with pytest.raises(TranscriberError, match="failed 3 times: out of memory"):
             await engine.transcribe(make_job("a", fault=Fault.EXHAUST))
         await until(lambda: engine.status.state == "ready")
         assert engine.pid != first
-        assert engine.status.restarts == 2
+        assert engine.status.restarts == 3
         assert await text_of(engine, make_job("b")) == "fine"
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtvc.errors import TranscriberError
-from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
+from rtvc.stt.scheduler import Batch, Limits, Loss, Scheduler, Ticket
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 
 FINAL, SPECULATIVE, PARTIAL = JobKind.FINAL, JobKind.SPECULATIVE, JobKind.PARTIAL
@@ -343,6 +343,38 @@ def test_a_job_lost_twice_fails() -> None:
     assert scheduler.waiting == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "loss", "attempts"),
+    [
+        (PARTIAL, Loss.DEATH, 2),
+        (SPECULATIVE, Loss.MEMORY, 2),
+        (FINAL, Loss.ERROR, 2),
+        (FINAL, Loss.DEATH, 3),
+        (FINAL, Loss.MEMORY, 5),
+    ],
+)
+def test_how_often_a_job_is_tried(kind: JobKind, loss: Loss, attempts: int) -> None:
+    limits = Limits(final_attempts_at_death=3, final_attempts_without_memory=5)
+    scheduler = Scheduler(limits)
+    ticket, _ = scheduler.submit(make_job(kind=kind), 0.0)
+    for _ in range(attempts - 1):
+        assert scheduler.retry(taken(scheduler).batch_id, loss) == ([], [])
+    failed, _ = scheduler.retry(taken(scheduler).batch_id, loss)
+    assert ids(failed) == [ticket.ticket_id]
+    assert scheduler.counts.retried == attempts - 1
+    assert scheduler.waiting == 0
+
+
+def test_a_final_that_was_lost_twice_lets_others_go_first() -> None:
+    scheduler = Scheduler(Limits(max_batch=1))
+    for session in "ab":
+        scheduler.submit(make_job(session, FINAL), 0.0)
+    for _ in range(2):
+        assert names(batch := taken(scheduler)) == ["a:final"]
+        scheduler.retry(batch.batch_id, Loss.DEATH)
+    assert [names(taken(scheduler)) for _ in range(2)] == [["b:final"], ["a:final"]]
+
+
 def test_a_lost_partial_gives_way_to_the_newer_one() -> None:
     scheduler = Scheduler()
     old, _ = scheduler.submit(make_job(item="1", revision=5), 0.0)
@@ -470,7 +502,7 @@ class Driver:
         if self.running:
             batch_id = self.random.choice(list(self.running))
             del self.running[batch_id]
-            for tickets in self.scheduler.retry(batch_id):
+            for tickets in self.scheduler.retry(batch_id, self.random.choice(list(Loss))):
                 self.end(tickets)
 
     def cancel_session(self) -> None:

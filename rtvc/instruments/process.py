@@ -50,10 +50,10 @@ class ProcessUse:
 
 
 def sample_process(pid: int) -> ProcessSample | None:
-    """A reading; None: there is no such process, or none any more."""
+    """A reading; None: there is no such process, or none any more, or no file can be opened."""
     try:
         return _sampled(psutil.Process(pid))
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, OSError):
         return None
 
 
@@ -98,7 +98,8 @@ class ProcessSampler:
         try:
             own = psutil.Process(self._pid)
             children = own.children()
-        except psutil.Error:
+        except (psutil.Error, OSError):
+            # The latter where no file can be opened: a scrape says what it still can.
             return found
         _add(found[self._own_role], own)
         for child in children:
@@ -114,7 +115,7 @@ class ProcessSampler:
         try:
             key = (child.pid, child.create_time())
             role = self._known.get(key) or self._role_of(child.cmdline())
-        except psutil.Error:
+        except (psutil.Error, OSError):
             return None
         if role is not None:
             self._known[key] = role
@@ -166,10 +167,10 @@ def total(values: Iterable[Number | None]) -> Number | None:
 
 
 def _add(samples: list[ProcessSample], process: psutil.Process) -> None:
-    """A process may end while it is looked at."""
+    """A process may end while it is looked at, and files may be all in use."""
     try:
         samples.append(_sampled(process))
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, OSError):
         return
 
 

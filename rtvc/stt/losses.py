@@ -8,6 +8,14 @@ from rtvc.stt.scheduler import Counts
 OUT_OF_MEMORY = "it ran out of memory"
 
 
+def times_of(attempts: int) -> str:
+    """
+    >>> times_of(2), times_of(4)
+    ('twice', '4 times')
+    """
+    return {1: "once", 2: "twice"}.get(attempts, f"{attempts} times")
+
+
 def ended(exit_code: int | None) -> str:
     """How a process ended.
 

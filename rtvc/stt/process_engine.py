@@ -14,11 +14,11 @@ from rtvc.stt.calibration import Calibration, Tunable, Wish
 from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, targets_for
 from rtvc.stt.ladder import Change, Rules
 from rtvc.stt.limits import with_room_for_finals
-from rtvc.stt.losses import OUT_OF_MEMORY, Outcomes, ended, told
+from rtvc.stt.losses import OUT_OF_MEMORY, Outcomes, ended, times_of, told
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
 from rtvc.stt.on_loop import in_daemon_thread, post
 from rtvc.stt.process import EngineProcess, resident_bytes
-from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
+from rtvc.stt.scheduler import Batch, Limits, Loss, Scheduler, Ticket
 from rtvc.stt.transcriber import (
     EngineState,
     EngineStatus,
@@ -396,7 +396,9 @@ class ProcessEngine:
     def _on_failed(self, message: Failed) -> None:
         batch = self._take_back(message.batch_id)
         before = Outcomes.of(self._scheduler.counts)
-        self._try_again(batch, message.message)
+        self._try_again(
+            batch, message.message, Loss.MEMORY if message.out_of_memory else Loss.ERROR
+        )
         self._failures_in_a_row += 1
         if self._process is not None and message.out_of_memory:
             self._lose(message.message, OUT_OF_MEMORY, before)
@@ -410,11 +412,12 @@ class ProcessEngine:
         running.deadline.cancel()
         return running.batch
 
-    def _try_again(self, batch: Batch, why: str) -> None:
-        failed, superseded = self._scheduler.retry(batch.batch_id)
+    def _try_again(self, batch: Batch, why: str, loss: Loss) -> None:
+        failed, superseded = self._scheduler.retry(batch.batch_id, loss)
         self._answer_none(superseded)
         for ticket in failed:
-            self._answer(ticket, TranscriberError(f"speech-to-text failed twice: {why}"))
+            times = times_of(ticket.attempt + 1)
+            self._answer(ticket, TranscriberError(f"speech-to-text failed {times}: {why}"))
 
     def _on_exit(self, process: EngineProcess, exit_code: int | None) -> None:
         if process is self._process:
@@ -438,7 +441,7 @@ class ProcessEngine:
         before = before or Outcomes.of(self._scheduler.counts)
         # The last goes back first, as each goes to the front of the row.
         for batch_id in sorted(self._running, reverse=True):
-            self._try_again(self._take_back(batch_id), why)
+            self._try_again(self._take_back(batch_id), why, Loss.DEATH)
         self._failures_in_a_row = 0
         lost = Outcomes.of(self._scheduler.counts).since(before)
         _log.warning("%s", told(logged or why, lost))

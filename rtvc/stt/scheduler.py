@@ -9,12 +9,24 @@ speculative job of its revision waits or runs is that job, promoted: nothing run
 import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from itertools import count
 
 from rtvc.errors import TranscriberError
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 
 _RANK = {JobKind.FINAL: 0, JobKind.SPECULATIVE: 1, JobKind.PARTIAL: 2}
+
+
+class Loss(Enum):
+    """How a batch was lost."""
+
+    ERROR = "error"
+    """The model said that it cannot."""
+    DEATH = "death"
+    """The process ended, or hung."""
+    MEMORY = "memory"
+    """The device had no memory left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +51,12 @@ class Limits:
     partial_batches: int | None = None
     """Batches of partials that may run at once, so that a final finds a free worker; None: any."""
     max_attempts: int = 2
-    """Times a job is tried before it fails."""
+    """Times a job is tried before it fails, if the failure may be its own."""
+    final_attempts_at_death: int = 4
+    """The same of a final whose process ended or hung each time. More than for others: the words
+    are lost with it. Not many: one that kills processes makes everyone wait for new ones."""
+    final_attempts_without_memory: int = 12
+    """The same of a final that ran alone and found no memory: whoever else has it is to blame."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,21 +238,31 @@ class Scheduler:
         self.counts.done += len(answered)
         return answered
 
-    def retry(self, batch_id: int) -> tuple[list[Ticket], list[Ticket]]:
+    def retry(self, batch_id: int, loss: Loss = Loss.ERROR) -> tuple[list[Ticket], list[Ticket]]:
         """A batch was lost. Returns the tickets given up as failed, and as superseded."""
         failed: list[Ticket] = []
         superseded: list[Ticket] = []
         # Each is put in front of its row, so the last goes first.
         for ticket in reversed(self._end(batch_id)):
             again = replace(ticket, attempt=ticket.attempt + 1)
-            if again.attempt >= self.limits.max_attempts:
+            if again.attempt >= self._attempts(ticket, loss):
                 failed.append(ticket)
             else:
                 self.counts.retried += 1
-                superseded += self._place(again, in_front=True)
+                # One that was lost so often may be the reason: others go first.
+                suspect = again.attempt >= self.limits.max_attempts
+                superseded += self._place(again, in_front=not suspect)
         self.counts.failed += len(failed)
         self.counts.superseded += len(superseded)
         return failed, superseded
+
+    def _attempts(self, ticket: Ticket, loss: Loss) -> int:
+        limits = self.limits
+        if ticket.job.kind is not JobKind.FINAL or loss is Loss.ERROR:
+            return limits.max_attempts
+        if loss is Loss.DEATH:
+            return limits.final_attempts_at_death
+        return limits.final_attempts_without_memory
 
     def cancel_session(self, session_id: str) -> list[Ticket]:
         """Drop all jobs of a session, running ones too. Returns their tickets."""
