@@ -30,7 +30,7 @@ def test_an_engine_that_is_killed_costs_nobody_a_word(tmp_path: Path) -> None:
     assert done.returncode in (0, 3), done.stdout + done.stderr
     assert fault.finals_lost == fault.cross_words == fault.sessions_ended == 0
     assert not fault.restart_needed
-    assert fault.evidence["rtvc_engine_restarts_total"] == 1
+    assert (fault.evidence["rtvc_engine_restarts_total"] or 0) >= 1
     assert fault.before.turns
     assert fault.after.turns
     assert (folder / "report.html").is_file()

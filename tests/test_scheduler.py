@@ -370,7 +370,8 @@ def test_a_final_that_was_lost_twice_lets_others_go_first() -> None:
     for session in "ab":
         scheduler.submit(make_job(session, FINAL), 0.0)
     for _ in range(2):
-        assert names(batch := taken(scheduler)) == ["a:final"]
+        batch = taken(scheduler)
+        assert names(batch) == ["a:final"]
         scheduler.retry(batch.batch_id, Loss.DEATH)
     assert [names(taken(scheduler)) for _ in range(2)] == [["b:final"], ["a:final"]]
 
