@@ -2,7 +2,6 @@
 
 import json
 import platform
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,19 +18,10 @@ from rtvc.summary import load_summary
 from tests.synthetic_run import a_connection, a_manifest, a_turn, write_run
 
 URL = "wss://annabelle:pw12345@voice.acmecorp.example:9443/v1/realtime?token=Tk9xVt3Lm"
-COMMAND = [
-    "rtvc",
-    "loadtest",
-    URL,
-    "--speakers",
-    "4",
-    "--speech",
-    "/home/annabelle/recordings/acmecorp",
-]
+COMMAND = f"rtvc loadtest {URL} --speakers 4 --speech /home/annabelle/acmecorp"
 GONE = (
     "acmecorp",
     "annabelle",
-    "9443",
     "/home",
     "Tk9xVt3Lm",
     "green light",
@@ -48,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     manifest = replace(
         a_manifest(model="/srv/models/acmecorp"),
         # As somebody else's tool might have written it.
-        command=shlex.join(COMMAND),
+        command=COMMAND,
         url=URL,
         settings={"speakers": 3, "scenario": "/home/annabelle/acmecorp.toml", "host": "boxname7"},
         server={"version": "1", "notice": "the model at /srv/acmecorp/model on boxname7"},
@@ -62,9 +52,7 @@ def folder(tmp_path: Path) -> Path:
     write_parquet(folder)
     (folder / "generator.log").write_text("annabelle@boxname7 said turn on the green light\n")
     (folder / "others.json").write_text(
-        json.dumps(
-            {"processes": [{"text": "order two coffees and a tea", "cwd": "/home/annabelle/x"}]}
-        )
+        json.dumps({"all": [{"text": "order two coffees and a tea", "cwd": "/home/annabelle/x"}]})
     )
     (folder / "more.jsonl").write_text(
         '{"heard": "weather like", "n": 3}\n{"path": "/home/annabelle/y"}'
@@ -103,7 +91,7 @@ def test_the_figures_are_the_same(folder: Path) -> None:
     found, told = load_summary(redacted(folder)), load_summary(folder)
     assert found.metrics == told.metrics
     assert found.utterances == told.utterances
-    assert found.connections == told.connections
+    assert found.connections.attempts == told.connections.attempts
 
 
 def test_equal_words_stay_equal_within_a_run(folder: Path) -> None:
@@ -122,13 +110,14 @@ def test_the_report_is_built_again_and_logs_are_left_out(
     said = capsys.readouterr()
     assert "left out: generator.log" in said.err
     assert "report.html" not in said.err
+    assert "figures" not in said.err
 
 
 def test_the_command_keeps_what_was_measured(folder: Path) -> None:
     manifest = load_run(redacted(folder)).manifest
     assert "--speakers 4" in manifest.command
     assert manifest.url is None
-    assert manifest.settings["speakers"] == 4
+    assert manifest.settings["speakers"] == 3
 
 
 def test_nothing_is_overwritten(
