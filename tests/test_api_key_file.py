@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -97,6 +98,9 @@ class Doorkeeper(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients may leave when they like."""
+
     @property
     def unshown(self) -> list[str]:
         """Paths asked for without the key."""
@@ -166,8 +170,10 @@ def ask_all(url: str) -> None:
             detect(url, client=client, clock=clock, api_key=KEY)
         except RtvcError:
             assert url
-    ServerMetrics(f"{url}/metrics", api_key=KEY).read()
-    Source(url, clock, api_key=KEY).read()
+    with closing(ServerMetrics(f"{url}/metrics", api_key=KEY)) as metrics:
+        metrics.read()
+    with closing(Source(url, clock, api_key=KEY)) as source:
+        source.read()
     read_server(url, clock, KEY)
 
 
@@ -178,8 +184,10 @@ def test_it_is_shown_with_every_question(house: Doorkeeper) -> None:
 
 
 def test_without_it_the_doorkeeper_says_no(house: Doorkeeper) -> None:
-    assert ServerMetrics(f"{house.url}/metrics").read() == []
-    assert not isinstance(Source(house.url, SystemClock()).read(), Scrape)
+    with closing(ServerMetrics(f"{house.url}/metrics")) as metrics:
+        assert metrics.read() == []
+    with closing(Source(house.url, SystemClock())) as source:
+        assert not isinstance(source.read(), Scrape)
     assert len(house.unshown) >= 2
 
 
@@ -202,8 +210,6 @@ def test_a_redirection_elsewhere_gets_nothing(house: Doorkeeper) -> None:
     ],
 )
 def test_the_profiler_shows_it(house: Doorkeeper, key_file: Path, verb: list[str]) -> None:
-    import subprocess
-
     words = [house.url if word == "URL" else word for word in verb]
     command = [sys.executable, "-m", "rtvc", *words]
     for flags, environment in (

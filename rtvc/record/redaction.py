@@ -24,8 +24,6 @@ from rtvc.record.cells import cells_of
 from rtvc.record.manifest import MANIFEST_FILE
 
 REWRITTEN = (".csv", ".json", ".jsonl", ".parquet")
-REBUILT = ("report.html",)
-"""And the pictures in it: from the copy, by whoever can."""
 TEXTS = frozenset(
     [
         "delta",

@@ -15,6 +15,8 @@ from rtvc.report.page import build_report
 from rtvc.results.plan import is_plan
 from rtvc.results.reading import is_bench
 
+REPORT = "report.html"
+
 
 def redact(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run")],
@@ -62,26 +64,21 @@ def _check(run: Path, target: Path) -> None:
 def _copy(source: Path, draft: Path) -> Redacted:
     draft.mkdir()
     told = redacted(source, draft)
-    left_out = [name for name in told.left_out if not _rebuilt(name, source, draft)]
+    if (source / REPORT).exists() and not (is_bench(source) or is_plan(source)):
+        _rebuild(draft)
+    left_out = [name for name in told.left_out if not (draft / name).exists()]
     files = [path for path in source.rglob("*") if path.is_file() and not path.is_symlink()]
     verify(draft, learned(source, files))
     return Redacted(told.kept, tuple(left_out))
 
 
-def _rebuilt(name: str, source: Path, draft: Path) -> bool:
-    """Whether the file is there again, made from the copy; at the page the pictures come, too."""
-    if name == "report.html" and not (is_bench(source) or is_plan(source)):
-        _rebuild(draft)
-    return (draft / name).exists()
-
-
 def _rebuild(draft: Path) -> None:
-    """What cannot be built is not there."""
+    """The page and its pictures, from the copy; what cannot be built is not there."""
     try:
         load_run(draft)
         build_report(draft, with_text=False, png=True)
     except RtvcError:
-        for left in (draft / "report.html", draft / "figures"):
+        for left in (draft / REPORT, draft / "figures"):
             if left.is_dir():
                 shutil.rmtree(left)
             else:

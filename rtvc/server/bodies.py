@@ -52,8 +52,8 @@ def bounded(
             async with asyncio.timeout(max(0.0, left_s)):
                 message = await request.receive()
         except TimeoutError:
-            message = f"expected the whole body within {upload_s:g} s, without long pauses"
-            raise ProtocolError(message, code="request_timeout") from None
+            said = f"expected the whole body within {upload_s:g} s, without long pauses"
+            raise ProtocolError(said, code="request_timeout") from None
         read += len(message.get("body", b""))
         if read > allowed:
             raise too_large(limit_bytes)
