@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check clean
+.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check bench-hostile bench-soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -74,6 +74,14 @@ bench-plan: setup ## what rtvc plan predicts, beside what a load test finds; res
 
 bench-check: setup ## does this machine's bench still say what its committed baseline says?
 	@$(BIN)/python -m tests.acceptance.bench_check
+
+bench-hostile: setup ## a million hostile messages, ten thousand callers who vanish; resumes
+	@$(BIN)/python -m tests.acceptance.fuzz --out reports/hostile
+	@$(BIN)/python -m tests.acceptance.vanish --out reports/hostile
+
+CAPACITY ?= 60
+bench-soak: setup ## an hour at 80 % of CAPACITY speakers: does anything creep up?
+	@$(BIN)/python -m tests.acceptance.soak --capacity $(CAPACITY) --out reports/soak
 
 fmt: setup ## format
 	@$(BIN)/ruff check --fix-only --quiet .
