@@ -121,6 +121,20 @@ async def test_what_comes_before_the_handshake_is_answered_waits(target: Target)
         assert await client.ended(5) == "1000"
 
 
+async def test_reading_goes_on_after_frames_that_are_no_message(
+    server: Watched, target: Target
+) -> None:
+    """More of them at once than are parsed at a time."""
+    client = await target.connect(REQUEST)
+    assert await client.answered() == "101"
+    client.write(frame(TEXT, b"{", fin=False) + frame(CONT, fin=False) * 3000)
+    await asyncio.sleep(0.3)
+    client.write(frame(CONT, b"}"))
+    assert await client.read_by_server(10)
+    client.cut()
+    assert await asyncio.to_thread(server.sessions_gone, 10) == 0
+
+
 async def test_too_long_a_request_is_answered(target: Target) -> None:
     headers = tuple(f"X-{number}: {number}" for number in range(200))
     client = await target.connect(handshake("/v1/realtime", headers))
