@@ -324,14 +324,14 @@ def _metrics() -> dict[str, Any]:
 
 
 def _describe(path: str, operation: dict[str, Any]) -> None:
+    if path == TRANSCRIPTIONS:
+        _describe_transcriptions(operation)
     responses = operation.setdefault("responses", {})
     if path in WEBSOCKETS:
         responses.pop("200", None)
         responses["426"] = _error(426)
     if path in _ANSWERS:
-        responses["200"] = _json("Always as it is now.", _ANSWERS[path])
-    if path == TRANSCRIPTIONS:
-        _describe_transcriptions(operation)
+        responses["200"] = _json("As it is now.", _ANSWERS[path])
     for status in EVERYWHERE:
         responses.setdefault(str(status), _error(status))
     if path == "/readyz":

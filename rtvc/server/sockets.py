@@ -122,6 +122,8 @@ class BoundedSocket(WebSocketsSansIOProtocol):
             self._held.clear()
         elif self._held:
             self._hold()
+        else:
+            self._read_on()
 
     def _room(self) -> bool:
         """What comes before the handshake is answered waits for that."""
@@ -144,11 +146,11 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         message = await self.queue.get()
         if self.queue.empty() and self._again is None:
             self._advance()
-            self._read_on()
         return message
 
     def _read_on(self) -> None:
-        if self.read_paused and self.queue.empty() and not self._held:
+        """Nobody else will: with nothing waiting, the session waits for what is not read yet."""
+        if self.read_paused and self.queue.empty():
             self.read_paused = False
             self.transport.resume_reading()
 

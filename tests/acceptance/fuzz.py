@@ -242,7 +242,7 @@ def _run(progress: dict[str, Any], file: Path, chosen: argparse.Namespace) -> No
 
     def wanted() -> bool:
         sent = sum(row["tally"]["messages"] for row in rounds)
-        return sent < chosen.messages and clock.now() < ends_s
+        return bool(sent < chosen.messages and clock.now() < ends_s)
 
     if not wanted():
         return

@@ -167,4 +167,4 @@ def _rank_test(before: Floats, after: Floats, rng: np.random.Generator) -> float
     ranks = np.argsort(np.argsort(together, kind="stable")).astype(np.float64)
     seen = ranks[len(before) :].sum()
     higher = sum(rng.permutation(ranks)[len(before) :].sum() >= seen for _ in range(2000))
-    return (higher + 1) / 2001
+    return float(higher + 1) / 2001

@@ -166,13 +166,13 @@ class RawClient(asyncio.Protocol):
                 return True
         return False
 
-    async def read_by_server(self) -> bool:
+    async def read_by_server(self, within_s: float = PATIENCE_S) -> bool:
         """Whether all that was written has been read: a ping behind it is answered."""
         before = self.pongs
         self.ponged.clear()
         self.write(frame(PING, b"all read?"))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(within_s):
                 while self.open and self.pongs == before:
                     await self.ponged.wait()
                     self.ponged.clear()
@@ -350,8 +350,11 @@ async def _one_flood(
             break
         client.write(chunk)
         await asyncio.sleep(0)
-    tally.messages += one.frames
-    tally.kinds[one.name] += one.frames
-    tally.closes[await client.ended(0.3)] += 1
+    # What was behind the frame that ended it was not read.
+    read = one.frames if client.open and await client.read_by_server(1.0) else 1
+    tally.messages += read
+    tally.unread += one.frames - read
+    tally.kinds[one.name] += read
+    tally.closes[await client.ended(0.05)] += 1
     tally.answers += client.answers
     client.cut()

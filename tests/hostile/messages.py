@@ -55,14 +55,12 @@ def _audio(rng: random.Random) -> str:
     return base64.b64encode(noise).decode()
 
 
-def _part(rng: random.Random) -> Event:
-    return rng.choice(
-        (
-            {"type": "input_text", "text": rng.choice(_WORDS)},
-            {"type": "input_audio", "audio": _audio(rng), "transcript": rng.choice(_WORDS)},
-            {"type": "output_text", "text": rng.choice(_WORDS)},
-        )
-    )
+def _part(rng: random.Random, role: str) -> Event:
+    if role == "assistant":
+        return {"type": "output_text", "text": rng.choice(_WORDS)}
+    if role == "user" and rng.random() < 0.3:
+        return {"type": "input_audio", "audio": _audio(rng), "transcript": rng.choice(_WORDS)}
+    return {"type": "input_text", "text": rng.choice(_WORDS)}
 
 
 def _item(rng: random.Random) -> Event:
@@ -71,8 +69,8 @@ def _item(rng: random.Random) -> Event:
         return {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"}
     if kind == 1:
         return {"type": "function_call_output", "call_id": "c", "output": rng.choice(_WORDS)}
-    content = [_part(rng) for _ in range(rng.randrange(4))]
     role = rng.choice(("user", "assistant", "system"))
+    content = [_part(rng, role) for _ in range(rng.randrange(4))]
     return {"id": rng.choice(_IDS), "type": "message", "role": role, "content": content}
 
 

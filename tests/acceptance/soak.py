@@ -1,0 +1,275 @@
+"""An hour at 80 % of what the server holds, callers coming and going: does anything creep up?
+
+    python -m tests.acceptance.soak --capacity 60 [--minutes 60] [--out reports/soak]
+    python -m tests.acceptance.soak --capacity reports/capacity/selftest-shared
+
+One server stays up all the while. The load comes in segments (a load test each, callers at random,
+each for a minute or two), and each that is done is kept: a run that is cut off is judged by what it
+has, and the next one begins a life of its own. Memory of the server and of its engine, threads and
+descriptors are sampled every 5 s. The longest life is judged: see tests/acceptance/steadiness.py.
+"""
+
+import argparse
+import csv
+import json
+import math
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from rtvc.clock import SystemClock
+from rtvc.record import load_run
+from tests.acceptance.soak_figure import draw
+from tests.acceptance.steadiness import Slope, is_flat, longer, slope
+from tests.acceptance.watched import Watched, check_rows, watched_server, write_json
+
+SHARE = 0.8
+SAMPLE_S = 5.0
+MAX_RATIO = 1.1
+"""Delay p95 at the end ÷ at the beginning."""
+STRETCH_S = 600.0
+"""Beginning and end, compared: so long, or a third of it all."""
+WARM_UP_S = 300.0
+"""Before memory is judged, or a fifth of it all."""
+FIELDS = ("at_s", "server_bytes", "engine_bytes", "threads", "descriptors", "sessions")
+SCENARIO = """about = "an hour of callers who come and go"
+duration_s = 600.0
+
+[behaviour]
+pause_s = [2.0, 6.0]
+think_s = [1.0, 4.0]
+
+[arrivals]
+kind = "open"
+stay_s = [30.0, 120.0]
+"""
+
+
+class Sampler(threading.Thread):
+    """Writes a row every few seconds, each kept as it is written."""
+
+    def __init__(self, server: Watched, file: Path) -> None:
+        super().__init__(daemon=True)
+        self._server = server
+        self._file = file
+        self._over = threading.Event()
+        self._clock = SystemClock()
+        self.begun_s = self._clock.now()
+
+    def run(self) -> None:
+        with self._file.open("w", encoding="utf-8", newline="") as sink:
+            rows = csv.DictWriter(sink, FIELDS)
+            rows.writeheader()
+            while not self._over.wait(SAMPLE_S):
+                at_s = self._clock.now() - self.begun_s
+                try:
+                    row = asdict(self._server.vitals())
+                    sessions = self._server.sessions()["count"]
+                except (OSError, psutil.Error):
+                    continue
+                rows.writerow({"at_s": round(at_s, 1), **row, "sessions": sessions})
+                sink.flush()
+
+    def end(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def segment(server: Watched, folder: Path, number: int, speakers: int, args: Any) -> None:
+    """One load test; what it says of its targets is not what is judged here."""
+    command = [
+        *(sys.executable, "-m", "rtvc", "loadtest", server.url, "--json"),
+        *("--scenario", str(args.out / "soak.toml"), "--speakers", str(speakers)),
+        *("--duration", f"{args.segment_seconds:g}", "--seed", str(number), *args.load_args),
+        *("--out", str(folder)),
+    ]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode not in (0, 3, 99):
+        raise SystemExit(f"segment {number}: the load test ended with {done.returncode}")
+
+
+def run(args: argparse.Namespace, speakers: int) -> None:
+    """One life of the server."""
+    clock = SystemClock()
+    ends_s = clock.now() + 60 * args.minutes
+    life = args.out / f"life-{1 + len(list(args.out.glob('life-*')))}"
+    life.mkdir()
+    (args.out / "soak.toml").write_text(SCENARIO, encoding="utf-8")
+    with watched_server(life / "server.log", args.serve_args, args.model) as server:
+        sampler = Sampler(server, life / "samples.csv")
+        sampler.start()
+        try:
+            number = 0
+            while clock.now() + 0.5 * args.segment_seconds < ends_s and server.alive:
+                folder, from_s = life / f"segment-{number}", clock.now() - sampler.begun_s
+                segment(server, folder, number, speakers, args)
+                write_json(folder / "soak.json", {"from_s": round(from_s, 1)})
+                number += 1
+        finally:
+            sampler.end()
+            troubles = server.troubles()
+            restarts = server.sessions()["engine_restarts"] if server.alive else None
+            told = {"alive": server.alive, "troubles": troubles, "engine_restarts": restarts}
+            write_json(life / "life.json", told)
+
+
+def samples(life: Path) -> dict[str, list[float]]:
+    """Columns; a row that was being written is left out."""
+    with (life / "samples.csv").open(encoding="utf-8", newline="") as source:
+        rows = [row for row in csv.DictReader(source) if all(row.get(name) for name in FIELDS)]
+    return {name: [float(row[name]) for row in rows] for name in FIELDS}
+
+
+def turns(life: Path) -> tuple[list[tuple[float, float]], int, int]:
+    """((instant, delay) of each turn, finals lost, turns) outside the warm-ups."""
+    told: list[tuple[float, float]] = []
+    lost = count = 0
+    for folder in sorted(life.glob("segment-*")):
+        if not (folder / "soak.json").exists():
+            continue
+        from_s = json.loads((folder / "soak.json").read_text("utf-8"))["from_s"]
+        for turn in load_run(folder).turns:
+            if turn.warm_up:
+                continue
+            count += 1
+            if turn.final_at_s is None:
+                lost += 1
+            elif turn.transcription_delay_s is not None:
+                told.append((from_s + turn.speech_end_at_s, turn.transcription_delay_s))
+    return sorted(told), lost, count
+
+
+def judged(life: Path) -> dict[str, Any]:
+    """Each promise with whether it is kept."""
+    columns = samples(life)
+    at_s = columns["at_s"]
+    length_s = at_s[-1] - at_s[0] if at_s else 0.0
+    from_s = min(WARM_UP_S, length_s / 5)
+    first = next((n for n, at in enumerate(at_s) if at - at_s[0] >= from_s), len(at_s))
+    bent = {name: slope(at_s[first:], columns[name][first:]) for name in FIELDS[1:]}
+    told, lost, count = turns(life)
+    stretch_s = min(STRETCH_S, (told[-1][0] - told[0][0]) / 3) if told else 0.0
+    begin = [delay for at, delay in told if at <= told[0][0] + stretch_s]
+    end = [delay for at, delay in told if at >= told[-1][0] - stretch_s]
+    delays = longer(begin, end)
+    of_life = json.loads((life / "life.json").read_text("utf-8")) if _ended(life) else {}
+    checks = {
+        "server memory does not rise": _steady(bent["server_bytes"]),
+        "engine memory does not rise": _steady(bent["engine_bytes"]),
+        "threads are flat": _flat(bent["threads"]),
+        "descriptors are flat": _flat(bent["descriptors"], 4.0),
+        f"delay p95 at the end ≤ {MAX_RATIO} × at the beginning": (
+            delays is not None and delays.ratio_p95 <= MAX_RATIO
+        ),
+        "no final is lost": not lost and count > 0,
+        "the server lives, its engine was not restarted": (
+            bool(of_life.get("alive")) and of_life.get("engine_restarts") == 0
+        ),
+        "no ERROR and no traceback in its log": of_life.get("troubles") == [],
+    }
+    return {
+        "life": life.name,
+        "minutes": round(length_s / 60, 1),
+        "samples": len(at_s),
+        "warm_up_s": round(from_s, 1),
+        "turns": count,
+        "finals_lost": lost,
+        "slopes_per_hour": {k: None if v is None else asdict(v) for k, v in bent.items()},
+        "delays": None if delays is None else asdict(delays),
+        "stretch_s": round(stretch_s, 1),
+        "checks": checks,
+        "kept": all(checks.values()),
+    }
+
+
+def _ended(life: Path) -> bool:
+    return (life / "life.json").exists()
+
+
+def _steady(bent: Slope | None) -> bool:
+    return bent is not None and not bent.rises
+
+
+def _flat(bent: Slope | None, room: float = 1.0) -> bool:
+    return bent is not None and is_flat(bent, room)
+
+
+def table(found: dict[str, Any]) -> str:
+    lines = [
+        "| What | Result |",
+        "|---|---|",
+        f"| Speakers on the line | {found['speakers']} (capacity {found['capacity']}) |",
+        f"| Minutes | {found['minutes']} |",
+        f"| Turns | {found['turns']:,}, {found['finals_lost']} finals lost |",
+    ]
+    for name in ("server_bytes", "engine_bytes"):
+        bent = found["slopes_per_hour"][name]
+        if bent:
+            low, mid, high = (bent[key] / 2**20 for key in ("low", "per_hour", "high"))
+            lines.append(
+                f"| {name.removesuffix('_bytes')} memory | {bent['first'] / 2**20:.0f} → "
+                f"{bent['last'] / 2**20:.0f} MiB; {mid:+.1f} MiB/h ({low:+.1f} to {high:+.1f}) |"
+            )
+    if found["delays"]:
+        told = found["delays"]
+        lines.append(
+            f"| Delay p95 | {told['before_p95_s'] * 1000:.0f} → {told['after_p95_s'] * 1000:.0f} "
+            f"ms: × {told['ratio_p95']:.2f} ({told['ratio_low']:.2f} to {told['ratio_high']:.2f}) |"
+        )
+    return "\n".join([*lines, *check_rows(found["checks"])]) + "\n"
+
+
+def capacity(text: str) -> int:
+    """A number, or the run directory of a search."""
+    if text.isdigit():
+        return int(text)
+    held = json.loads((Path(text) / "summary.json").read_text("utf-8"))["capacity"]["holds"]
+    return int(held)
+
+
+def _length_s(life: Path) -> float:
+    at_s = samples(life)["at_s"] if (life / "samples.csv").exists() else []
+    return at_s[-1] if at_s else 0.0
+
+
+def longest(lives: Sequence[Path]) -> Path | None:
+    return max(lives, key=_length_s, default=None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--capacity", type=capacity, required=True, help="N, or a run directory")
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--segment-seconds", type=float, default=600.0)
+    parser.add_argument("--model", default="selftest")
+    parser.add_argument("--serve-args", type=shlex.split, default=["--max-sessions", "400"])
+    parser.add_argument("--load-args", type=shlex.split, default=["--transcription"])
+    parser.add_argument("--judge-only", action="store_true", help="what is there; run nothing")
+    parser.add_argument("--out", type=Path, default=Path("reports/soak"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    speakers = max(1, math.floor(SHARE * args.capacity))
+    try:
+        if not args.judge_only:
+            run(args, speakers)
+    finally:
+        life = longest(list(args.out.glob("life-*")))
+        found = judged(life) if life and _length_s(life) else None
+        if found and life:
+            found |= {"capacity": args.capacity, "speakers": speakers}
+            write_json(args.out / "soak.json", found)
+            (args.out / "soak.md").write_text(table(found), encoding="utf-8")
+            draw(samples(life), turns(life)[0], args.out / "soak")
+            print(table(found))  # noqa: T201
+    raise SystemExit(0 if found and found["kept"] else 99)
+
+
+if __name__ == "__main__":
+    main()
