@@ -3,11 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-<<<<<<< HEAD
-.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check sbom audit clean
-=======
-.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check bench-hostile bench-soak clean
->>>>>>> p_hostile
+.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check sbom audit bench-hostile bench-soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -79,13 +75,12 @@ bench-plan: setup ## what rtvc plan predicts, beside what a load test finds; res
 bench-check: setup ## does this machine's bench still say what its committed baseline says?
 	@$(BIN)/python -m tests.acceptance.bench_check
 
-<<<<<<< HEAD
 sbom: setup ## what is installed, as CycloneDX 1.5: build/sbom.json
 	@$(BIN)/python -m tools.sbom build/sbom.json
 
 audit: setup ## installed as pinned, and nothing known to be wrong (exit 3: nobody could be asked)
 	@$(BIN)/python -m tools.audit
-=======
+
 bench-hostile: setup ## a million hostile messages, ten thousand callers who vanish; resumes
 	@$(BIN)/python -m tests.acceptance.fuzz --out reports/hostile
 	@$(BIN)/python -m tests.acceptance.vanish --out reports/hostile
@@ -93,7 +88,6 @@ bench-hostile: setup ## a million hostile messages, ten thousand callers who van
 CAPACITY ?= 60
 bench-soak: setup ## an hour at 80 % of CAPACITY speakers: does anything creep up?
 	@$(BIN)/python -m tests.acceptance.soak --capacity $(CAPACITY) --out reports/soak
->>>>>>> p_hostile
 
 fmt: setup ## format
 	@$(BIN)/ruff check --fix-only --quiet .
