@@ -4,6 +4,7 @@ import json
 import platform
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from rtvc.cli import main
 from rtvc.errors import RecordError
+from rtvc.loadtest.plan import Wish, make_spec
+from rtvc.loadtest.runner import hide_texts
 from rtvc.record import append_rows, load_run, write_parquet
 from rtvc.record.redaction import EVERYBODY, Known, command, learned, strings, verify
 from rtvc.report.page import build_report
@@ -189,3 +192,26 @@ def test_no_command_line_tells_names(text: str) -> None:
 def test_this_machine_is_known(tmp_path: Path) -> None:
     name = platform.node().lower()
     assert len(name) < 3 or name in EVERYBODY or name in learned(tmp_path, []).names
+
+
+def test_the_words_of_recordings_leave_the_record_and_their_counts_stay(folder: Path) -> None:
+    part = folder / "parts" / "0"
+    part.mkdir(parents=True)
+    append_rows(part, a_turn(0, 1))
+    before = load_run(folder).turns
+    hide_texts(folder)
+    after = load_run(folder).turns
+    for path in folder.rglob("turns.csv"):
+        assert not any(words in path.read_text() for words in ("light", "coffees", "weather"))
+    kept = [replace(turn, text="", heard=None, shown=None) for turn in after]
+    assert kept == [replace(turn, text="", heard=None, shown=None) for turn in before]
+    assert [turn.heard is None for turn in after] == [turn.heard is None for turn in before]
+
+
+def test_only_recordings_are_somebodys_words(tmp_path: Path) -> None:
+    def keeps(**more: Any) -> bool:
+        return make_spec(Wish("ws://127.0.0.1:1", **more), tmp_path, tmp_path).keep_text
+
+    assert keeps()
+    assert not keeps(speech=tmp_path)
+    assert keeps(speech=tmp_path, keep_text=True)
