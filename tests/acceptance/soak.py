@@ -87,7 +87,8 @@ def segment(server: Watched, folder: Path, number: int, speakers: int, args: Any
     command = [
         *(sys.executable, "-m", "rtvc", "loadtest", server.url, "--json"),
         *("--scenario", str(args.out / "soak.toml"), "--speakers", str(speakers)),
-        *("--duration", f"{args.segment_seconds:g}", "--seed", str(number), *args.load_args),
+        *("--duration", f"{args.segment_seconds:g}", "--warm-up", f"{args.segment_seconds / 20:g}"),
+        *("--seed", str(number), *args.load_args),
         *("--out", str(folder)),
     ]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)

@@ -98,6 +98,8 @@ def watched_server(
     log: Path, flags: Sequence[str] = (), model: str = "selftest"
 ) -> Iterator[Watched]:
     """Ready to be hurt; stopped at the end."""
+    # Whoever ends this ends the server, too, and what was measured is kept.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     port = free_port()
     command = [sys.executable, "-m", "rtvc", "serve", "--model", model, "--port", str(port), *flags]
     with log.open("wb") as sink:
