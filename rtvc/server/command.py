@@ -246,6 +246,12 @@ def _backend(value: str | None, builtin: str) -> dict[str, str | None]:
 
 def _run(read: Callable[[], Settings]) -> None:
     settings = read()
+
+    def again() -> Settings:
+        newer = read()
+        log_safely((*settings.secrets(), *newer.secrets()))
+        return newer
+
     log_safely(settings.secrets())
     console = Console(stderr=True)
     clock = SystemClock()
@@ -276,7 +282,7 @@ def _run(read: Callable[[], Settings]) -> None:
                 tls=tls,
                 on_ready=announcement.ready,
                 signals=signals,
-                settings_again=read,
+                settings_again=again,
             )
             runner.run(serving)
     console.print("stopped")
