@@ -21,11 +21,16 @@ class Session:
         self.idle_s = idle_s
         self.is_busy = busy
         self.holds_out = False
+        self.silent = False
         self.told: list[tuple[int, str, bool]] = []
 
     @property
     def replies(self) -> frozenset["asyncio.Task[None]"]:
         return frozenset()
+
+    @property
+    def ending(self) -> bool:
+        return bool(self.told)
 
     def describe(self, now_s: float) -> dict[str, object]:
         return {}

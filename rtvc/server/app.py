@@ -23,11 +23,11 @@ from rtvc.server.client_secrets import add_client_secrets
 from rtvc.server.connection import RealtimeConnection
 from rtvc.server.documented import add_documents
 from rtvc.server.realtimevoicechat import RealtimeVoiceChatConnection
+from rtvc.server.room import enter, headroom, overloaded
 from rtvc.server.scrape import CONTENT_TYPE, Scraper
 from rtvc.server.services import Services
 from rtvc.server.socket_counts import CountSockets
 from rtvc.server.transcriptions import add_transcriptions
-from rtvc.stt.ladder import Step
 from rtvc.stt.transcriber import Trial
 
 _STATIC = Path(__file__).parent / "static"
@@ -39,7 +39,7 @@ def readiness_body(services: Services) -> dict[str, Any]:
     readiness, admission = services.readiness, services.admission
     engine = services.engine.status
     wait_s = None if readiness.ready else _LOADING_RETRY_S
-    closed = admission.closed(admission_headroom(services), overloaded=overloaded(services))
+    closed = admission.closed(headroom(services), overloaded=overloaded(services))
     return {
         "state": readiness.state,
         "progress": round(readiness.progress, 3),
@@ -64,18 +64,6 @@ def for_strangers(body: dict[str, Any]) -> dict[str, Any]:
     """What /readyz says to who shows no key, where one is needed: no names, no counts."""
     told = ("state", "progress", "full", "retry_after_s")
     return {**{name: body[name] for name in told}, "detail": "", "tasks": [], "needs_key": True}
-
-
-def admission_headroom(services: Services) -> float | None:
-    """What admission goes by; None: by slots alone."""
-    by_headroom = services.settings.serve.admission == "headroom"
-    return services.engine.status.headroom_sessions if by_headroom else None
-
-
-def overloaded(services: Services) -> bool:
-    """Whether new sessions are refused as the last thing to give up; slots alone do not ask."""
-    by_headroom = services.settings.serve.admission == "headroom"
-    return by_headroom and services.engine.status.degradation is Step.REFUSING
 
 
 def rounded(value: float | None) -> float | None:
@@ -192,7 +180,7 @@ async def admit(socket: WebSocket, services: Services, connect: Callable[[], Con
         await socket.send_denial_response(body)
         return
     try:
-        services.admission.enter(admission_headroom(services), overloaded=overloaded(services))
+        await enter(services)
     except AdmissionRefused as refused:
         body = refusal("server_full", str(refused), refused.retry_after_s)
         await socket.send_denial_response(body)

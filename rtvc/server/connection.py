@@ -156,6 +156,14 @@ class RealtimeConnection:
     def idle_s(self) -> float:
         return self._listener.idle_s
 
+    @property
+    def silent(self) -> bool:
+        return self._listener.silent
+
+    @property
+    def ending(self) -> bool:
+        return self._life.ending
+
     def busy(self, now_s: float) -> bool:
         """Whether someone speaks, a transcript is owed, or a reply is made or played."""
         talking = self._replies.active or self._ear.reply_playing(now_s)

@@ -97,6 +97,8 @@ class Listener:
         """Turns after whose end speech came back within a second, before a reply was heard."""
         self._broke: BaseException | None = None
         self._last_at_s = self._clock.now()
+        self.silent = True
+        """Whether the client has sent nothing yet."""
         self._deaf = False
         self.costs: dict[str, Cost] = {}
         """By item: what the hypothesis cost that is, or may become, its final; the latest few."""
@@ -157,6 +159,7 @@ class Listener:
 
     async def _put(self, item: Chunk | Control) -> None:
         self._last_at_s = self._clock.now()
+        self.silent = False
         while not self._inbox.has_room(_seconds(item)) or len(self._inbox) >= _LIMIT_ITEMS:
             self._taken.clear()
             await self._taken.wait()

@@ -170,6 +170,14 @@ class RealtimeVoiceChatConnection:
     def idle_s(self) -> float:
         return self._listener.idle_s
 
+    @property
+    def silent(self) -> bool:
+        return self._listener.silent
+
+    @property
+    def ending(self) -> bool:
+        return self._life.ending
+
     def busy(self, now_s: float) -> bool:
         """Whether someone speaks, a transcript is owed, or a reply is made or played."""
         answer = self._answer

@@ -47,6 +47,14 @@ class OpenSession(Protocol):
     def idle_s(self) -> float:
         """Seconds since its client last sent anything."""
 
+    @property
+    def silent(self) -> bool:
+        """Whether its client has sent nothing since it was opened."""
+
+    @property
+    def ending(self) -> bool:
+        """Whether it was told to end."""
+
     def busy(self, now_s: float) -> bool:
         """Whether someone speaks, a transcript is owed, or a reply is made or played."""
 
