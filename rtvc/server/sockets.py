@@ -122,6 +122,9 @@ class BoundedSocket(WebSocketsSansIOProtocol):
             self._held.clear()
         elif self._held:
             self._hold()
+        else:
+            # What was parsed last may have been no whole message: nobody takes one then.
+            self._read_on()
 
     def _room(self) -> bool:
         """What comes before the handshake is answered waits for that."""
@@ -144,7 +147,6 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         message = await self.queue.get()
         if self.queue.empty() and self._again is None:
             self._advance()
-            self._read_on()
         return message
 
     def _read_on(self) -> None:
