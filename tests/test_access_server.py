@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -23,6 +24,7 @@ from rtvc.protocol.realtimevoicechat import AudioPacket, encode_packet
 from rtvc.server.access.keys import entry
 from rtvc.server.services import Services
 from rtvc.server.startup import bind, build_services, serve
+from tests.realtime_peer import session, silence, speech
 from tests.servers import running_server
 from tests.test_engine import until
 
@@ -461,6 +463,20 @@ async def test_quiet_and_long_sessions_end() -> None:
             await asyncio.gather(working, return_exceptions=True)
         await until(lambda: not services.access.visits)
         assert services.sessions == {}
+
+
+async def test_whoever_still_speaks_at_the_longest_time_gets_the_final() -> None:
+    async with guarded(session_s=2.0) as (url, services):
+        async with session(url) as peer:
+            said = speech("turn on the lights in the kitchen and in the garden please").audio
+            talking = asyncio.create_task(peer.speak(np.concatenate([silence(0.3), said, said])))
+            await peer.until("conversation.item.input_audio_transcription.completed")
+            await peer.socket.wait_closed()
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
+            assert len(peer.transcripts()) == len(peer.of("input_audio_buffer.committed")) == 1
+            assert peer.socket.close_code == 1001
+        await until(lambda: not services.access.visits)
 
 
 async def test_a_flood_of_messages_is_slowed_down_and_loses_nothing() -> None:

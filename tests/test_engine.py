@@ -1,6 +1,7 @@
 """The engine's process: it may crash, hang or raise; sessions see an answer or a clear error."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from rtvc.stt.advisor import ADVICE_EVERY_S
 from rtvc.stt.engine import build_engine
 from rtvc.stt.environment import KEEP_MEMORY, KEPT_MEMORY, WAITING
 from rtvc.stt.headroom import ENOUGH_SERVED
+from rtvc.stt.process import EngineProcess
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
 from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import Fault, ScriptedTranscriber
@@ -429,6 +431,29 @@ async def test_an_engine_that_has_failed_is_tried_again_until_it_works(
         os.kill(engine.pid, signal.SIGKILL)
         await until(lambda: engine.status.restarts == 2 and engine.status.state == "ready")
         assert engine.status.failed_restarts == failures
+
+
+@pytest.mark.slow
+async def test_an_engine_is_replaced_once_its_process_can_be_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = EnginePlan(ScriptedTranscriber("yes"), "scripted", "scripted")
+    engine = ProcessEngine(
+        lambda report: plan, clock=CLOCK, model="scripted", relaunch_pauses_s=(0, 0.05)
+    )
+
+    def no_more_descriptors(process: EngineProcess) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with started(engine):
+        with monkeypatch.context() as patched:
+            patched.setattr(EngineProcess, "start", no_more_descriptors)
+            assert engine.pid is not None
+            os.kill(engine.pid, signal.SIGKILL)
+            await until(lambda: engine.status.failed_restarts >= 2)
+        assert "Too many open files" in engine.status.detail
+        await until(lambda: engine.status.state == "ready")
+        assert await text_of(engine, make_job()) == "yes"
 
 
 async def test_closing_an_engine_that_has_failed_ends_the_attempts() -> None:

@@ -121,6 +121,7 @@ class RealtimeConnection:
 
     async def _serve(self) -> None:
         self._services.sessions[self.session_id] = self
+        self._visit.finishes_by(self.end)
         self._post(self._events.session_created(self._wire()))
         self._post_status()
         self._services.readiness.listen(self._post_status)

@@ -137,6 +137,7 @@ class RealtimeVoiceChatConnection:
 
     async def _serve(self) -> None:
         self._services.sessions[self.session_id] = self
+        self._visit.finishes_by(self.end)
         try:
             await self._life.run(
                 reader=self._read(), listener=self._listener.run(), writer=self._outbox.run()

@@ -58,6 +58,7 @@ class SessionLife:
         self._replies: set[asyncio.Task[None]] = set()
         self._told: tuple[int, str] | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._over = False
         self._end = asyncio.Event()
         self._reply_broke: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -72,6 +73,7 @@ class SessionLife:
         except asyncio.CancelledError:
             _log.info("session %s ends: %s", self._session_id, reason)
         finally:
+            self._over = True
             ending = () if self._ending is None else (self._ending,)
             await self._stop([*work, *self._replies, *ending])
         await self._farewell(code, reason)
@@ -85,7 +87,7 @@ class SessionLife:
         self._told = self._told or (code, reason)
         if not after_final:
             self._end.set()
-        elif self._ending is None:
+        elif self._ending is None and not self._over:
             self._ending = asyncio.create_task(self._end_after_final(), name="ending")
 
     async def _end_after_final(self) -> None:

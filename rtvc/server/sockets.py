@@ -123,6 +123,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         elif self._held:
             self._hold()
         else:
+            # What was parsed last may have been no whole message: nobody takes one then.
             self._read_on()
 
     def _room(self) -> bool:

@@ -249,7 +249,12 @@ class ProcessEngine:
         )
         self._process = process
         self._alive.add(process)
-        await asyncio.to_thread(process.start)
+        try:
+            await asyncio.to_thread(process.start)
+        except OSError as error:
+            # Out of descriptors, processes or memory: that passes.
+            self._ready = None
+            raise EngineDied(f"its process could not be started: {error}") from error
         process.send(Load(plan.transcriber, plan.workers, plan.wish))
         try:
             ready = await asyncio.wait_for(self._ready, LOAD_TIMEOUT_S)

@@ -19,6 +19,8 @@ _REALTIME = "/v1/realtime"
 _BURST_S = 10.0
 """A session may send so many seconds' worth of its messages at once."""
 _CLOSE_S = 5.0
+_LAST_FINAL_S = 30.0
+"""For the final of who was speaking, also while the engine is being replaced."""
 
 
 class Gate:
@@ -103,15 +105,20 @@ class _Guarded:
         now_s = self._clock.now()
         quiet_s, open_s = now_s - self._last_at_s, now_s - self._opened_at_s
         if self._idle_s is not None and quiet_s >= self._idle_s:
-            visit.end(GOING_AWAY, "idle")
+            self._finish(visit, "idle")
         elif self._session_s is not None and open_s >= self._session_s:
-            visit.end(GOING_AWAY, "the session has reached its longest time")
+            self._finish(visit, "the session has reached its longest time")
         else:
             bounds = ((self._idle_s, quiet_s), (self._session_s, open_s))
             left_s = [most - so_far for most, so_far in bounds if most is not None]
             if left_s:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(min(left_s), self.watch, visit)
+
+    def _finish(self, visit: Visit, reason: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_LAST_FINAL_S, visit.end, GOING_AWAY, reason)
+        visit.finish(GOING_AWAY, reason)
 
     def end(self, code: int, reason: str, error: Denied | None) -> None:
         self._ended = True

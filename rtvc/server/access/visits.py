@@ -16,7 +16,7 @@ End = Callable[[int, str, Denied | None], None]
 class Visit:
     """Kept by the gate, found in the scope by whoever serves it."""
 
-    __slots__ = ("_ended", "_hear", "_on_end", "session", "trusted", "who")
+    __slots__ = ("_ended", "_finish", "_hear", "_on_end", "session", "trusted", "who")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class Visit:
         """Settings that came with a client token, as in session.update; None: none."""
         self._hear = hear
         self._on_end: End | None = None
+        self._finish: Callable[[int, str], None] | None = None
         self._ended: tuple[int, str, Denied | None] | None = None
 
     @property
@@ -67,6 +68,17 @@ class Visit:
         if self._on_end is not None:
             self._on_end(code, reason, error)
 
+    def finish(self, code: int, reason: str) -> None:
+        """Close the session once what was said so far has its transcript; the caller bounds it."""
+        if self._finish is None:
+            self.end(code, reason)
+        elif self._ended is None:
+            self._finish(code, reason)
+
+    def finishes_by(self, action: Callable[[int, str], None]) -> None:
+        """How whoever serves the session brings it to its end."""
+        self._finish = action
+
     def on_end(self, action: End) -> None:
         """How to close it; done at once if it was to end meanwhile."""
         self._on_end = action
@@ -77,10 +89,7 @@ class Visit:
         scope[_PLACE] = self
 
 
-_NOBODY = Visit(Who(UNKNOWN))
-
-
 def visit_of(scope: Mapping[str, Any]) -> Visit:
     """Of a request; without a gate in front there is no limit to anything."""
-    visit: Visit = scope.get(_PLACE, _NOBODY)
-    return visit
+    visit: Visit | None = scope.get(_PLACE)
+    return Visit(Who(UNKNOWN)) if visit is None else visit
