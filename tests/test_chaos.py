@@ -12,7 +12,7 @@ from rtvc.chaos.command import Chaotic
 from rtvc.chaos.course import Setting
 from rtvc.chaos.evidence import COUNTERS, GAUGES, Seen, between
 from rtvc.chaos.judge import IN_A_ROW, TARGET_S, Rows, judge, rows_lost, why_void
-from rtvc.chaos.plan import FAULTS, START_S, Schedule, chosen
+from rtvc.chaos.plan import FAULTS, MOMENT_S, START_S, Schedule, chosen
 from rtvc.clock import FakeClock
 from rtvc.errors import RecordError, UsageError
 from rtvc.record import ConnectionRow, RunWriter, TurnRow
@@ -196,7 +196,7 @@ def test_every_fault_has_a_name_of_its_own_and_is_one_that_the_server_knows() ->
             (window,) = parse_windows([written]).values()
             assert parse([written])
             assert window.begin_s == START_S + schedule.calm_s
-            assert window.length_s == (fault.length_s or 1.0)
+            assert window.length_s == (fault.length_s or MOMENT_S)
 
 
 def test_what_there_is_not_is_refused() -> None:

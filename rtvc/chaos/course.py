@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rtvc.chaos.deeds import Doing, doing
 from rtvc.chaos.evidence import Seen, between, look
-from rtvc.chaos.judge import Felt, Rows, judge, why_void
+from rtvc.chaos.judge import Felt, Rows, judge, why_absent, why_void
 from rtvc.chaos.load import Load
 from rtvc.chaos.plan import PlannedFault, Schedule
 from rtvc.chaos.server import POLL_S, Server, pause
@@ -172,7 +172,7 @@ class Course:
         story, fault = self._story, self._fault
         begin_s, end_s = story.begin_s - load.zero_s, story.end_s - load.zero_s
         felt = judge(self._rows(load), begin_s, end_s, ends_sessions=fault.ends_sessions)
-        void = why_void(felt, load.trouble())
+        void = why_void(felt, load.trouble()) or why_absent(fault.marks, evidence)
         return replace(
             _fault(fault, felt, evidence),
             begin_s=begin_s,

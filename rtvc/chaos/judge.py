@@ -1,7 +1,7 @@
 """What users felt of a fault: rows of a load test and a window in, figures out. Pure."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -204,6 +204,20 @@ def why_void(felt: Felt, generator_says: str | None) -> str | None:
     if felt.after.turns < IN_A_ROW:
         return f"expected {IN_A_ROW} turns or more after the fault, got {felt.after.turns}"
     return None
+
+
+def why_absent(marks: Sequence[str], counted: Mapping[str, float | None]) -> str | None:
+    """Why nothing is proven because the fault did not come about; None: it did, or nothing that is
+    counted could tell.
+
+    >>> why_absent(["restarts"], {"restarts": 0.0})
+    'the fault did not come about: restarts did not rise'
+    >>> why_absent(["restarts"], {"restarts": 2.0})
+    """
+    known = [name for name in marks if counted.get(name) is not None]
+    if not known or any(counted[name] for name in known):
+        return None
+    return f"the fault did not come about: {', '.join(known)} did not rise"
 
 
 def _told_at_s(turn: TurnRow) -> float:

@@ -13,6 +13,13 @@ Deed = Literal[
 ]
 """Who does it: the server itself, or chaos from outside."""
 
+MOMENT_S = 5.0
+"""Window of what happens once: somebody has spoken by then. It is noticed later than that, and so
+does not happen twice."""
+
+RESTARTS = ("rtvc_engine_restarts_total",)
+FAILURES = ("rtvc_reply_failures_total",)
+
 START_S = 9.0
 """For the speakers to be made and to connect, once the server is ready."""
 
@@ -35,13 +42,16 @@ class PlannedFault:
     """Whether ending sessions is what it does."""
     longer_s: float = 0.0
     """Time more that recovering is given."""
+    marks: tuple[str, ...] = ()
+    """Counters of the server, one of which must have risen if it came about; none: nothing of what
+    the server counts tells."""
 
     def inject(self, window: Window) -> str | None:
         """As after --inject; None: it is done from outside."""
         if self.deed != "inject":
             return None
-        # What takes no time still needs a window in which it happens.
-        length_s = window.length_s or 1.0
+        # What takes no time still needs a window in which it happens: to the next inference.
+        length_s = window.length_s or MOMENT_S
         return f"{self.injected}@{Window(window.begin_s, length_s)}"
 
 
@@ -52,6 +62,7 @@ FAULTS = (
         "inject",
         9.0,
         "engine-crash=2.5",
+        marks=RESTARTS,
     ),
     PlannedFault(
         "engine-hang",
@@ -60,6 +71,7 @@ FAULTS = (
         0.0,
         "engine-hang",
         longer_s=10.0,
+        marks=RESTARTS,
     ),
     PlannedFault(
         "device-out-of-memory",
@@ -67,6 +79,7 @@ FAULTS = (
         "inject",
         3.0,
         "device-out-of-memory",
+        marks=RESTARTS,
     ),
     PlannedFault(
         "full-disk",
@@ -81,13 +94,22 @@ FAULTS = (
         6.0,
         "clock-jump=3600",
     ),
-    PlannedFault("llm-down", "the language model cannot be reached", "inject", 8.0, "llm-down"),
     PlannedFault(
-        "llm-slow",
-        "the first word of a reply comes 8 s later",
+        "llm-down",
+        "the language model cannot be reached",
         "inject",
         8.0,
-        "slow-llm=8",
+        "llm-down",
+        marks=FAILURES,
+    ),
+    PlannedFault(
+        "llm-slow",
+        "the first word of a reply comes 12 s later, which is longer than it is waited for",
+        "inject",
+        8.0,
+        "slow-llm=12",
+        longer_s=6.0,
+        marks=FAILURES,
     ),
     PlannedFault(
         "llm-garbage",
@@ -95,8 +117,16 @@ FAULTS = (
         "inject",
         8.0,
         "llm-garbage",
+        marks=FAILURES,
     ),
-    PlannedFault("tts-down", "the synthesizer cannot be reached", "inject", 8.0, "tts-down"),
+    PlannedFault(
+        "tts-down",
+        "the synthesizer cannot be reached",
+        "inject",
+        8.0,
+        "tts-down",
+        marks=FAILURES,
+    ),
     PlannedFault(
         "client-vanishing",
         "clients connect, talk and are gone without a close frame",
