@@ -66,8 +66,9 @@ def a_turn(
 
 
 def a_connection(speaker: int, outcome: str = "ok", closed_at_s: float = 50.0) -> ConnectionRow:
+    code = 1001 if outcome == "lost" else 1000
     return ConnectionRow(
-        speaker, f"s{speaker}", 0.0, 0.01, 0.01, 0.02, outcome, None, 1000, closed_at_s
+        speaker, f"s{speaker}", 0.0, 0.01, 0.01, 0.02, outcome, None, code, closed_at_s
     )
 
 
@@ -124,6 +125,25 @@ def test_what_was_said_before_its_session_was_ended_must_be_there() -> None:
     unmeant = felt(some_rows(a_turn(0, 0, 23.1, None), **lost))  # type: ignore[arg-type]
     assert unmeant.finals_lost == 1
     assert "1 sessions ended" in a_fault(unmeant).failures
+
+
+@pytest.mark.parametrize(
+    ("closed_at_s", "code"), [(BEGIN_S - 5, 1001), (END_S + 5, 1001), (23.0, 1006), (23.0, None)]
+)
+def test_what_a_stop_does_not_explain_is_not_excused(closed_at_s: float, code: int | None) -> None:
+    rows = some_rows(a_turn(0, 0, closed_at_s + 0.1, None), outcome="lost", closed_at_s=closed_at_s)
+    first, second = rows.connections
+    rows = Rows(rows.turns, (replace(first, close_code=code), second))
+    fault = a_fault(felt(rows, ends_sessions=True), ended_by_fault=True)
+    assert fault.status == "failed"
+    assert fault.failures[:2] == ["1 finals lost", "1 sessions ended"]
+
+
+def test_a_final_without_a_word_of_a_sentence_is_lost() -> None:
+    found = felt(some_rows(a_turn(0, 0, 22.0, 0.2, heard="")))
+    assert (found.finals_lost, found.during.finals_missing) == (1, 1)
+    found = felt(some_rows(a_turn(0, 0, 22.0, 0.2, heard="", text="Yes.", reference_words=1)))
+    assert found.finals_lost == 0
 
 
 def test_recovery_is_the_last_trouble_before_it_was_well_again() -> None:

@@ -200,6 +200,7 @@ def _fault(fault: PlannedFault, felt: Felt, evidence: dict[str, float | None]) -
         finals_lost=felt.finals_lost,
         sessions_ended=felt.sessions_ended,
         ended_by_fault=fault.ends_sessions,
+        ended_beside=felt.ended_beside,
         cross_words=felt.cross_words,
         refused=felt.refused,
         rows_lost=felt.rows_lost,

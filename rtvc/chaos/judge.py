@@ -20,6 +20,16 @@ IN_A_ROW = 3
 """So many turns one after the other must be served well for it to be over."""
 
 
+GOING_AWAY = 1001
+"""How a server that stops closes its sessions; any other end is none of its stopping."""
+
+SLACK_S = 1.0
+"""The load test's clock is known to so much at the worst."""
+
+WORDS_HEARD = 3
+"""An utterance of so many words of which a final has none was not written down."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """What a load test recorded, instants by one clock."""
@@ -90,6 +100,8 @@ class Felt:
     """As in `rtvc.results.chaos.Fault`."""
     sessions_ended: int
     """The same."""
+    ended_beside: int
+    """The same."""
     cross_words: int
     """The same."""
     refused: int
@@ -112,12 +124,15 @@ def judge(rows: Rows, begin_s: float, end_s: float, *, ends_sessions: bool) -> F
     first = span(before)
     limit_s = limit(first)
     recovery_s = recovery(after, end_s, limit_s)
+    lost = [row for row in rows.connections if row.outcome == "lost"]
+    meant = [row for row in lost if ends_sessions and _is_meant(row, begin_s, end_s)]
     return Felt(
         before=first,
         during=span(met),
         after=span(after),
-        finals_lost=finals_lost(rows, ends_sessions=ends_sessions),
-        sessions_ended=sum(row.outcome == "lost" for row in rows.connections),
+        finals_lost=finals_lost(rows.turns, meant),
+        sessions_ended=len(lost),
+        ended_beside=len(lost) - len(meant),
         cross_words=sum(turn.cross_talk_words for turn in rows.turns),
         refused=sum(row.outcome == "refused" for row in rows.connections),
         rows_lost=rows_lost(rows.turns),
@@ -134,7 +149,7 @@ def span(turns: Sequence[TurnRow]) -> Span:
     expected = [turn for turn in turns if turn.reply_expected]
     return Span(
         turns=len(turns),
-        finals_missing=sum(math.isinf(delay_s) for delay_s in delays_s),
+        finals_missing=sum(_is_missing(turn) for turn in turns),
         replies_expected=len(expected),
         replies_missing=sum(turn.response_latency_s is None for turn in expected),
         delay_s=delay.printable,
@@ -151,19 +166,27 @@ def limit(before: Span) -> float:
     return max(TIMES * usual_s, TARGET_S)
 
 
-def finals_lost(rows: Rows, *, ends_sessions: bool) -> int:
-    """Utterances without a final. Where the fault ends sessions, what was not yet said when one
-    was closed cannot be written down any more: it does not count."""
-    closed_at_s = {
-        row.speaker: -math.inf if row.closed_at_s is None else row.closed_at_s
-        for row in rows.connections
-        if row.outcome == "lost" and ends_sessions
-    }
+def finals_lost(turns: Sequence[TurnRow], meant: Sequence[ConnectionRow]) -> int:
+    """Utterances without a final. Of sessions that were meant to end, what was not yet said when
+    one was closed cannot be written down any more: it does not count."""
+    closed_at_s = {row.speaker: row.closed_at_s or 0.0 for row in meant}
     return sum(
-        math.isinf(transcription_delay(turn))
-        and turn.speech_end_at_s <= closed_at_s.get(turn.speaker, math.inf)
-        for turn in rows.turns
+        _is_missing(turn) and turn.speech_end_at_s <= closed_at_s.get(turn.speaker, math.inf)
+        for turn in turns
     )
+
+
+def _is_meant(row: ConnectionRow, begin_s: float, end_s: float) -> bool:
+    """Whether a session was closed while the fault went on, and as a server that stops does."""
+    at_s = math.inf if row.closed_at_s is None else row.closed_at_s
+    return row.close_code == GOING_AWAY and begin_s - SLACK_S <= at_s <= end_s + SLACK_S
+
+
+def _is_missing(turn: TurnRow) -> bool:
+    """Whether there is no final, or one in which nothing of a whole sentence stands."""
+    silent = turn.heard is not None and not turn.heard.strip()
+    blank = silent and turn.reference_words >= WORDS_HEARD
+    return blank or math.isinf(transcription_delay(turn))
 
 
 def rows_lost(turns: Iterable[TurnRow]) -> int:

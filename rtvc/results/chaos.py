@@ -85,6 +85,9 @@ class Fault:
     well again."""
     recovery_n: int
     """Turns that this is known from."""
+    ended_beside: int = 0
+    """Of the sessions that were ended those that even a fault that ends sessions does not explain:
+    at another time, or not as a server that stops does."""
     begin_s: float = 0.0
     """When it began, in seconds of the load test's clock."""
     end_s: float = 0.0
@@ -108,7 +111,7 @@ class Fault:
         told = {
             "finals lost": self.finals_lost,
             "words in the wrong session": self.cross_words,
-            "sessions ended": 0 if self.ended_by_fault else self.sessions_ended,
+            "sessions ended": self.ended_beside if self.ended_by_fault else self.sessions_ended,
             "rows of the load test lost": self.rows_lost,
         }
         found = [f"{count} {what}" for what, count in told.items() if count]
