@@ -392,6 +392,17 @@ async def test_a_probe_that_a_person_talked_over_does_not_leave_it_stuck() -> No
     assert not told.guard.out
 
 
+async def test_what_the_one_before_was_asked_is_not_held_against_its_replacement() -> None:
+    told, inner = world(clock=FakeClock()), Listed([])
+    inner.hangs = True
+    model = guarded(inner, told.guard, first_s=0.05)
+    asking = [asyncio.create_task(fail(model)) for _ in range(FAILURES)]
+    await asyncio.sleep(0)
+    told.guard.replaced()
+    assert await asyncio.gather(*asking) == ["timeout"] * FAILURES
+    assert not told.guard.out
+
+
 async def test_what_one_session_asked_wrongly_shuts_nobody_out() -> None:
     told = world()
     model = guarded(Listed([], failure=ReplyError("x", reason="refused", status=400)), told.guard)

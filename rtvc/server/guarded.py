@@ -91,17 +91,22 @@ class Guard:
         Raises:
             ReplyError: the service failed, or is not asked while it is out.
         """
-        attempt = self._leave()
+        # The service may be replaced meanwhile: what comes of this is not held against the new one.
+        breaker, attempt = self.breaker, self._leave()
         try:
-            async with aclosing(self._pieces(ask, attempt, limits)) as pieces:
+            pieces_of = self._pieces(ask, lambda: breaker.begun(attempt), limits)
+            async with aclosing(pieces_of) as pieces:
                 async for piece in pieces:
                     yield piece
-            self._tell(lambda: self.breaker.succeed(attempt))
+            self._tell(lambda: breaker.succeed(attempt))
         except ReplyError as error:
-            raise self._failed(attempt, error) from None
+            now_s = self.clock.now()
+            if self._blames_service(error):
+                self._tell(lambda: breaker.fail(attempt, now_s))
+            raise self._named(error) from None
         finally:
             # Called off, or done: for what succeeded or failed this changes nothing.
-            self.breaker.forgive(attempt)
+            breaker.forgive(attempt)
 
     def _leave(self) -> Attempt:
         attempt = self.breaker.ask(self.clock.now())
@@ -112,14 +117,13 @@ class Guard:
             )
         return attempt
 
-    def _failed(self, attempt: Attempt, error: ReplyError) -> ReplyError:
+    def _blames_service(self, error: ReplyError) -> bool:
+        """Whether a failure, which is counted, says something about the service."""
         self.on_failure(self.service, error.reason)
         if error.status in _OF_THE_REQUEST:
-            self.breaker.forgive(attempt)
-        else:
-            _log.warning("%s", " ".join(str(error).split()))
-            self._tell(lambda: self.breaker.fail(attempt, self.clock.now()))
-        return self._named(error)
+            return False
+        _log.warning("%s", " ".join(str(error).split()))
+        return True
 
     def _named(self, error: ReplyError) -> ReplyError:
         error.service = self.service
@@ -146,7 +150,7 @@ class Guard:
     async def _pieces(
         self,
         ask: Callable[[], AsyncGenerator[_T, None]],
-        attempt: Attempt,
+        begun: Callable[[], None],
         limits: Limits,
     ) -> AsyncGenerator[_T, None]:
         ends_s = self.clock.now() + limits.first_s
@@ -160,7 +164,7 @@ class Guard:
             await asyncio.sleep(pause_s)
             stream, piece = await self._begin(ask, ends_s)
         if piece is not None:
-            self._tell(lambda: self.breaker.begun(attempt))
+            self._tell(begun)
         left_s = limits.total_s
         async with aclosing(stream):
             while piece is not None:

@@ -417,8 +417,11 @@ class _Wishes:
         if self._server.should_exit:
             return
         self._notifier.reloading()
-        await self._reload.again()
-        self._notifier.ready()
+        try:
+            await self._reload.again()
+        finally:
+            # Whatever came of it, or the service manager would wait for it.
+            self._notifier.ready()
 
 
 def _sources(services: Services, settings: Callable[[], Settings] | None) -> Sources:
