@@ -243,6 +243,8 @@ class AccessSettings(_Section):
     """One key more, named "environment"; from RTVC_ACCESS_KEY, for containers."""
     origins: Annotated[Texts, AfterValidator(_origins)] = ()
     """Pages of other sites that may call, such as https://voice.example."""
+    proxies: Texts = ()
+    """Addresses or networks of proxies in front, whose X-Forwarded-For is believed."""
     open: bool = False
     """Whether anyone may come in, from any machine and any page."""
     sessions_per_address: Annotated[int, Field(ge=1)] | None = None

@@ -535,3 +535,23 @@ def test_a_slow_head_is_hung_up_on(url: str) -> None:
     assert raw(url, b"") == b""
     assert raw(url, b"GET /healthz HTTP/1.1\r\nHost: local").startswith(b"HTTP/1.1 408 ")
     assert raw(url, b"GET /").startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(("proxies", "statuses"), [((), [401, 401, 429]), ("127.0.0.1", [401] * 3)])
+async def test_nobody_chooses_an_address_unless_a_proxy_is_believed(
+    proxies: Any, statuses: list[int], tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(KEYS)
+    async with (
+        guarded(keys, wrong_keys_per_minute=2, proxies=proxies) as (url, _),
+        httpx.AsyncClient(base_url=url, trust_env=False) as client,
+    ):
+        found = [
+            await client.get(
+                "/v1/sessions",
+                headers={"authorization": "Bearer wrong", "x-forwarded-for": f"203.0.113.{number}"},
+            )
+            for number in range(3)
+        ]
+    assert [answer.status_code for answer in found] == statuses

@@ -28,6 +28,7 @@ _SETTINGS = {
     "access.keys_file": When.RESTART,
     "access.key": When.RESTART,
     "access.open": When.RESTART,
+    "access.proxies": When.RESTART,
     "access.head_s": When.RESTART,
     "access.max_connections": When.RESTART,
     "access.connections_per_address": When.RESTART,

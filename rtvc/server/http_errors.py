@@ -61,13 +61,13 @@ def expect_plain(response: httpx.Response, *, never: Sequence[str], service: str
     packed = response.headers.get("content-encoding", "identity").strip().lower()
     if packed not in ("", "identity"):
         raise ReplyError(
-            f"{service}: expected an answer that is not packed got {packed[:40]!r}",
+            f"{service}: expected an answer that is not packed, got {packed[:40]!r}",
             reason="garbage",
         )
     found = response.headers.get("content-type", "").strip().lower()
     if any(word in found for word in never):
         raise ReplyError(
-            f"{service}: expected another type of answer got {found[:80]!r}", reason="garbage"
+            f"{service}: expected another type of answer, got {found[:80]!r}", reason="garbage"
         )
 
 

@@ -478,6 +478,9 @@ def _uvicorn_config(services: Services, certificates: Certificates | None) -> uv
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Else whoever calls from this machine could choose an address, and with it its limits.
+        proxy_headers=bool(services.settings.access.proxies),
+        forwarded_allow_ips=list(services.settings.access.proxies),
         lifespan="off",
         http=services.faults.http(Front(services.settings.access).protocol),
         ws=BoundedSocket,
