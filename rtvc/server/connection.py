@@ -5,7 +5,6 @@ reader ─ append ─▶ Listener ─ voice events ─▶ _heard ─┐
                                RealtimeReply ─────────┘
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +31,7 @@ from rtvc.server.realtime_settings import (
     voice_settings,
 )
 from rtvc.server.services import Services
-from rtvc.server.session_life import SessionLife, Timer, new_id, with_engine
+from rtvc.server.session_life import Endable, SessionLife, Timer, new_id, with_engine
 from rtvc.server.turn_timing import TurnClock
 from rtvc.voice.session import (
     FinalTranscript,
@@ -55,7 +54,7 @@ _BYTES_PER_SAMPLE = {"audio/pcm": 2, "audio/pcmu": 1, "audio/pcma": 1}
 _KEPT_TURNS = 16
 
 
-class RealtimeConnection:
+class RealtimeConnection(Endable):
     """A caller of `/v1/realtime`."""
 
     def __init__(
@@ -149,30 +148,10 @@ class RealtimeConnection:
             "unsent_messages": len(self._outbox),
         }
 
-    @property
-    def replies(self) -> frozenset[asyncio.Task[None]]:
-        return self._life.replies
-
-    @property
-    def idle_s(self) -> float:
-        return self._listener.idle_s
-
-    @property
-    def silent(self) -> bool:
-        return self._listener.silent
-
-    @property
-    def ending(self) -> bool:
-        return self._life.ending
-
     def busy(self, now_s: float) -> bool:
         """Whether someone speaks, a transcript is owed, or a reply is made or played."""
         talking = self._replies.active or self._ear.reply_playing(now_s)
         return talking or self._listener.busy
-
-    def end(self, code: int, reason: str, *, after_final: bool = True) -> None:
-        """As in `SessionLife`."""
-        self._life.end(code, reason, after_final=after_final)
 
     def _subprotocol(self) -> str | None:
         offered = self._socket.scope.get("subprotocols") or []

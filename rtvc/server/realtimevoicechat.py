@@ -5,7 +5,6 @@ reader ─ packets ─▶ SampleRateFinder ─▶ Listener ─ voice events ─�
                                             SpokenAnswer ──────────────────┘
 """
 
-import asyncio
 import logging
 from functools import partial
 from typing import Any, Literal
@@ -38,7 +37,7 @@ from rtvc.server.outbox import Outbox
 from rtvc.server.realtimevoicechat_reply import SpokenAnswer
 from rtvc.server.reply import ReplyTimings
 from rtvc.server.services import Services
-from rtvc.server.session_life import SessionLife, new_id, with_engine
+from rtvc.server.session_life import Endable, SessionLife, new_id, with_engine
 from rtvc.server.turn_timing import TurnClock
 from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.session import (
@@ -93,7 +92,7 @@ def patience(threshold: float, speed: int) -> EndpointingSettings:
     )
 
 
-class RealtimeVoiceChatConnection:
+class RealtimeVoiceChatConnection(Endable):
     """A caller of `/ws`."""
 
     def __init__(self, socket: WebSocket, services: Services) -> None:
@@ -163,31 +162,11 @@ class RealtimeVoiceChatConnection:
             "ignored_messages": self._ignored,
         }
 
-    @property
-    def replies(self) -> frozenset[asyncio.Task[None]]:
-        return self._life.replies
-
-    @property
-    def idle_s(self) -> float:
-        return self._listener.idle_s
-
-    @property
-    def silent(self) -> bool:
-        return self._listener.silent
-
-    @property
-    def ending(self) -> bool:
-        return self._life.ending
-
     def busy(self, now_s: float) -> bool:
         """Whether someone speaks, a transcript is owed, or a reply is made or played."""
         answer = self._answer
         talking = answer is not None and (not answer.over or answer.playing(now_s))
         return talking or self._listener.busy
-
-    def end(self, code: int, reason: str, *, after_final: bool = True) -> None:
-        """As in `SessionLife`."""
-        self._life.end(code, reason, after_final=after_final)
 
     # Out.
 

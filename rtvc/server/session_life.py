@@ -156,6 +156,33 @@ class SessionLife:
             _log.info("session %s did not take its close frame", self._session_id)
 
 
+class Endable:
+    """What every session, whatever its protocol, tells of itself to whoever may end it."""
+
+    _life: SessionLife
+    _listener: Listener
+
+    @property
+    def replies(self) -> frozenset[asyncio.Task[None]]:
+        return self._life.replies
+
+    @property
+    def idle_s(self) -> float:
+        return self._listener.idle_s
+
+    @property
+    def silent(self) -> bool:
+        return self._listener.silent
+
+    @property
+    def ending(self) -> bool:
+        return self._life.ending
+
+    def end(self, code: int, reason: str, *, after_final: bool = True) -> None:
+        """As in `SessionLife`."""
+        self._life.end(code, reason, after_final=after_final)
+
+
 class Timer:
     """One thing to do later, on the event loop; starting it again puts it off."""
 
