@@ -356,7 +356,8 @@ class _Announcement:
         )
         self._say(f"  talk to it   {self._url}")
         insecure = " --insecure" if self._services.settings.serve.tls == "self-signed" else ""
-        load = f"rtvc loadtest {self._url} --speakers 10 --duration 60{insecure}"
+        key = " --api-key-file FILE" if self._services.access.keyed else ""
+        load = f"rtvc loadtest {self._url} --speakers 10 --duration 60{insecure}{key}"
         self._say(f"  load it      {load}")
         self._warn_of_strangers()
         self._say("  stop it      Ctrl-C")
