@@ -368,6 +368,23 @@ def test_audio_an_hour() -> None:
     assert not Limits(AccessSettings()).counts_audio(Who("a", Key("ada", "")))
 
 
+def test_other_limits_of_a_key_hold_and_give_nothing_away() -> None:
+    limits = Limits(AccessSettings())
+    few = Who("a", Key("ada", "", audio_s_per_hour=100))
+    many = Who("a", Key("ada", "", audio_s_per_hour=1000))
+    limits.hear(few, 100, 0.0)
+    with pytest.raises(Denied):
+        limits.hear(few, 10, 0.0)
+    # While sessions from before the change are still open, both are asked in turn.
+    for who in (many, few, many):
+        with pytest.raises(Denied):
+            limits.hear(who, 10, 0.0)
+    limits.hear(many, 500, 3600.0)
+    limits.hear(many, 400, 3600.0)
+    with pytest.raises(Denied, match="at most 100 s"):
+        limits.hear(few, 20, 3600.0)
+
+
 def test_callers_without_number_take_no_more_memory() -> None:
     limits = Limits(AccessSettings(), max_buckets=100)
     for number in range(10_000):

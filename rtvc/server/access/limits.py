@@ -43,6 +43,13 @@ class Bucket:
         self._per_s = size / period_s
         self._at_s = now_s
 
+    def fit(self, size: float, period_s: float) -> None:
+        """From now on it holds so much; what part of it was taken stays taken."""
+        if size != self._size:
+            self._held *= size / self._size
+            self._size = size
+            self._per_s = size / period_s
+
     def wait_s(self, amount: float, now_s: float) -> float:
         """How long until so much can be taken; 0: now."""
         self._held = min(self._size, self._held + (now_s - self._at_s) * self._per_s)
@@ -174,6 +181,8 @@ class Limits:
         bucket = self._buckets.get(place)
         if bucket is None:
             bucket = self._buckets[place] = Bucket(size, period_s, now_s)
+        # A key's limits may be others than at the last time.
+        bucket.fit(size, period_s)
         self._buckets.move_to_end(place)
         while len(self._buckets) > self._max_buckets:
             self._buckets.popitem(last=False)
