@@ -72,7 +72,7 @@ async def test_two_who_talk_at_once_hear_nothing_of_each_other(server_url: str) 
 
 def ids(peer: Peer) -> set[str]:
     """Of sessions, items and responses."""
-    return set(re.findall(r"\b(?:sess|item|resp|conv)_\w+", json.dumps(peer.events)))
+    return set(re.findall(r"\b(?:sess|item|resp|conv)_[0-9a-f]{20}\b", json.dumps(peer.events)))
 
 
 @pytest.mark.model
