@@ -570,10 +570,11 @@ def test_a_revoked_key_takes_its_tokens_and_sessions_along(tmp_path: Path) -> No
     assert door.admit(socket(authorization=bearer("e" * 20))).key_id == "eve"
 
 
-def test_a_bad_file_leaves_the_keys_as_they_were(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["[keys.ada]\nsha256 = 7", ""])
+def test_a_bad_or_emptied_file_leaves_the_keys_as_they_were(text: str, tmp_path: Path) -> None:
     path = file_of(tmp_path, entry("ada", SECRET))
     door = Access.of(AccessSettings(keys_file=path), FakeClock(), "0.0.0.0")
-    file_of(tmp_path, "[keys.ada]\nsha256 = 7")
+    file_of(tmp_path, text)
     with pytest.raises(UsageError):
         door.reload()
     assert door.admit(socket(authorization=bearer(SECRET))).key_id == "ada"

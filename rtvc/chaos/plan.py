@@ -104,12 +104,11 @@ FAULTS = (
     ),
     PlannedFault(
         "llm-slow",
-        "the first word of a reply comes 12 s later, which is longer than it is waited for",
+        # The server would wait for 10 s; people lose patience before, and speak again.
+        "the first word of a reply comes 12 s later",
         "inject",
         8.0,
         "slow-llm=12",
-        longer_s=6.0,
-        marks=FAILURES,
     ),
     PlannedFault(
         "llm-garbage",

@@ -69,13 +69,24 @@ def context(chaos: Chaos, manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def _lines(cell: str) -> tuple[str, str]:
+    """A figure, and what it is known from below it.
+
+    >>> [line.replace("\\xa0", " ") for line in _lines("467 ms (max, n=12)")]
+    ['467 ms', 'max, n=12']
+    """
+    figure, _, rest = cell.partition(" (")
+    return unbroken(figure), unbroken(rest.removesuffix(")"))
+
+
 def _row(fault: Fault) -> dict[str, Any]:
     return {
         "name": fault.name,
         "kind": {"passed": "passed", "failed": "failed", "void": "undecided"}[fault.status],
         "mark": MARKS[fault.status],
-        "cells": [unbroken(cell) for cell in cells(fault)],
+        "cells": [_lines(cell) for cell in cells(fault)],
         "verdict": verdict_text(fault),
+        "short": "void" if fault.status == "void" else verdict_text(fault),
         "done": fault.done,
         "notes": [*fault.notes, *counted(fault)],
         "limit": unbroken(seconds(fault.limit_s)),

@@ -18,7 +18,7 @@ from rtvc.server.session_life import new_id
 from rtvc.server.transcriptions import refused
 
 PATH = "/v1/realtime/client_secrets"
-MAX_BODY_BYTES = 256 * 1024
+MAX_BODY_BYTES = 32 * 1024
 
 
 class ExpiresAfter(Frozen):

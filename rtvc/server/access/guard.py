@@ -227,6 +227,8 @@ class Access:
         if not self.settings.keyed:
             return ()
         newer = load_keys(self.settings)
+        if not len(newer):
+            raise UsageError(f"{self.settings.keys_file} holds no keys any more: expected one")
         revoked = self._keys.revoked_by(newer)
         self._keys = newer
         self.end(revoked)

@@ -14,7 +14,7 @@ from rtvc.server.access.keys import hashed
 
 PREFIX = "ek_"
 SHORTEST_S, LONGEST_S, USUAL_S = 10, 7200, 600
-MAX_PER_KEY = 1000
+MAX_PER_KEY = 256
 """A key that makes one more loses its oldest."""
 
 
