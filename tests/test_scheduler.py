@@ -405,6 +405,17 @@ def test_when_full_a_final_pushes_out_a_partial_and_others_are_refused() -> None
     assert ids(dropped) == [first.ticket_id]
 
 
+def test_when_full_without_partials_a_final_pushes_out_a_speculative_one() -> None:
+    scheduler = Scheduler(Limits(max_held=2))
+    tried, _ = scheduler.submit(make_job("a", SPECULATIVE), 0.0)
+    scheduler.submit(make_job("b", FINAL), 0.0)
+    _, dropped = scheduler.submit(make_job("c", FINAL), 0.0)
+    assert ids(dropped) == [tried.ticket_id]
+    with pytest.raises(TranscriberError, match="at most 2 jobs"):
+        scheduler.submit(make_job("d", FINAL), 0.0)
+    assert names(taken(scheduler)) == ["b:final", "c:final"]
+
+
 def test_the_backlog_is_seconds_of_audio() -> None:
     scheduler = Scheduler()
     scheduler.submit(make_job("a", FINAL, seconds=2.5), 0.0)

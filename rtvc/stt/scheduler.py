@@ -10,7 +10,7 @@ import math
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from itertools import count
+from itertools import chain, count
 
 from rtvc.errors import TranscriberError
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
@@ -47,7 +47,8 @@ class Limits:
     buckets_s: tuple[float, ...] = (2.0, 4.0, 8.0, 16.0, 30.0)
     """Seconds of audio: upper edges of the lengths that may share a batch."""
     max_held: int = 1024
-    """Jobs waiting and running at most; when full, a final pushes out a partial, else refuse."""
+    """Jobs waiting and running at most; when full, a final pushes out a partial, or a
+    speculative final, else refuse."""
     partial_batches: int | None = None
     """Batches of partials that may run at once, so that a final finds a free worker; None: any."""
     max_attempts: int = 2
@@ -295,13 +296,13 @@ class Scheduler:
         limit = self.limits.max_held
         if self.waiting + self.running < limit or self._replaces_partial(job):
             return []
-        if job.kind is not JobKind.FINAL or not self._partials:
+        needless = next(chain(self._partials.values(), self._speculatives.values()), None)
+        if job.kind is not JobKind.FINAL or needless is None:
             raise TranscriberError(
                 f"expected at most {limit} jobs for speech-to-text at once, all are taken"
             )
-        oldest = next(iter(self._partials.values()))
-        self._remove(oldest)
-        return [oldest]
+        self._remove(needless)
+        return [needless]
 
     def _speculation_on(self, job: Job) -> Ticket | None:
         """The speculative job, waiting or running, whose answer this final asks for."""
