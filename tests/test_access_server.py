@@ -479,6 +479,20 @@ async def test_whoever_still_speaks_at_the_longest_time_gets_the_final() -> None
         await until(lambda: not services.access.visits)
 
 
+async def test_who_has_used_up_the_audio_gets_the_final_of_what_was_said_before() -> None:
+    async with guarded(audio_s_per_hour=2.5) as (url, services):
+        async with session(url) as peer:
+            said = speech("turn on the lights in the kitchen and in the garden please").audio
+            talking = asyncio.create_task(peer.speak(np.concatenate([silence(0.3), said, said])))
+            await peer.socket.wait_closed()
+            talking.cancel()
+            await asyncio.gather(talking, return_exceptions=True)
+            assert len(peer.transcripts()) == len(peer.of("input_audio_buffer.committed")) == 1
+            assert [event["error"]["code"] for event in peer.of("error")] == ["too_much_audio"]
+            assert peer.socket.close_code == 1008
+        await until(lambda: not services.access.visits)
+
+
 async def test_a_flood_of_messages_is_slowed_down_and_loses_nothing() -> None:
     async with guarded(messages_per_s=20.0) as (url, _), calling(url) as wire:
         started_s = SystemClock().now()

@@ -45,7 +45,8 @@ def pins(text: str) -> tuple[dict[str, str], list[str]]:
     >>> pins("# all\\nHttpx==0.28.1\\nrich>=13\\n")
     ({'httpx': '0.28.1'}, ['rich>=13'])
     """
-    found, loose = {}, []
+    found: dict[str, str] = {}
+    loose: list[str] = []
     for line in (each.partition(" #")[0].strip() for each in text.splitlines()):
         pin = _PIN.match(line)
         if pin is not None:

@@ -12,9 +12,10 @@ import hashlib
 import json
 import sys
 import uuid
+from email.message import Message
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from packaging.utils import canonicalize_name
 
@@ -89,7 +90,8 @@ def _ref(name: str, found: Distribution) -> str:
 
 
 def _licences(found: Distribution) -> list[dict[str, Any]]:
-    told = found.metadata
+    # A message, as email has them; its type promises less than it does.
+    told = cast(Message, found.metadata)
     expression = told.get("License-Expression")
     if expression:
         return [{"expression": expression}]

@@ -226,8 +226,8 @@ class RealtimeConnection(Endable):
             )
         if data:
             seconds = len(data) / width / audio_format.rate_hz
-            self._visit.heard(seconds)
-            await self._listener.append(data, seconds)
+            if self._visit.heard(seconds):
+                await self._listener.append(data, seconds)
 
     async def _obey_or_explain(self, event: realtime.ClientEvent) -> None:
         try:

@@ -210,8 +210,8 @@ class RealtimeVoiceChatConnection(Endable):
         if found_hz != self._rate_hz:
             self._rate_hz = found_hz
             await self._listener.control(partial(self._change_rate, found_hz))
-        self._visit.heard(packet.samples / found_hz)
-        await self._listener.append(packet.pcm, packet.samples / found_hz)
+        if self._visit.heard(packet.samples / found_hz):
+            await self._listener.append(packet.pcm, packet.samples / found_hz)
 
     async def _change_rate(self, rate_hz: int) -> None:
         self._ear.change_input(pcm16_to_float, rate_hz)

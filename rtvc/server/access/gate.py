@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -12,7 +13,7 @@ from starlette.websockets import WebSocket
 from rtvc.server.access.denials import Denied
 from rtvc.server.access.guard import Access
 from rtvc.server.access.limits import Bucket
-from rtvc.server.access.visits import Visit
+from rtvc.server.access.visits import POLICY_VIOLATION, Visit
 
 GOING_AWAY = 1001
 _REALTIME = "/v1/realtime"
@@ -49,6 +50,7 @@ class Gate:
     async def _session(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         guarded = _Guarded(self._access, scope, receive, send)
         visit.on_end(guarded.end)
+        visit.on_spent(partial(guarded.spent, visit))
         guarded.watch(visit)
         try:
             await self._app(scope, guarded.receive, guarded.send)
@@ -85,6 +87,7 @@ class _Guarded:
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -105,9 +108,9 @@ class _Guarded:
         now_s = self._clock.now()
         quiet_s, open_s = now_s - self._last_at_s, now_s - self._opened_at_s
         if self._idle_s is not None and quiet_s >= self._idle_s:
-            self._finish(visit, "idle")
+            self._finish(visit, GOING_AWAY, "idle")
         elif self._session_s is not None and open_s >= self._session_s:
-            self._finish(visit, "the session has reached its longest time")
+            self._finish(visit, GOING_AWAY, "the session has reached its longest time")
         else:
             bounds = ((self._idle_s, quiet_s), (self._session_s, open_s))
             left_s = [most - so_far for most, so_far in bounds if most is not None]
@@ -115,27 +118,38 @@ class _Guarded:
                 loop = asyncio.get_running_loop()
                 self._timer = loop.call_later(min(left_s), self.watch, visit)
 
-    def _finish(self, visit: Visit, reason: str) -> None:
+    def spent(self, visit: Visit, denied: Denied) -> None:
+        """More audio came than may: that is told, and what was said before gets its transcript."""
+        self._access.note(denied, self._scope)
+        self._telling = asyncio.create_task(self._tell(denied), name="tell-visit")
+        self._finish(visit, POLICY_VIOLATION, str(denied))
+
+    async def _tell(self, error: Denied) -> None:
+        if self._scope["path"] == _REALTIME:
+            event: dict[str, Any] = {"type": "error", "event_id": "event_gate"}
+            with suppress(RuntimeError, OSError):
+                text = json.dumps({**event, **error.body})
+                await self.send({"type": "websocket.send", "text": text})
+
+    def _finish(self, visit: Visit, code: int, reason: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_LAST_FINAL_S, visit.end, GOING_AWAY, reason)
-        visit.finish(GOING_AWAY, reason)
+        self._timer = loop.call_later(_LAST_FINAL_S, visit.end, code, reason)
+        visit.finish(code, reason)
 
     def end(self, code: int, reason: str, error: Denied | None) -> None:
         self._ended = True
         if error is not None:
             self._access.note(error, self._scope)
-        self._closing = asyncio.create_task(self._close(code, reason, error), name="close-visit")
+        self._closing = asyncio.create_task(self._close(code, reason), name="close-visit")
 
     def over(self) -> None:
         """The session has ended, whoever ended it."""
         if self._timer is not None:
             self._timer.cancel()
 
-    async def _close(self, code: int, reason: str, error: Denied | None) -> None:
+    async def _close(self, code: int, reason: str) -> None:
         with suppress(TimeoutError, RuntimeError, OSError):
             async with asyncio.timeout(_CLOSE_S):
-                if error is not None and self._scope["path"] == _REALTIME:
-                    event: dict[str, Any] = {"type": "error", "event_id": "event_gate"}
-                    text = json.dumps({**event, **error.body})
-                    await self._send({"type": "websocket.send", "text": text})
                 await self._send({"type": "websocket.close", "code": code, "reason": reason})

@@ -16,7 +16,10 @@ End = Callable[[int, str, Denied | None], None]
 class Visit:
     """Kept by the gate, found in the scope by whoever serves it."""
 
-    __slots__ = ("_ended", "_finish", "_hear", "_on_end", "session", "trusted", "who")
+    __slots__ = (
+        *("_ended", "_finish", "_hear", "_on_end", "_on_spent", "_spent"),
+        *("session", "trusted", "who"),
+    )
 
     def __init__(
         self,
@@ -36,6 +39,8 @@ class Visit:
         self._on_end: End | None = None
         self._finish: Callable[[int, str], None] | None = None
         self._ended: tuple[int, str, Denied | None] | None = None
+        self._spent = False
+        self._on_spent: Callable[[Denied], None] = self._end_spent
 
     @property
     def key_id(self) -> str | None:
@@ -51,14 +56,19 @@ class Visit:
         if self._hear is not None:
             self._hear(seconds)
 
-    def heard(self, seconds: float) -> None:
-        """So much audio came; a session that sends more than it may is ended."""
-        if self._hear is None or self._ended is not None:
-            return
+    def heard(self, seconds: float) -> bool:
+        """So much audio came; whether it may be listened to. A session that sends more than it may
+        is ended, once what it said before has its transcript."""
+        if self._hear is None:
+            return True
+        if self._spent:
+            return False
         try:
             self._hear(seconds)
         except Denied as denied:
-            self.end(POLICY_VIOLATION, str(denied), denied)
+            self._spent = True
+            self._on_spent(denied)
+        return not self._spent
 
     def end(self, code: int, reason: str, error: Denied | None = None) -> None:
         """Close the session, once; the first reason is told."""
@@ -84,6 +94,13 @@ class Visit:
         self._on_end = action
         if self._ended is not None:
             action(*self._ended)
+
+    def on_spent(self, action: Callable[[Denied], None]) -> None:
+        """What to do about a session that sends more audio than it may."""
+        self._on_spent = action
+
+    def _end_spent(self, denied: Denied) -> None:
+        self.end(POLICY_VIOLATION, str(denied), denied)
 
     def put(self, scope: Any) -> None:
         scope[_PLACE] = self
