@@ -148,6 +148,7 @@ def reference_run(tmp_path: Path, case: Case) -> tuple[Done, dict[str, object]]:
         done = loadtest(
             *(f"ws://127.0.0.1:{server.port}", tmp_path / "run", "--transcription"),
             *("--speech", str(clips), "--scenario", str(scenario), "--ramp", "0.5"),
+            "--keep-text",
             *("--speakers", str(case.speakers), "--duration", f"{case.duration_s:g}"),
         )
         notes = httpx.get(f"{server.http}/notes", timeout=30, trust_env=False).json()

@@ -208,7 +208,7 @@ def measure(case: Case, clips: Path, folder: Path) -> dict[str, Any]:
     with serving("tests.reference_server", "--clips", str(clips), *case.server) as server:
         done = loadtest(
             *(f"ws://127.0.0.1:{server.port}", folder / "run", "--transcription"),
-            *("--speech", str(clips), "--scenario", str(scenario)),
+            *("--speech", str(clips), "--scenario", str(scenario), "--keep-text"),
             *("--speakers", str(case.speakers), "--duration", f"{case.duration_s:g}"),
             *("--warm-up", f"{WARM_UP_S:g}", "--ramp", "2"),
         )
