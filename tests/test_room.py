@@ -54,6 +54,23 @@ def test_a_silent_session_gives_its_place_to_a_newcomer(
     assert world.services.admission.refused == 1
 
 
+def test_nobody_gives_up_a_place_where_places_are_not_what_is_missing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "SILENT_S", 0.0)
+    world.services.readiness.update("speech-to-text", "ready", 1.0)
+    world.services.admission.max_sessions = 2
+    with (
+        TestClient(build_app(world.services)) as client,
+        client.websocket_connect("/ws"),
+    ):
+        world.engine.headroom_sessions = 0.4
+        with pytest.raises(WebSocketDenialResponse), client.websocket_connect("/ws"):
+            pass
+        (only,) = world.services.sessions.values()
+        assert not only.ending
+
+
 def test_a_session_that_spoke_keeps_its_place(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

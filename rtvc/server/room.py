@@ -24,7 +24,8 @@ async def enter(services: Services) -> None:
     Raises:
         AdmissionRefused: nobody could give one up.
     """
-    if closed(services):
+    # One session less is no help where it is the machine that has no more to give.
+    if services.admission.full and not overloaded(services):
         silent = longest_silent(services)
         if silent is not None:
             silent.end(TRY_AGAIN_LATER, _REASON, after_final=False)
