@@ -38,6 +38,8 @@ from tests.misbehaving_services import (
 QUESTION = [Message("user", "What time is it?")]
 BOMB = head(200, "text/event-stream", "Content-Encoding: gzip") + b"\x1f\x8b" + bytes(64)
 EVENT = sse(chat_chunk("It is "))
+PATIENCE_S = 1.0
+"""Enough for whatever answers at all, on a machine that is busy with other things."""
 
 
 def no_pause(least_s: float, most_s: float) -> float:
@@ -69,8 +71,8 @@ def guarded(
     model: LanguageModel,
     guard: Guard,
     *,
-    first_s: float = 0.25,
-    next_s: float = 0.25,
+    first_s: float = PATIENCE_S,
+    next_s: float = PATIENCE_S,
     chars: int = 80,
 ) -> GuardedLanguageModel:
     return GuardedLanguageModel(
@@ -100,7 +102,7 @@ async def ask_service(script: Callable[[int, str], Script], guard: Guard) -> tup
 
 async def speak_service(script: Callable[[int, str], Script], guard: Guard) -> tuple[bytes, int]:
     async with Misbehaving(script).running() as service:
-        tts = GuardedSynthesizer(OpenAiSynthesizer(service.url, "t", "v"), guard, piece_s=0.25)
+        tts = GuardedSynthesizer(OpenAiSynthesizer(service.url, "t", "v"), guard, piece_s=PATIENCE_S)
         try:
             return await spoken(tts), len(service.asked)
         finally:
@@ -240,6 +242,17 @@ async def test_the_other_try_has_what_is_left_of_the_time() -> None:
             await asked(model)
         assert len(service.asked) == 1
         await model.close()
+
+
+async def test_a_second_try_that_runs_out_of_time_does_not_hide_how_the_first_one_failed() -> None:
+    told = world()
+    async with Misbehaving(lambda number, path: [Reset] if number == 1 else [Hang]).running() as it:
+        model = guarded(OpenAiLanguageModel(it.url, "small"), told.guard)
+        with pytest.raises(ReplyError, match=it.url) as caught:
+            await asked(model)
+        assert (caught.value.reason, len(it.asked)) == ("connect", 2)
+        await model.close()
+    assert told.failures == [("llm", "connect")]
 
 
 async def test_a_voice_is_tried_once_more_as_well() -> None:

@@ -162,7 +162,11 @@ class Guard:
                 raise
             _log.info("the %s is asked once more: %s", self._shown, error)
             await asyncio.sleep(pause_s)
-            stream, piece = await self._begin(ask, ends_s)
+            try:
+                stream, piece = await self._begin(ask, ends_s)
+            except ReplyError as again:
+                # It had only what was left of the time: running out of that says less than this.
+                raise error if again.reason == "timeout" else again from None
         if piece is not None:
             self._tell(begun)
         left_s = limits.total_s
