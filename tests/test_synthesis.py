@@ -1,5 +1,7 @@
 """espeak-ng: any text, word times, threads."""
 
+import ctypes
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -85,6 +87,19 @@ def test_the_same_request_gives_the_same_samples() -> None:
     first = synthesizer.say(TEXT, voice="en-us+m3")
     Synthesizer().say("something else", voice="en+f2", pitch=90)
     np.testing.assert_array_equal(synthesizer.say(TEXT, voice="en-us+m3").audio, first.audio)
+
+
+def test_speaking_leaves_no_types_behind(synthesizer: Synthesizer) -> None:
+    """ctypes keeps each type of array that it is asked for, and every length would be one."""
+    before = array_types()
+    for words in range(1, 12):
+        synthesizer.say("one two three four five six seven eight nine ten eleven"[: 5 * words])
+    assert array_types() == before
+
+
+def array_types() -> int:
+    kind = type(ctypes.c_short * 1)
+    return sum(type(one) is kind for one in gc.get_objects())
 
 
 def test_threads_do_not_mix_their_voices() -> None:

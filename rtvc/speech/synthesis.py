@@ -125,7 +125,9 @@ class _Espeak:
 
     def _on_audio(self, samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
-            self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+            # An array type of ctypes is kept for ever, one for each length: bytes have no such.
+            piece = ctypes.string_at(samples, count * np.dtype(np.int16).itemsize)
+            self._pieces.append(np.frombuffer(piece, np.int16))
         index = 0
         while events[index].type != _EVENT_LIST_END:
             if events[index].type == _EVENT_WORD:
