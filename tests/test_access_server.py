@@ -22,8 +22,8 @@ from rtvc.clock import SystemClock
 from rtvc.config import load_settings
 from rtvc.protocol.realtimevoicechat import AudioPacket, encode_packet
 from rtvc.server.access.keys import entry
+from rtvc.server.lifecycle.startup import bind, build_services, serve
 from rtvc.server.services import Services
-from rtvc.server.startup import bind, build_services, serve
 from tests.realtime_peer import session, silence, speech
 from tests.servers import running_server
 from tests.test_engine import until

@@ -8,13 +8,12 @@ import pytest
 
 from rtvc.clock import FakeClock
 from rtvc.errors import ReplyError
-from rtvc.server.apology import Apology
-from rtvc.server.conversation import Conversation, Item
-from rtvc.server.guarded import Guard
-from rtvc.server.llm import Message
-from rtvc.server.metrics import Metrics
-from rtvc.server.reply import AudioDelta, ReplyDone, ReplyEvent, TextDelta
-from rtvc.server.replying import (
+from rtvc.server.measuring.metrics import Metrics
+from rtvc.server.replies.apology import Apology
+from rtvc.server.replies.guarded import Guard
+from rtvc.server.replies.llm import Message
+from rtvc.server.replies.reply import AudioDelta, ReplyDone, ReplyEvent, TextDelta
+from rtvc.server.replies.replying import (
     Breakers,
     ReplyFailed,
     ReplyParts,
@@ -22,6 +21,7 @@ from rtvc.server.replying import (
     outages,
     reply_or_apology,
 )
+from rtvc.server.sessions.conversation import Conversation, Item
 
 SORRY, LOST = Apology().no_answer, Apology().broken_off
 RATE_HZ = 24_000

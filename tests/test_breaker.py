@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtvc.server.breaker import FAILURES, LONGEST_PAUSE_S, PAUSE_S, Attempt, Breaker
+from rtvc.server.replies.breaker import FAILURES, LONGEST_PAUSE_S, PAUSE_S, Attempt, Breaker
 
 
 def leave(breaker: Breaker, now_s: float) -> Attempt:

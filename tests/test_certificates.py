@@ -11,7 +11,7 @@ import pytest
 
 from rtvc.clock import SystemClock
 from rtvc.errors import UsageError
-from rtvc.server.tls import CertificateFiles, Certificates, certificate_files
+from rtvc.server.lifecycle.tls import CertificateFiles, Certificates, certificate_files
 
 
 def made(folder: Path) -> CertificateFiles:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from rtvc.config import Settings, load_settings
-from rtvc.server.changes import When, changes, in_effect, markdown_table, told, when
+from rtvc.server.lifecycle.changes import When, changes, in_effect, markdown_table, told, when
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "operations.md"
 

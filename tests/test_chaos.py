@@ -29,7 +29,7 @@ from rtvc.results.chaos import (
     write_chaos,
     write_fault,
 )
-from rtvc.server.inject import parse, parse_windows
+from rtvc.server.faults.inject import parse, parse_windows
 from tests.test_cli import one_line
 from tests.test_record import a_manifest
 

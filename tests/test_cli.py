@@ -21,8 +21,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from rtvc import __version__
 from rtvc.clock import SystemClock
 from rtvc.config import load_settings
-from rtvc.server.startup import build_services
-from rtvc.server.startup import serve as serve_until_stopped
+from rtvc.server.lifecycle.startup import build_services
+from rtvc.server.lifecycle.startup import serve as serve_until_stopped
 from rtvc.stt.models import SELFTEST_PATH
 from tests.realtime_peer import Peer, session, silence, speech
 from tests.servers import free_port, wait_until_ready

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtvc.errors import ProtocolError
-from rtvc.server import conversation as module
-from rtvc.server.conversation import Conversation, Item, Role
-from rtvc.server.llm import Message
+from rtvc.server.replies.llm import Message
+from rtvc.server.sessions import conversation as module
+from rtvc.server.sessions.conversation import Conversation, Item, Role
 
 
 def said(item_id: str, role: Role = "user", text: str | None = "hello") -> Item:

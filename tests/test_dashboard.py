@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from rtvc.server.metrics import METRICS, Metric
+from rtvc.server.measuring.metrics import METRICS, Metric
 from tests.grafana_model import COLUMNS, Dashboard
 from tests.promql import PromqlError, Sample, Vector, check
 

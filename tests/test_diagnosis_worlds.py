@@ -12,7 +12,7 @@ from statistics import fmean
 import pytest
 
 from rtvc.record import RowTail, SampleRow, load_run
-from rtvc.server.metrics import METRICS
+from rtvc.server.measuring.metrics import METRICS
 from rtvc.summary import load_summary, summarize
 from tests.diagnosis_worlds.cases import (
     FELT,

@@ -14,8 +14,8 @@ from prometheus_client.metrics_core import (
     HistogramMetricFamily,
 )
 
-from rtvc.server.exposition import Sheet
-from rtvc.server.metrics import METRICS, Metric
+from rtvc.server.measuring.exposition import Sheet
+from rtvc.server.measuring.metrics import METRICS, Metric
 
 FAMILIES: dict[str, Any] = {
     "gauge": GaugeMetricFamily,

@@ -11,9 +11,9 @@ import uvicorn
 from websockets.asyncio.client import connect
 
 from rtvc.config import AccessSettings
-from rtvc.server.front import MAX_HEAD_BYTES, MAX_HEADERS, Front
-from rtvc.server.slow_link import slow_http, spread
-from rtvc.server.startup import bind
+from rtvc.server.faults.slow_link import slow_http, spread
+from rtvc.server.lifecycle.startup import bind
+from rtvc.server.web.front import MAX_HEAD_BYTES, MAX_HEADERS, Front
 
 HELLO = b"GET / HTTP/1.1\r\nHost: box\r\n"
 CLOSE = HELLO + b"Connection: close\r\n"

@@ -12,11 +12,11 @@ import pytest
 
 from rtvc.clock import FakeClock, SystemClock
 from rtvc.errors import ReplyError
-from rtvc.server.breaker import FAILURES
-from rtvc.server.guarded import Guard, GuardedLanguageModel, GuardedSynthesizer
-from rtvc.server.llm import FinalDelta, LanguageModel, Message, OpenAiLanguageModel
-from rtvc.server.spare_voice import SpareVoice
-from rtvc.server.tts import OpenAiSynthesizer, SpeechSynthesizer
+from rtvc.server.replies.breaker import FAILURES
+from rtvc.server.replies.guarded import Guard, GuardedLanguageModel, GuardedSynthesizer
+from rtvc.server.replies.llm import FinalDelta, LanguageModel, Message, OpenAiLanguageModel
+from rtvc.server.replies.spare_voice import SpareVoice
+from rtvc.server.replies.tts import OpenAiSynthesizer, SpeechSynthesizer
 from tests.fake_openai import chat_chunk, sse
 from tests.misbehaving_services import (
     PCM,
@@ -102,7 +102,9 @@ async def ask_service(script: Callable[[int, str], Script], guard: Guard) -> tup
 
 async def speak_service(script: Callable[[int, str], Script], guard: Guard) -> tuple[bytes, int]:
     async with Misbehaving(script).running() as service:
-        tts = GuardedSynthesizer(OpenAiSynthesizer(service.url, "t", "v"), guard, piece_s=PATIENCE_S)
+        tts = GuardedSynthesizer(
+            OpenAiSynthesizer(service.url, "t", "v"), guard, piece_s=PATIENCE_S
+        )
         try:
             return await spoken(tts), len(service.asked)
         finally:

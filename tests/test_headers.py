@@ -12,7 +12,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocket
 from websockets.sync.client import connect
 
-from rtvc.server.headers import SecurityHeaders
+from rtvc.server.web.headers import SecurityHeaders
 
 EXPECTED = {
     "x-content-type-options": "nosniff",

@@ -11,7 +11,7 @@ import pytest
 from rtvc.errors import ProtocolError
 from rtvc.protocol import realtime
 from rtvc.protocol.realtimevoicechat import decode_packet, parse_client_message
-from rtvc.server.conversation import MAX_CHARS, Conversation, Item
+from rtvc.server.sessions.conversation import MAX_CHARS, Conversation, Item
 from tests.hostile.client import RawClient, Tally, Target, talk
 from tests.hostile.frames import CASES, PING, TEXT, bad_handshake, flood, frame
 from tests.hostile.messages import (

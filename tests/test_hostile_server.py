@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rtvc.server.sockets import CONTROL_BURST, MOST_FRAGMENTS
+from rtvc.server.web.sockets import CONTROL_BURST, MOST_FRAGMENTS
 from tests.acceptance.watched import Watched, watched_server
 from tests.hostile.client import Tally, Target, bad_head, frames, talk
 from tests.hostile.frames import (

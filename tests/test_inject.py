@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from rtvc.clock import FakeClock, SystemClock
 from rtvc.config import Settings, load_settings
 from rtvc.errors import UsageError
-from rtvc.server.faults import ANY_NUMBER, EXHAUSTED_BYTES, Faults
-from rtvc.server.faulty_services import HiddenBacklog, SlowTurnModel, SlowVad
-from rtvc.server.inject import FAULTS, FaultName, listing, parse
-from rtvc.server.llm import ScriptedLanguageModel
-from rtvc.server.neighbour import Load, Neighbour
-from rtvc.server.slow_link import FLIGHT_BYTES, JITTER, SlowLink, spread
-from rtvc.server.tts import EspeakSynthesizer
+from rtvc.server.faults.active import ANY_NUMBER, EXHAUSTED_BYTES, Faults
+from rtvc.server.faults.faulty_services import HiddenBacklog, SlowTurnModel, SlowVad
+from rtvc.server.faults.inject import FAULTS, FaultName, listing, parse
+from rtvc.server.faults.neighbour import Load, Neighbour
+from rtvc.server.faults.slow_link import FLIGHT_BYTES, JITTER, SlowLink, spread
+from rtvc.server.replies.llm import ScriptedLanguageModel
+from rtvc.server.replies.tts import EspeakSynthesizer
 from rtvc.stt.calibration import wish
 from rtvc.stt.faulty import FaultyTranscriber, Troubles
 from rtvc.stt.models import SELFTEST_PATH

@@ -13,10 +13,10 @@ import pytest
 
 from rtvc.clock import SystemClock
 from rtvc.config import load_settings
-from rtvc.server.inject import parse, shown
+from rtvc.server.faults.inject import parse, shown
+from rtvc.server.faults.slow_link import JITTER
+from rtvc.server.lifecycle.startup import bind, build_services, serve
 from rtvc.server.services import Services
-from rtvc.server.slow_link import JITTER
-from rtvc.server.startup import bind, build_services, serve
 from tests.realtime_peer import Peer, session
 from tests.test_engine import until
 from tests.test_server_realtime import utterance

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from rtvc.clock import FakeClock, SystemClock
 from rtvc.errors import ReplyError, UsageError
-from rtvc.server.faults import Faults
-from rtvc.server.faulty_services import GARBAGE_CHARS
-from rtvc.server.inject import FAULTS, FaultName, parse, parse_windows, shown
-from rtvc.server.llm import FinalDelta, LanguageModel, ScriptedLanguageModel
-from rtvc.server.slow_link import LONGEST_STALL_S, RETRANSMISSION_S, stalls, while_on
-from rtvc.server.tts import EspeakSynthesizer
+from rtvc.server.faults.active import Faults
+from rtvc.server.faults.faulty_services import GARBAGE_CHARS
+from rtvc.server.faults.inject import FAULTS, FaultName, parse, parse_windows, shown
+from rtvc.server.faults.slow_link import LONGEST_STALL_S, RETRANSMISSION_S, stalls, while_on
+from rtvc.server.replies.llm import FinalDelta, LanguageModel, ScriptedLanguageModel
+from rtvc.server.replies.tts import EspeakSynthesizer
 from rtvc.stt.faulty import FaultyTranscriber, Troubles
 from rtvc.stt.scripted import ScriptedTranscriber
 from rtvc.stt.transcriber import JobKind

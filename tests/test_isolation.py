@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from rtvc.server.session_life import new_id
+from rtvc.server.sessions.session_life import new_id
 from rtvc.transcript import normalise
 from tests.realtime_peer import Peer, session, silence, speech
 

@@ -18,11 +18,11 @@ from rtvc.errors import TranscriberError
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.server.ear import Ear
 from rtvc.server.hearing import Hearing
-from rtvc.server.listener import Listener
-from rtvc.server.llm import ScriptedLanguageModel
 from rtvc.server.readiness import Readiness
+from rtvc.server.replies.llm import ScriptedLanguageModel
+from rtvc.server.replies.tts import EspeakSynthesizer
 from rtvc.server.services import Services
-from rtvc.server.tts import EspeakSynthesizer
+from rtvc.server.sessions.listener import Listener
 from rtvc.stt.transcriber import EngineStatus, Hypothesis, Job, JobKind
 from rtvc.voice.admission import Admission
 from rtvc.voice.endpointing import EndpointingSettings

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtvc.errors import ReplyError
-from rtvc.server.llm import (
+from rtvc.server.replies.llm import (
     MAX_EVENT_BYTES,
     FinalDelta,
     Message,

@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect
 from rtvc.clock import SystemClock
 from rtvc.instruments.process import ProcessSampler, ProcessUse
 from rtvc.server.hearing import Hearing
-from rtvc.server.metrics import (
+from rtvc.server.measuring.metrics import (
     FELT_STAGES,
     HIDDEN_STAGES,
     LATENCY_BUCKETS_S,
@@ -32,10 +32,10 @@ from rtvc.server.metrics import (
     Metrics,
     markdown_table,
 )
-from rtvc.server.reply import ReplyTimings
-from rtvc.server.scrape import Scraper
-from rtvc.server.socket_counts import CountSockets, SocketCounts, close_label
-from rtvc.server.turn_timing import TurnClock
+from rtvc.server.measuring.socket_counts import CountSockets, SocketCounts, close_label
+from rtvc.server.replies.reply import ReplyTimings
+from rtvc.server.sessions.turn_timing import TurnClock
+from rtvc.server.web.scrape import Scraper
 from rtvc.stt.ladder import Step
 from rtvc.stt.transcriber import EngineStatus
 from tests.realtime_peer import session

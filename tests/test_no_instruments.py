@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from rtvc.config import load_settings
-from rtvc.server.metrics import METRICS, Metrics, NoMetrics
+from rtvc.server.measuring.metrics import METRICS, Metrics, NoMetrics
 from rtvc.stt.transcriber import JobKind
 from tests.realtime_peer import session
 from tests.servers import running_server

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rtvc.clock import FakeClock
-from rtvc.server.notify import Notifier
+from rtvc.server.lifecycle.notify import Notifier
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from rtvc.server.documented import WEBSOCKETS, add_documents
+from rtvc.server.web.documented import WEBSOCKETS, add_documents
 
 
 @pytest.fixture

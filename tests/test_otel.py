@@ -27,8 +27,8 @@ from rtvc.instruments.otel import (
 )
 from rtvc.protocol.realtime import TurnTimings
 from rtvc.server.hearing import Hearing
-from rtvc.server.reply import ReplyTimings
-from rtvc.server.startup import build_services
+from rtvc.server.lifecycle.startup import build_services
+from rtvc.server.replies.reply import ReplyTimings
 from tests.otlp_receiver import Collector, ReceivedTurn, collecting
 from tests.realtime_peer import session
 from tests.servers import free_port, running_server

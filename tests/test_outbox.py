@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from rtvc.server.outbox import BULK_MESSAGES, LIMIT_MESSAGES, ClientStalledError, Outbox
+from rtvc.server.sessions.outbox import BULK_MESSAGES, LIMIT_MESSAGES, ClientStalledError, Outbox
 
 
 class Client:

@@ -106,10 +106,10 @@ PLACES = [
      Stage.MESSAGES),
     (f"{BOOT};SmartTurn.completeness (rtvc/voice/turn_model.py:66);run "
      "(onnxruntime/capi/x.py:1)", Stage.TURN),
-    (f"{LOOP};Listener._handle (rtvc/server/listener.py:172)", Stage.OTHER),
-    (f"{LOOP};RealtimeConnection._read (rtvc/server/connection.py:168);WebSocket.receive "
+    (f"{LOOP};Listener._handle (rtvc/server/sessions/listener.py:172)", Stage.OTHER),
+    (f"{LOOP};RealtimeConnection._read (rtvc/server/sessions/connection.py:168);WebSocket.receive "
      "(starlette/websockets.py:53)", Stage.WEBSOCKET),
-    (f"{LOOP};OpenAiLanguageModel.stream (rtvc/server/llm.py:84)", Stage.LLM),
+    (f"{LOOP};OpenAiLanguageModel.stream (rtvc/server/replies/llm.py:84)", Stage.LLM),
     (f"{BOOT};Synthesizer.say (rtvc/speech/synthesis.py:215)", Stage.TTS),
     # RealtimeSTT and RealtimeVoiceChat
     (f"{BOOT};_recording_worker (RealtimeSTT/audio_recorder.py:9);_is_silero_speech "
@@ -305,8 +305,8 @@ def test_a_server_that_works_little_is_judged_and_one_that_computes_natively_too
 
 
 def test_bookkeeping_of_a_server_that_tells_its_metrics_has_a_stage() -> None:
-    scraped = frames(f"{LOOP};metrics (rtvc/server/app.py:9);ppid_map (psutil/_pslinux.py:4)")
-    own = frames(f"{LOOP};Scrape._fill (rtvc/server/scrape.py:40)")
+    scraped = frames(f"{LOOP};metrics (rtvc/server/web/app.py:9);ppid_map (psutil/_pslinux.py:4)")
+    own = frames(f"{LOOP};Scrape._fill (rtvc/server/web/scrape.py:40)")
     memory = frames(f"{LOOP};resident_bytes (rtvc/stt/process.py:120)")
     assert stage_of(scraped) is stage_of(own) is stage_of(memory) is Stage.METRICS
 

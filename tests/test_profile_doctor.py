@@ -189,7 +189,7 @@ def test_what_is_looked_at_is_told_on_stderr_and_what_is_there_is_shown(
 def test_our_own_faults_on_demand_are_not_counted(tmp_path: Path) -> None:
     ours = Path(rtvc.__file__).parent.parent
     assert not [one for one in check_folder(ours) if one.severity in ("bad", "warning")]
-    named = "rtvc/server/neighbour.py"
+    named = "rtvc/server/faults/neighbour.py"
     written = (ours / named).read_text(encoding="utf-8")
     assert examined(tmp_path / "ours", {named: written}) == []
     elsewhere = examined(tmp_path / "theirs", {"mine/neighbour.py": written})

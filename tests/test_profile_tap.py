@@ -30,7 +30,7 @@ from rtvc.profile.tap.summary import Tally, TurnsFile, connection_line, turn_lin
 from rtvc.profile.tap.turns import Turn
 from rtvc.profile.tap.watch import Connection
 from rtvc.profile.tap.wire import Message, Wire
-from rtvc.server.tls import certificate_files
+from rtvc.server.lifecycle.tls import certificate_files
 from rtvc.speech.corpus import builtin_clips
 from tests.realtime_peer import session, silence, speech
 from tests.recorded_wire import Recorded, chunks

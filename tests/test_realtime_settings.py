@@ -7,13 +7,13 @@ import pytest
 
 from rtvc.config import TurnSettings, load_settings
 from rtvc.protocol.realtime import SessionConfig, default_session
-from rtvc.server.realtime_settings import (
+from rtvc.server.services import TEXTLESS_SILENCE_MS, Services
+from rtvc.server.sessions.realtime_settings import (
     PATIENCE,
     session_to_wire,
     turn_notice,
     voice_settings,
 )
-from rtvc.server.services import TEXTLESS_SILENCE_MS, Services
 from rtvc.stt.transcriber import Engine
 from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.turn_model import ScriptedTurnModel, TurnModel

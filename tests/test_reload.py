@@ -13,9 +13,9 @@ from rtvc.clock import SystemClock
 from rtvc.config import AccessSettings, Settings, load_settings
 from rtvc.errors import UsageError
 from rtvc.server.hearing import Hearing
-from rtvc.server.llm import Message
-from rtvc.server.reload import Reload, Sources
-from rtvc.server.tls import Certificates, certificate_files
+from rtvc.server.lifecycle.reload import Reload, Sources
+from rtvc.server.lifecycle.tls import Certificates, certificate_files
+from rtvc.server.replies.llm import Message
 from tests.test_server_realtimevoicechat import RecordingLlm, ToneTts, World
 
 

@@ -23,7 +23,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from rtvc.clock import SystemClock
-from rtvc.server.tls import CertificateFiles, certificate_files
+from rtvc.server.lifecycle.tls import CertificateFiles, certificate_files
 from tests.realtime_peer import Peer, session, silence, speech
 from tests.servers import free_port, wait_until_ready
 from tests.test_cli import serving as cli_serving

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rtvc.clock import FakeClock
 from rtvc.errors import ReplyError
-from rtvc.server.llm import FinalDelta, Message
-from rtvc.server.reply import (
+from rtvc.server.replies.llm import FinalDelta, Message
+from rtvc.server.replies.reply import (
     EVENT_LIMIT,
     AudioDelta,
     BrokenReplyError,
@@ -23,7 +23,7 @@ from rtvc.server.reply import (
     speak_reply,
     text_heard,
 )
-from rtvc.server.sentences import SentenceSplitter, speakable
+from rtvc.server.replies.sentences import SentenceSplitter, speakable
 
 RATE_HZ = 24_000
 CHAR_BYTES = RATE_HZ // 10 * 2  # the fake voice takes 100 ms a character

@@ -12,17 +12,17 @@ from starlette.websockets import WebSocketState
 from rtvc.clock import SystemClock
 from rtvc.config import LlmSettings, Settings, TtsSettings
 from rtvc.protocol.realtimevoicechat import TtsStop
-from rtvc.server.app import readiness_body
-from rtvc.server.breaker import FAILURES
-from rtvc.server.connection import RealtimeConnection
-from rtvc.server.faults import Faults
+from rtvc.server.faults.active import Faults
+from rtvc.server.faults.inject import FaultName
 from rtvc.server.hearing import Hearing
-from rtvc.server.inject import FaultName
-from rtvc.server.llm import OpenAiLanguageModel, ScriptedLanguageModel
-from rtvc.server.replying import guarded_llm, guarded_tts, new_breakers
-from rtvc.server.scrape import Scraper
+from rtvc.server.replies.breaker import FAILURES
+from rtvc.server.replies.llm import OpenAiLanguageModel, ScriptedLanguageModel
+from rtvc.server.replies.replying import guarded_llm, guarded_tts, new_breakers
+from rtvc.server.replies.tts import OpenAiSynthesizer
 from rtvc.server.services import Services
-from rtvc.server.tts import OpenAiSynthesizer
+from rtvc.server.sessions.connection import RealtimeConnection
+from rtvc.server.web.app import readiness_body
+from rtvc.server.web.scrape import Scraper
 from tests.fake_openai import chat_chunk, sse
 from tests.misbehaving_services import (
     PCM,

@@ -5,8 +5,8 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
 from rtvc.server import room
-from rtvc.server.app import build_app
 from rtvc.server.room import SILENT_S, longest_silent
+from rtvc.server.web.app import build_app
 from tests.test_server_realtimevoicechat import World, world
 from tests.test_stopping import Session
 

@@ -16,8 +16,8 @@ from websockets.sync.client import connect
 
 from rtvc.config import LlmSettings, Settings, child_environment, load_settings
 from rtvc.errors import ReplyError
-from rtvc.server.reply import BrokenReplyError
-from rtvc.server.told import NO_REPLY, told
+from rtvc.server.replies.reply import BrokenReplyError
+from rtvc.server.sessions.told import NO_REPLY, told
 from tests.servers import ROOT, free_port, wait_until_ready
 
 LLM_KEY, TTS_KEY = "Llm0kEy7Zq8xVt3", "Tts0kEy7Wm5nRb4"

@@ -28,16 +28,16 @@ from rtvc.protocol.realtimevoicechat import (
     encode_packet,
     parse_server_message,
 )
-from rtvc.server.app import build_app
 from rtvc.server.hearing import Hearing
-from rtvc.server.llm import Message
 from rtvc.server.readiness import Readiness
-from rtvc.server.realtimevoicechat import (
+from rtvc.server.replies.llm import Message
+from rtvc.server.services import Services
+from rtvc.server.sessions.realtimevoicechat import (
     RealtimeVoiceChatConnection,
     listening_settings,
     patience,
 )
-from rtvc.server.services import Services
+from rtvc.server.web.app import build_app
 from rtvc.stt.ladder import Step
 from rtvc.stt.transcriber import EngineStatus, Hypothesis, Job, JobKind
 from rtvc.voice.admission import Admission

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from rtvc.server.signals import Reading, Stop, StopSignals, Told
+from rtvc.server.lifecycle.signals import Reading, Stop, StopSignals, Told
 
 
 def there() -> bool:
@@ -74,7 +74,7 @@ async def test_what_came_early_is_told_first_and_handlers_are_put_back() -> None
 
 LISTENER = """
 import asyncio, sys
-from rtvc.server.signals import StopSignals
+from rtvc.server.lifecycle.signals import StopSignals
 
 async def main():
     told = asyncio.Queue()

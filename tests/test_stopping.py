@@ -8,7 +8,7 @@ import pytest
 
 from rtvc.clock import FakeClock, SystemClock
 from rtvc.server.hearing import Hearing
-from rtvc.server.stopping import QUIET_S, REASON, Drain, Patience
+from rtvc.server.lifecycle.stopping import QUIET_S, REASON, Drain, Patience
 from tests.test_server_realtimevoicechat import Page, World, heard
 
 PATIENCE = Patience(deadline_s=20, idle_s=10, last_final_s=5)

@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 
 from rtvc.clock import FakeClock, SystemClock
 from rtvc.errors import UsageError
-from rtvc.server.tls import CertificateFiles, certificate_files
+from rtvc.server.lifecycle.tls import CertificateFiles, certificate_files
 from tests.servers import free_port
 
 

@@ -20,9 +20,9 @@ from starlette.datastructures import FormData, UploadFile
 from rtvc.clock import FakeClock
 from rtvc.config import ServeSettings, Settings
 from rtvc.errors import AudioError, ProtocolError, TranscriberError
-from rtvc.server.recordings import decoded
 from rtvc.server.services import Services
-from rtvc.server.transcriptions import (
+from rtvc.server.web.recordings import decoded
+from rtvc.server.web.transcriptions import (
     MAX_FILES,
     add_transcriptions,
     srt,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rtvc.audio import pcm16_to_float, rms
 from rtvc.errors import ReplyError
-from rtvc.server.tts import (
+from rtvc.server.replies.tts import (
     ESPEAK_VOICES,
     PIECE_BYTES,
     EspeakSynthesizer,

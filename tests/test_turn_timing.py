@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtvc.server.listener import Cost
-from rtvc.server.reply import ReplyTimings
-from rtvc.server.turn_timing import TurnClock
+from rtvc.server.replies.reply import ReplyTimings
+from rtvc.server.sessions.listener import Cost
+from rtvc.server.sessions.turn_timing import TurnClock
 from rtvc.stt.transcriber import Hypothesis
 from rtvc.voice.session import Judgement, SpeechStopped
 

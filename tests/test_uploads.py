@@ -19,8 +19,8 @@ from starlette.types import Message, Scope
 
 from rtvc.clock import FakeClock
 from rtvc.errors import AudioError, ProtocolError, RtvcError
-from rtvc.server.bodies import MAX_FIELD_BYTES, MAX_FIELDS, bounded, read_form
-from rtvc.server.recordings import check_shape, container_of, decoded
+from rtvc.server.web.bodies import MAX_FIELD_BYTES, MAX_FIELDS, bounded, read_form
+from rtvc.server.web.recordings import check_shape, container_of, decoded
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ
 from tests.test_transcriptions import ToldFiles, door, encoded, post, silence
 

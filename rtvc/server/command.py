@@ -17,14 +17,14 @@ from rtvc.clock import SystemClock
 from rtvc.config import Settings, load_settings
 from rtvc.server.access.guard import check_exposure
 from rtvc.server.access.origins import is_loopback
-from rtvc.server.inject import parse
+from rtvc.server.faults.inject import parse
+from rtvc.server.lifecycle.signals import StopSignals
+from rtvc.server.lifecycle.startup import bind, build_services, check_speech_to_text
+from rtvc.server.lifecycle.startup import serve as serve_until_stopped
+from rtvc.server.lifecycle.tls import certificate_files
 from rtvc.server.logs import log_safely
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
-from rtvc.server.signals import StopSignals
-from rtvc.server.startup import bind, build_services, check_speech_to_text
-from rtvc.server.startup import serve as serve_until_stopped
-from rtvc.server.tls import certificate_files
 
 _SERVER, _ACCESS, _STT, _TURN, _LLM, _TTS = (
     "Server: section serve of rtvc.toml",

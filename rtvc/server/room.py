@@ -7,7 +7,7 @@ out for longer than `SILENT_S`.
 import asyncio
 
 from rtvc.server.services import OpenSession, Services
-from rtvc.server.session_life import TRY_AGAIN_LATER
+from rtvc.server.sessions.session_life import TRY_AGAIN_LATER
 from rtvc.stt.ladder import Step
 
 SILENT_S = 10.0

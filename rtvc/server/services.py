@@ -11,14 +11,14 @@ from rtvc.instruments.event_loop import LoopLag
 from rtvc.instruments.otel import TurnTraces
 from rtvc.protocol.realtime import TurnTimings
 from rtvc.server.access.guard import Access
-from rtvc.server.apology import Apology
-from rtvc.server.faults import Faults
+from rtvc.server.faults.active import Faults
 from rtvc.server.hearing import Hearing
-from rtvc.server.llm import LanguageModel
-from rtvc.server.metrics import Metrics
+from rtvc.server.measuring.metrics import Metrics
 from rtvc.server.readiness import Readiness
-from rtvc.server.replying import Breakers, ReplyParts, new_breakers, outages
-from rtvc.server.tts import SpeechSynthesizer
+from rtvc.server.replies.apology import Apology
+from rtvc.server.replies.llm import LanguageModel
+from rtvc.server.replies.replying import Breakers, ReplyParts, new_breakers, outages
+from rtvc.server.replies.tts import SpeechSynthesizer
 from rtvc.stt import synthetic
 from rtvc.stt.files import FileEngine
 from rtvc.stt.transcriber import Engine

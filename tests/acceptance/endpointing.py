@@ -26,7 +26,7 @@ from rtvc.clock import SystemClock
 from rtvc.config import TurnSettings
 from rtvc.errors import ModelError
 from rtvc.protocol.realtime import default_session
-from rtvc.server.realtime_settings import voice_settings
+from rtvc.server.sessions.realtime_settings import voice_settings
 from rtvc.speech.corpus import Clip, builtin_clips, folder_clips
 from rtvc.stt.models import SELFTEST_PATH
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber

@@ -26,11 +26,11 @@ from rtvc.instruments.recorder import RECORDER
 from rtvc.profile.cpu.target import pid_of_url
 from rtvc.protocol.realtime import TurnTimings
 from rtvc.record import SampleRow, load_run
-from rtvc.server.listener import Cost
-from rtvc.server.scrape import Scraper
+from rtvc.server.lifecycle.startup import build_services, close, prepare
 from rtvc.server.services import Services
-from rtvc.server.startup import build_services, close, prepare
-from rtvc.server.turn_timing import TurnClock
+from rtvc.server.sessions.listener import Cost
+from rtvc.server.sessions.turn_timing import TurnClock
+from rtvc.server.web.scrape import Scraper
 from rtvc.speech.corpus import builtin_clips
 from rtvc.stt.transcriber import AudioArray, Engine, Hypothesis, Job, JobKind
 from rtvc.voice.session import SpeechStopped

@@ -54,19 +54,19 @@ class Frame:
 
 
 RULES: tuple[tuple[Stage, str, str], ...] = (
-    # rtvc
+    # rtvc; before it had folders, its server's files lay in one
     (Stage.VAD, r"rtvc/voice/(vad|silero|echo)\.py", ""),
-    (Stage.TURN, r"rtvc/(voice/turn_model|server/turn_judge)\.py", ""),
+    (Stage.TURN, r"rtvc/(voice/turn_model|server/(sessions/)?turn_judge)\.py", ""),
     (Stage.FEATURES, r"rtvc/stt/whisper\.py", r"_features|_context_frames"),
     (Stage.INFERENCE, r"rtvc/stt/(whisper|guards|pocketsphinx|scripted|synthetic)\.py", ""),
     (Stage.AUDIO, r"rtvc/audio\.py", ""),
-    (Stage.AUDIO, r"rtvc/server/recordings\.py", "decoded|_read"),
-    (Stage.LLM, r"rtvc/server/llm\.py", ""),
-    (Stage.TTS, r"rtvc/(server/tts|speech/synthesis)\.py", ""),
+    (Stage.AUDIO, r"rtvc/server/(web/)?recordings\.py", "decoded|_read"),
+    (Stage.LLM, r"rtvc/server/(replies/)?llm\.py", ""),
+    (Stage.TTS, r"rtvc/(server/(replies/)?tts|speech/synthesis)\.py", ""),
     (Stage.MESSAGES, r"rtvc/protocol/", ""),
-    (Stage.WEBSOCKET, r"rtvc/server/(outbox|socket_counts)\.py", ""),
-    (Stage.WEBSOCKET, r"rtvc/server/connection\.py", r"_read|_post|_take"),
-    (Stage.METRICS, r"rtvc/server/(metrics|scrape)\.py", ""),
+    (Stage.WEBSOCKET, r"rtvc/server/(\w+/)?(outbox|socket_counts)\.py", ""),
+    (Stage.WEBSOCKET, r"rtvc/server/(sessions/)?connection\.py", r"_read|_post|_take"),
+    (Stage.METRICS, r"rtvc/server/(\w+/)?(metrics|scrape|exposition)\.py", ""),
     (Stage.METRICS, r"rtvc/instruments/(process|gpu\w*|queues|event_loop|otel)\.py", ""),
     (Stage.METRICS, r"rtvc/stt/process\.py", "resident_bytes"),
     (Stage.OTHER, r"rtvc/(server|stt|voice|speech)/", ""),

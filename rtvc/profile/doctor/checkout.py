@@ -30,9 +30,9 @@ _DEPLOYED = (
 _PAGES = ("*.js", "*.mjs", "*.ts", "*.html")
 _ON_PURPOSE = (
     "rtvc/bench/held.py",
-    "rtvc/server/faults.py",
-    "rtvc/server/faulty_services.py",
-    "rtvc/server/neighbour.py",
+    "rtvc/server/faults/active.py",
+    "rtvc/server/faults/faulty_services.py",
+    "rtvc/server/faults/neighbour.py",
     "rtvc/stt/faulty.py",
 )
 """Ours: faults on demand (rtvc serve --inject), and a bench's sessions, whose times alone count."""

@@ -1,0 +1,1 @@
+"""Faults on demand: their names, and what brings them about."""

@@ -1,0 +1,1 @@
+"""What the server counts and times, and how that is shown to who scrapes it."""
