@@ -85,8 +85,8 @@ bench-hostile: setup ## a million hostile messages, ten thousand callers who van
 	@$(BIN)/python -m tests.acceptance.fuzz --out reports/hostile
 	@$(BIN)/python -m tests.acceptance.vanish --out reports/hostile
 
-CAPACITY ?= 60
-bench-soak: setup ## an hour at 80 % of CAPACITY speakers: does anything creep up?
+CAPACITY ?= reports/capacity/selftest-shared
+bench-soak: setup ## an hour at 80 % of CAPACITY (a number, or a search's run): does anything creep up?
 	@$(BIN)/python -m tests.acceptance.soak --capacity $(CAPACITY) --out reports/soak
 
 fmt: setup ## format

@@ -3,10 +3,12 @@
     python -m tests.acceptance.soak --capacity 60 [--minutes 60] [--out reports/soak]
     python -m tests.acceptance.soak --capacity reports/capacity/selftest-shared
 
-One server stays up all the while. The load comes in segments (a load test each, callers at random,
-each for a minute or two), and each that is done is kept: a run that is cut off is judged by what it
-has, and the next one begins a life of its own. Memory of the server and of its engine, threads and
-descriptors are sampled every 5 s. The longest life is judged: see tests/acceptance/steadiness.py.
+One server stays up all the while. The load comes in segments of callers at random, each for up to
+two minutes: nearly all of them dictate, as in a search for the capacity, and a few are answered, so
+that nothing of a server is left out. Each segment that is done is kept: a run that is cut off is
+judged by what it has, and the next one begins a life of its own. Memory of the server and of its
+engine, threads and descriptors are sampled every 5 s. The longest life is judged: see
+tests/acceptance/steadiness.py.
 """
 
 import argparse
@@ -39,17 +41,22 @@ STRETCH_S = 600.0
 WARM_UP_S = 300.0
 """Before memory is judged, or a fifth of it all."""
 FIELDS = ("at_s", "server_bytes", "engine_bytes", "threads", "descriptors", "sessions")
+AS_IN_A_SEARCH = ["--transcription", "--frame-ms", "60"]
+"""How tests/acceptance/capacity.py loads the server."""
+ANSWERED = 4
+"""Of the speakers, so many hold a conversation."""
 SCENARIO = """about = "an hour of callers who come and go"
 duration_s = 600.0
 
 [behaviour]
-pause_s = [2.0, 6.0]
-think_s = [1.0, 4.0]
+pause_s = [3.0, 3.0]
 
 [arrivals]
 kind = "open"
 stay_s = [30.0, 120.0]
 """
+LONGEST_STAY_S = 120.0
+"""Until then a segment fills up: nobody was there before it."""
 
 
 class Sampler(threading.Thread):
@@ -82,18 +89,33 @@ class Sampler(threading.Thread):
         self.join()
 
 
-def segment(server: Watched, folder: Path, number: int, speakers: int, args: Any) -> None:
-    """One load test; what it says of its targets is not what is judged here."""
-    command = [
-        *(sys.executable, "-m", "rtvc", "loadtest", server.url, "--json"),
-        *("--scenario", str(args.out / "soak.toml"), "--speakers", str(speakers)),
-        *("--duration", f"{args.segment_seconds:g}", "--warm-up", f"{args.segment_seconds / 20:g}"),
-        *("--seed", str(number), *args.load_args),
-        *("--out", str(folder)),
-    ]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    if done.returncode not in (0, 3, 99):
-        raise SystemExit(f"segment {number}: the load test ended with {done.returncode}")
+def segment(server: Watched, life: Path, number: int, speakers: int, args: Any) -> list[Path]:
+    """Two load tests at once; what they say of their targets is not what is judged here."""
+    answered = min(ANSWERED, speakers - 1)
+    warm_up_s = min(LONGEST_STAY_S, args.segment_seconds / 5)
+    loads = {
+        life / f"segment-{number}": (speakers - answered, args.load_args),
+        life / f"segment-{number}-answered": (answered, []),
+    }
+    running = {
+        folder: subprocess.Popen(
+            [
+                *(sys.executable, "-m", "rtvc", "loadtest", server.url, "--json"),
+                *("--scenario", str(args.out / "soak.toml"), "--speakers", str(count)),
+                *("--duration", f"{args.segment_seconds:g}", "--warm-up", f"{warm_up_s:g}"),
+                *("--seed", str(number), *flags),
+                *("--out", str(folder)),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        for folder, (count, flags) in loads.items()
+        if count
+    }
+    ended = {folder: one.wait() for folder, one in running.items()}
+    for folder, status in ended.items():
+        if status not in (0, 3, 99):
+            raise SystemExit(f"{folder.name}: the load test ended with {status}")
+    return list(ended)
 
 
 def run(args: argparse.Namespace, speakers: int) -> None:
@@ -109,9 +131,9 @@ def run(args: argparse.Namespace, speakers: int) -> None:
         try:
             number = 0
             while clock.now() + 0.5 * args.segment_seconds < ends_s and server.alive:
-                folder, from_s = life / f"segment-{number}", clock.now() - sampler.begun_s
-                segment(server, folder, number, speakers, args)
-                write_json(folder / "soak.json", {"from_s": round(from_s, 1)})
+                from_s = clock.now() - sampler.begun_s
+                for folder in segment(server, life, number, speakers, args):
+                    write_json(folder / "soak.json", {"from_s": round(from_s, 1)})
                 number += 1
         finally:
             sampler.end()
@@ -248,10 +270,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--capacity", type=capacity, required=True, help="N, or a run directory")
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--segment-seconds", type=float, default=600.0)
+    parser.add_argument("--segment-seconds", type=float, default=1800.0)
     parser.add_argument("--model", default="selftest")
     parser.add_argument("--serve-args", type=shlex.split, default=["--max-sessions", "400"])
-    parser.add_argument("--load-args", type=shlex.split, default=["--transcription"])
+    parser.add_argument("--load-args", type=shlex.split, default=AS_IN_A_SEARCH)
     parser.add_argument("--judge-only", action="store_true", help="what is there; run nothing")
     parser.add_argument("--out", type=Path, default=Path("reports/soak"))
     args = parser.parse_args()
