@@ -14,7 +14,8 @@ from functools import partial
 import numpy as np
 
 from rtvc.stt.headroom import BatchCost, LoadMeter, partial_workers
-from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
+from rtvc.stt.scheduler import Scheduler
+from rtvc.stt.tickets import Batch, Limits, Ticket
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 
 SILENCE_S = 0.25

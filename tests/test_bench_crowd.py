@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rtvc.bench.clips import BenchClip
 from rtvc.bench.crowd import Crowd, Desk, Habits
 from rtvc.errors import UsageError
-from rtvc.stt.scheduler import Batch
+from rtvc.stt.tickets import Batch
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 
 SILENCE_S = Habits().silence_s

@@ -24,8 +24,8 @@ from rtvc.stt.environment import KEEP_MEMORY, KEPT_MEMORY, WAITING
 from rtvc.stt.headroom import ENOUGH_SERVED
 from rtvc.stt.process import EngineProcess
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
-from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import Fault, ScriptedTranscriber
+from rtvc.stt.tickets import Limits
 from rtvc.stt.transcriber import (
     SAMPLE_RATE_HZ,
     Engine,
@@ -297,6 +297,20 @@ async def test_a_process_that_runs_out_of_memory_is_replaced() -> None:
         assert engine.pid != first
         assert engine.status.restarts == 3
         assert await text_of(engine, make_job("b")) == "fine"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process, as Linux can")
+async def test_whoever_is_in_company_with_a_want_of_memory_is_not_lost_for_it() -> None:
+    engine = scripted(ScriptedTranscriber("fine", delay_s=0.4), workers=2, max_batch=1)
+    async with started(engine):
+        busy = [asyncio.create_task(text_of(engine, make_job("z", item=str(n)))) for n in range(9)]
+        poison = [engine.transcribe(make_job(s, fault=Fault.EXHAUST)) for s in "abc"]
+        failures = await asyncio.gather(*poison, return_exceptions=True)
+        assert all("out of memory" in str(failure) for failure in failures)
+        assert await asyncio.gather(*busy) == ["fine"] * 9
+        assert engine.status.restarts == 9
+        assert engine.status.counters["failed"] == 3
 
 
 async def test_a_model_that_goes_on_raising_is_loaded_afresh() -> None:

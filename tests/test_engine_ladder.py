@@ -12,9 +12,9 @@ import pytest
 from rtvc.clock import SystemClock
 from rtvc.stt.ladder import Rules, Step
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
-from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import ScriptedTranscriber
 from rtvc.stt.sharing import together
+from rtvc.stt.tickets import Limits
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, EngineStatus, Job, JobKind
 from tests.test_engine import until
 

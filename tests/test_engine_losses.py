@@ -10,8 +10,8 @@ import pytest
 
 from rtvc.errors import TranscriberError
 from rtvc.stt.losses import Outcomes, ended, told
-from rtvc.stt.scheduler import Counts
 from rtvc.stt.scripted import Fault, ScriptedTranscriber
+from rtvc.stt.tickets import Counts
 from tests.test_engine import make_job, scripted, started, text_of, until
 
 ENGINE = "rtvc.stt.process_engine"

@@ -17,7 +17,7 @@ from rtvc.stt.headroom import (
     partial_interval_s,
     partial_workers,
 )
-from rtvc.stt.scheduler import Limits
+from rtvc.stt.tickets import Limits
 from rtvc.stt.transcriber import JobKind
 from tests.stt_simulation import Outcome, Simulation, World, knee
 

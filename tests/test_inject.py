@@ -29,8 +29,9 @@ from rtvc.stt.calibration import wish
 from rtvc.stt.faulty import FaultyTranscriber, Troubles
 from rtvc.stt.models import SELFTEST_PATH
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
-from rtvc.stt.scheduler import Limits, Scheduler
+from rtvc.stt.scheduler import Scheduler
 from rtvc.stt.scripted import ScriptedTranscriber
+from rtvc.stt.tickets import Limits
 from rtvc.stt.transcriber import JobKind
 from rtvc.stt.whisper import WhisperTranscriber
 from rtvc.voice.turn_model import ScriptedTurnModel

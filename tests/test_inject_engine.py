@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from rtvc.clock import FakeClock, SystemClock
 from rtvc.stt.faulty import IDLE_S, RAMP_S, Coldness, FaultyTranscriber, GrowingMemory, Troubles
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
-from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import ScriptedTranscriber
+from rtvc.stt.tickets import Limits
 from rtvc.stt.transcriber import Hypothesis, Job, JobKind
 from tests.test_engine import make_job, text_of, until
 

@@ -26,7 +26,8 @@ from rtvc.stt.ladder import (
     Strain,
     rules_for,
 )
-from rtvc.stt.scheduler import Limits, Scheduler, Ticket
+from rtvc.stt.scheduler import Scheduler
+from rtvc.stt.tickets import Limits, Ticket
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 
 TARGET_S = 0.43

@@ -21,7 +21,7 @@ from rtvc.plan.simulation import Outcome, Setup, simulate
 from rtvc.plan.station import Station
 from rtvc.plan.talk import FRAME_S, Listening
 from rtvc.stats import quantile
-from rtvc.stt.scheduler import Limits, Ticket
+from rtvc.stt.tickets import Limits, Ticket
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 from rtvc.voice.endpointing import EndpointingSettings
 from rtvc.voice.session import (

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtvc.errors import TranscriberError
-from rtvc.stt.scheduler import Batch, Limits, Loss, Scheduler, Ticket
+from rtvc.stt.scheduler import Scheduler
+from rtvc.stt.tickets import Batch, Limits, Loss, Ticket
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 
 FINAL, SPECULATIVE, PARTIAL = JobKind.FINAL, JobKind.SPECULATIVE, JobKind.PARTIAL
@@ -348,6 +349,7 @@ def test_a_job_lost_twice_fails() -> None:
     [
         (PARTIAL, Loss.DEATH, 2),
         (SPECULATIVE, Loss.MEMORY, 2),
+        (PARTIAL, Loss.COMPANY, 2),
         (FINAL, Loss.ERROR, 2),
         (FINAL, Loss.DEATH, 3),
         (FINAL, Loss.MEMORY, 5),
@@ -363,6 +365,18 @@ def test_how_often_a_job_is_tried(kind: JobKind, loss: Loss, attempts: int) -> N
     assert ids(failed) == [ticket.ticket_id]
     assert scheduler.counts.retried == attempts - 1
     assert scheduler.waiting == 0
+
+
+def test_each_kind_of_loss_of_a_final_is_counted_by_itself() -> None:
+    limits = Limits(final_attempts_at_death=2, final_attempts_without_memory=3)
+    scheduler = Scheduler(limits)
+    ticket, _ = scheduler.submit(make_job(kind=FINAL), 0.0)
+    before = [Loss.MEMORY, Loss.DEATH, Loss.ERROR, Loss.MEMORY, *[Loss.COMPANY] * 20]
+    for loss in before:
+        assert scheduler.retry(taken(scheduler).batch_id, loss) == ([], [])
+    failed, _ = scheduler.retry(taken(scheduler).batch_id, Loss.DEATH)
+    assert ids(failed) == [ticket.ticket_id]
+    assert scheduler.counts.retried == len(before)
 
 
 def test_a_final_that_was_lost_twice_lets_others_go_first() -> None:

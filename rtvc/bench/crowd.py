@@ -22,7 +22,8 @@ import numpy as np
 from rtvc.bench.clips import RATE_HZ, BenchClip
 from rtvc.errors import UsageError
 from rtvc.stt.headroom import LoadMeter, partial_workers, targets_for
-from rtvc.stt.scheduler import Batch, Limits, Scheduler
+from rtvc.stt.scheduler import Scheduler
+from rtvc.stt.tickets import Batch, Limits
 from rtvc.stt.transcriber import AudioArray, Job, JobKind
 
 ADVICE_EVERY_S = 0.25

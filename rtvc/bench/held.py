@@ -22,7 +22,7 @@ from rtvc.clock import Clock
 from rtvc.errors import UsageError
 from rtvc.results.cells import Held
 from rtvc.stats import Quantile, quantile_at_least
-from rtvc.stt.scheduler import Batch
+from rtvc.stt.tickets import Batch
 from rtvc.stt.transcriber import Transcriber
 
 Q = 0.95

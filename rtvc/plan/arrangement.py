@@ -18,7 +18,7 @@ from rtvc.stt.limits import (
     usual_limits,
     with_room_for_finals,
 )
-from rtvc.stt.scheduler import Limits
+from rtvc.stt.tickets import Limits
 
 Sharing = Literal["shared", "pool", "per-session"]
 

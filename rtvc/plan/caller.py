@@ -16,7 +16,7 @@ import numpy as np
 
 from rtvc.plan.events import Calendar
 from rtvc.plan.talk import FRAME_S, Listening, Talk
-from rtvc.stt.scheduler import Ticket
+from rtvc.stt.tickets import Ticket
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 from rtvc.summary import TALKING_S
 

@@ -20,7 +20,7 @@ from rtvc.plan.station import Station
 from rtvc.plan.talk import Listening, Talk
 from rtvc.stt.headroom import targets_for
 from rtvc.stt.ladder import Step, rules_for
-from rtvc.stt.scheduler import Batch, Ticket
+from rtvc.stt.tickets import Batch, Ticket
 from rtvc.stt.transcriber import Job
 from rtvc.voice.admission import Admission
 

@@ -12,7 +12,8 @@ from rtvc.plan.processor import Processor
 from rtvc.stt.advisor import Advisor
 from rtvc.stt.headroom import Advice, BatchCost, LoadMeter, Targets
 from rtvc.stt.ladder import Rules
-from rtvc.stt.scheduler import Batch, Limits, Scheduler, Ticket
+from rtvc.stt.scheduler import Scheduler
+from rtvc.stt.tickets import Batch, Limits, Ticket
 from rtvc.stt.transcriber import Job
 
 WorkOf = Callable[[Batch], float]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from rtvc.stt.headroom import Advice, Load, LoadMeter, Targets
 from rtvc.stt.ladder import Change, Ladder, Rules, Step, Strain
-from rtvc.stt.scheduler import Scheduler, Ticket
+from rtvc.stt.scheduler import Scheduler
+from rtvc.stt.tickets import Ticket
 from rtvc.stt.transcriber import JobKind
 
 ADVICE_EVERY_S = 0.25

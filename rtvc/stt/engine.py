@@ -13,9 +13,9 @@ from rtvc.stt.models import ResolvedModel, WantedContext, cuda_device_count, res
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
 from rtvc.stt.preflight import check_resolved
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
-from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import ScriptedTranscriber
 from rtvc.stt.sharing import PerSessionEngine, PoolEngine
+from rtvc.stt.tickets import Limits
 from rtvc.stt.transcriber import Engine, ReportProgress, Transcriber
 from rtvc.stt.whisper import WhisperTranscriber
 

@@ -19,9 +19,9 @@ from rtvc.stt.guards import RawAnswer, compression_ratio, guarded, is_silent
 from rtvc.stt.models import ResolvedModel, resolve_model
 from rtvc.stt.pocketsphinx import PocketSphinxTranscriber
 from rtvc.stt.process_engine import EnginePlan, ProcessEngine
-from rtvc.stt.scheduler import Limits
 from rtvc.stt.scripted import ScriptedTranscriber
 from rtvc.stt.synthetic import TEXT, read_card
+from rtvc.stt.tickets import Limits
 from rtvc.stt.transcriber import (
     SAMPLE_RATE_HZ,
     AudioArray,

@@ -6,7 +6,7 @@ The engine asks it, and so does whoever works out beforehand what the engine wou
 from dataclasses import replace
 
 from rtvc.stt.headroom import partial_workers
-from rtvc.stt.scheduler import Limits
+from rtvc.stt.tickets import Limits
 
 PER_SESSION_THREADS = 4
 """What Whisper's users get by default: CTranslate2 takes four threads, or as many as there are."""

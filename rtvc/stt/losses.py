@@ -3,7 +3,7 @@
 import signal
 from dataclasses import dataclass
 
-from rtvc.stt.scheduler import Counts
+from rtvc.stt.tickets import Counts
 
 OUT_OF_MEMORY = "it ran out of memory"
 

@@ -18,7 +18,8 @@ from rtvc.stt.losses import OUT_OF_MEMORY, Outcomes, ended, times_of, told
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
 from rtvc.stt.on_loop import in_daemon_thread, post
 from rtvc.stt.process import EngineProcess, resident_bytes
-from rtvc.stt.scheduler import Batch, Limits, Loss, Scheduler, Ticket
+from rtvc.stt.scheduler import Scheduler
+from rtvc.stt.tickets import Batch, Limits, Loss, Ticket
 from rtvc.stt.transcriber import (
     EngineState,
     EngineStatus,
@@ -406,7 +407,7 @@ class ProcessEngine:
         )
         self._failures_in_a_row += 1
         if self._process is not None and message.out_of_memory:
-            self._lose(message.message, OUT_OF_MEMORY, before)
+            self._lose(message.message, OUT_OF_MEMORY, before, Loss.COMPANY)
         elif self._process is not None and self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             row = f"{self._failures_in_a_row} batches in a row failed"
             self._lose(f"{row}: {message.message}", row, before)
@@ -432,10 +433,17 @@ class ProcessEngine:
         if process is self._process:
             self._lose(f"no answer within {waited_s:.1f} s")
 
-    def _lose(self, why: str, logged: str = "", before: Outcomes | None = None) -> None:
+    def _lose(
+        self,
+        why: str,
+        logged: str = "",
+        before: Outcomes | None = None,
+        loss: Loss = Loss.DEATH,
+    ) -> None:
         """The process is of no use any more: its jobs go back, another one is started.
 
-        `logged`: the reason without the words of a library; `before`: jobs before it was lost.
+        `logged`: the reason without the words of a library; `before`: jobs before it was lost;
+        `loss`: how those that it was still busy with were lost.
         """
         if self._status.state == "closed":
             return
@@ -446,7 +454,7 @@ class ProcessEngine:
         before = before or Outcomes.of(self._scheduler.counts)
         # The last goes back first, as each goes to the front of the row.
         for batch_id in sorted(self._running, reverse=True):
-            self._try_again(self._take_back(batch_id), why, Loss.DEATH)
+            self._try_again(self._take_back(batch_id), why, loss)
         self._failures_in_a_row = 0
         lost = Outcomes.of(self._scheduler.counts).since(before)
         _log.warning("%s", told(logged or why, lost))
