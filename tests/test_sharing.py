@@ -1,6 +1,9 @@
 """Who shares a model: the same engine, once, a few times, or once for each session."""
 
 import asyncio
+import os
+import signal
+from functools import partial
 from typing import cast
 
 import httpx
@@ -79,6 +82,73 @@ async def test_a_pools_status_is_the_sum_of_its_engines() -> None:
         assert [s.state for s in seen].count("ready") == 1
         await text_of(pool, make_job("a"))
         assert pool.status.counters["done"] == 1
+    finally:
+        await pool.close()
+
+
+async def test_a_pool_goes_on_without_a_failed_engine_and_with_it_when_it_is_back() -> None:
+    transcribers = [ScriptedTranscriber("yes", delay_s=0.2) for _ in range(2)]
+    engines = [
+        ProcessEngine(
+            partial(_plan_of, transcriber),
+            clock=CLOCK,
+            model="scripted",
+            relaunch_pauses_s=(0, 0.05),
+        )
+        for transcriber in transcribers
+    ]
+    pool = PoolEngine(engines)
+    seen: list[str] = []
+    pool.on_status(lambda status: seen.append(status.state))
+    await pool.start()
+    try:
+        for session_id in "ab":
+            await pool.open_session(session_id)
+        assert [pool._homes[session_id] for session_id in "ab"] == engines
+        waiting = [asyncio.create_task(text_of(pool, make_job("a", item=str(n)))) for n in range(2)]
+        await asyncio.sleep(0.05)
+        transcribers[0]._load_error = "the weights are gone"
+        seen.clear()
+        assert engines[0].pid is not None
+        os.kill(engines[0].pid, signal.SIGKILL)
+        assert await asyncio.gather(*waiting) == ["yes", "yes"]
+        assert engines[0].status.state == "failed"
+        assert pool._homes["a"] is engines[1]
+        assert (pool.status.state, pool.status.workers) == ("ready", 1)
+        assert notice_of(pool) == "1 of 2 engines out: the weights are gone"
+        assert set(seen) == {"ready"}
+        await pool.open_session("c")
+        assert pool._homes["c"] is engines[1]
+        transcribers[0]._load_error = None
+        await until(lambda: engines[0].status.state == "ready")
+        assert pool.status.workers == 2
+        assert notice_of(pool) is None
+        await pool.open_session("d")
+        assert pool._homes["d"] is engines[0]
+    finally:
+        await pool.close()
+
+
+def _plan_of(transcriber: ScriptedTranscriber, report: object) -> EnginePlan:
+    return EnginePlan(transcriber, "scripted", "scripted")
+
+
+async def test_where_every_engine_of_a_pool_has_failed_so_has_the_pool() -> None:
+    transcriber = ScriptedTranscriber("yes", delay_s=0.2)
+    engine = ProcessEngine(
+        partial(_plan_of, transcriber), clock=CLOCK, model="scripted", relaunch_pauses_s=(0, 60)
+    )
+    pool = PoolEngine([engine])
+    await pool.start()
+    try:
+        call = asyncio.create_task(pool.transcribe(make_job("a")))
+        await asyncio.sleep(0.05)
+        transcriber._load_error = "the weights are gone"
+        assert engine.pid is not None
+        os.kill(engine.pid, signal.SIGKILL)
+        with pytest.raises(TranscriberError, match="the weights are gone"):
+            await call
+        assert state_of(pool) == "failed"
     finally:
         await pool.close()
 
@@ -176,6 +246,10 @@ async def test_nobody_waits_for_a_model_where_it_is_shared() -> None:
 
 def state_of(engine: Engine) -> str:
     return engine.status.state
+
+
+def notice_of(engine: Engine) -> str | None:
+    return engine.status.notice
 
 
 async def opened_s(engine: Engine) -> float:

@@ -38,16 +38,34 @@ class _Aims(Protocol):
 
 
 class PoolEngine:
-    """A few engines; a session stays with the one that had the fewest sessions when it came."""
+    """A few engines; a session stays with the one that had the fewest sessions when it came.
+
+    Once all have started, the pool is as able as those that work: an engine that has failed loses
+    its sessions to the others, with what they waited for, and is chosen again when it is back.
+    """
 
     def __init__(self, engines: Sequence[Engine]) -> None:
         """At least one; all of the same model."""
         self._engines = tuple(engines)
         self._homes: dict[str, Engine] = {}
+        self._started = False
 
     @property
     def status(self) -> EngineStatus:
-        return together([engine.status for engine in self._engines], "pool")
+        statuses = [engine.status for engine in self._engines]
+        whole = together(statuses, "pool")
+        able = [status for status in statuses if status.state == "ready"]
+        if not self._started or not able or len(able) == len(statuses):
+            return whole
+        out = f"{len(statuses) - len(able)} of {len(statuses)} engines out: {whole.detail}"
+        return replace(
+            whole,
+            state="ready",
+            progress=1.0,
+            notice="; ".join(filter(None, (whole.notice, out))),
+            workers=sum(status.workers for status in able),
+            headroom_sessions=_sum([status.headroom_sessions for status in able]),
+        )
 
     @property
     def partial_interval_s(self) -> float:
@@ -61,6 +79,7 @@ class PoolEngine:
         # One after the other: each measures how it is best arranged.
         for engine in self._engines:
             await engine.start()
+        self._started = True
 
     async def open_session(self, session_id: str) -> None:
         await self._home(session_id).open_session(session_id)
@@ -70,7 +89,14 @@ class PoolEngine:
         self._homes.pop(session_id, None)
 
     async def transcribe(self, job: Job) -> Hypothesis | None:
-        return await self._home(job.session_id).transcribe(job)
+        home = self._home(job.session_id)
+        try:
+            return await home.transcribe(job)
+        except TranscriberError:
+            gone = job.session_id not in self._homes
+            if gone or home.status.state != "failed" or not self._able():
+                raise
+        return await (await self._moved(job.session_id, home)).transcribe(job)
 
     def cancel_session(self, session_id: str) -> None:
         if session_id in self._homes:
@@ -82,7 +108,19 @@ class PoolEngine:
             aim(engine, delay_target_s)
 
     async def close(self) -> None:
+        self._started = False
         await asyncio.gather(*(engine.close() for engine in self._engines))
+
+    async def _moved(self, session_id: str, out: Engine) -> Engine:
+        """The session's new home; jobs that failed together move it once."""
+        if self._homes.get(session_id, out) is out:
+            self._homes[session_id] = self._least_loaded()
+            out.close_session(session_id)
+            await self._homes[session_id].open_session(session_id)
+        return self._homes[session_id]
+
+    def _able(self) -> Sequence[Engine]:
+        return [engine for engine in self._engines if engine.status.state == "ready"]
 
     def _home(self, session_id: str) -> Engine:
         if session_id not in self._homes:
@@ -91,8 +129,8 @@ class PoolEngine:
 
     def _least_loaded(self) -> Engine:
         homes = list(self._homes.values())
-        able = [engine for engine in self._engines if engine.status.state == "ready"]
-        return min(able or self._engines, key=lambda engine: sum(home is engine for home in homes))
+        able = self._able() or self._engines
+        return min(able, key=lambda engine: sum(home is engine for home in homes))
 
 
 class PerSessionEngine:
