@@ -80,6 +80,7 @@ class Server:
         self.flags: dict[str, dict[str, Any]] = {}
         self.write("")
         self.certificates: Certificates | None = None
+        self.built: list[NamedLlm] = []
         self.services.llm = self.llm = NamedLlm(self.services.settings)
         self.services.tts = self.tts = NamedTts(self.services.settings)
 
@@ -90,12 +91,16 @@ class Server:
         return load_settings(self.flags, toml=self.file, environment={})
 
     async def reload(self) -> bool:
-        sources = Sources(self.read, NamedLlm, NamedTts, spare=lambda _: None)
+        sources = Sources(self.read, self._new_llm, NamedTts, spare=lambda _: None)
         reload = Reload(self.services, sources, self.certificates)
         try:
             return await reload.again()
         finally:
             self._reloads = reload
+
+    def _new_llm(self, settings: Settings) -> NamedLlm:
+        self.built.append(NamedLlm(settings))
+        return self.built[-1]
 
     async def close(self) -> None:
         await self._reloads.close()
@@ -254,6 +259,20 @@ async def test_keys_that_cannot_be_read_leave_all_as_it_was(server: Server) -> N
     assert not await server.reload()
     assert server.services.settings is before
     assert server.services.llm is server.llm
+
+
+@pytest.mark.parametrize("wrong", ["voice", "keys"])
+async def test_what_was_built_for_nothing_is_closed(server: Server, wrong: str) -> None:
+    server.write(
+        "[llm]\nmodel = 'another'\n" + ("[tts]\nvoice = 'nobody'\n" if wrong == "voice" else "")
+    )
+    if wrong == "keys":
+        faulty = WithAccess(server.services, Keys(error="line 3"))
+        server.services = faulty  # type: ignore[assignment]
+    assert not await server.reload()
+    (built,) = server.built
+    assert built.closed.is_set()
+    assert not server.llm.closed.is_set()
 
 
 async def test_a_bad_certificate_leaves_all_as_it_was(server: Server, tmp_path: Path) -> None:

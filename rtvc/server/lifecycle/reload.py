@@ -68,10 +68,15 @@ class Reload:
     async def again(self) -> bool:
         """Whether what was read is in use now; if not, all is as it was. One line is logged."""
         async with self._one_at_a_time:
+            new: _New | None = None
             try:
                 new = await asyncio.to_thread(self._read)
-                revoked = await self._reload_keys(new)
+                await asyncio.to_thread(self._build, new)
+                # Last, as it is in use at once.
+                revoked = list(self._services.access.reload())
             except (RtvcError, OSError) as error:
+                if new is not None:
+                    await _close(new.llm, new.tts)
                 self._services.metrics.reloads["refused"] += 1
                 _log.error("reload refused, nothing has changed: %s", error)
                 return False
@@ -90,27 +95,22 @@ class Reload:
         await _close(*self._retired)
 
     def _read(self) -> _New:
-        """In a thread: files are read, and a synthesizer looks for its voice."""
+        """In a thread, as files are read."""
         services = self._services
         wanted = services.faults.settings(self._sources.settings())
         found = changes(services.settings, wanted)
         new = _New(in_effect(services.settings, wanted), found)
         if self._certificates is not None:
             new.certificate = self._certificates.read()
-        touched = {change.section for change in found}
-        if "tts" in touched:
-            new.tts = self._sources.tts(new.settings)
-        if "llm" in touched:
-            new.llm = self._sources.llm(new.settings)
         return new
 
-    async def _reload_keys(self, new: _New) -> list[str]:
-        """The last that can fail; what was built for nothing is closed."""
-        try:
-            return list(self._services.access.reload())
-        except RtvcError:
-            await _close(new.llm, new.tts)
-            raise
+    def _build(self, new: _New) -> None:
+        """In a thread, as a synthesizer looks for its voice."""
+        touched = {change.section for change in new.found}
+        if "llm" in touched:
+            new.llm = self._sources.llm(new.settings)
+        if "tts" in touched:
+            new.tts = self._sources.tts(new.settings)
 
     def _use(self, new: _New) -> None:
         """Nothing here can fail: all of it or, before, none."""
