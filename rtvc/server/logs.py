@@ -1,4 +1,5 @@
-"""What `rtvc serve` writes to its log: no secret, no line that a stranger made up, none too long.
+"""What `rtvc serve` writes to its log: no secret, no line that a stranger made up, none too long,
+and not the same without end.
 
 A log line may hold what a client sent or another server answered. A line feed or an escape
 sequence in it would forge lines or play with a terminal, so control characters are spelled out.
@@ -11,7 +12,9 @@ import threading
 from collections.abc import Iterable
 from types import TracebackType
 
+from rtvc.clock import Clock, SystemClock
 from rtvc.hiding import hide
+from rtvc.server.log_floods import FewOfAKind, left_out
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ class SafeFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         head = self.formatMessage(self._filled(record))
-        lines = [spelled(hide(head, self._secrets))]
+        lines = [spelled(hide(head, self._secrets)) + left_out(record)]
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
         for told in (record.exc_text, record.stack_info):
@@ -73,10 +76,11 @@ def shortened(lines: list[str]) -> list[str]:
     return [*lines[:half], f"  … {left_out} lines …", *lines[-half:]]
 
 
-def log_safely(secrets: Iterable[str] = ()) -> None:
+def log_safely(secrets: Iterable[str] = (), clock: Clock | None = None) -> None:
     """Let every logger of this process write to stderr by these rules; `secrets`: by value."""
     handler = logging.StreamHandler()
     handler.setFormatter(SafeFormatter(secrets))
+    handler.addFilter(FewOfAKind(clock or SystemClock()))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught
