@@ -144,6 +144,19 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_keys(tmp_path / "none.toml")
 
 
+@pytest.mark.parametrize(("mode", "good"), [(0o600, True), (0o664, True), (0o646, False)])
+def test_a_file_that_anyone_may_write_to_is_no_list_of_keys(
+    tmp_path: Path, mode: int, good: bool
+) -> None:
+    file = file_of(tmp_path, entry("ada", SECRET))
+    file.chmod(mode)
+    if good:
+        assert len(read_keys(file)) == 1
+    else:
+        with pytest.raises(UsageError, match=r"owner alone may write to, got mode 0646"):
+            read_keys(file)
+
+
 def test_the_key_of_the_environment(tmp_path: Path) -> None:
     settings = load_settings(environment={"RTVC_ACCESS_KEY": SECRET}, toml=file_of(tmp_path, ""))
     found = load_keys(settings.access).find(SECRET)

@@ -154,6 +154,7 @@ async def test_who_reads_nothing_is_cut_off_in_the_end(server: Watched, target: 
         await asyncio.sleep(0.01)
     assert server.alive
     await speaks(server.url)
+    assert await asyncio.to_thread(server.sessions_gone, 60) == 0
     client.cut()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -253,8 +254,10 @@ async def test_a_client_that_vanishes_mid_word_leaves_nothing_behind(server_url:
         assert shown["count"] == 0
 
 
-async def test_a_client_that_stops_reading_is_closed_and_others_go_on() -> None:
-    with running_server(*("--max-sessions", "3")) as url:
+async def test_a_client_that_stops_reading_is_closed_and_others_go_on(tmp_path: Path) -> None:
+    settings = tmp_path / "rtvc.toml"
+    settings.write_text("[serve]\nsend_timeout_s = 2.0\n", encoding="utf-8")
+    with running_server("--settings", str(settings), "--max-sessions", "3") as url:
         ws = url.replace("http", "ws", 1) + "/v1/realtime?rtvc=1"
         async with connect(ws, max_size=None, compression=None, max_queue=1) as deaf:
             # Each of these is answered with an error of about a kilobyte, never read.
@@ -263,9 +266,16 @@ async def test_a_client_that_stops_reading_is_closed_and_others_go_on() -> None:
                 await peer.speak(utterance("open the window."))
                 await peer.until("conversation.item.input_audio_transcription.completed")
                 assert nearly(peer.transcripts()[0], "open the window")
+            await _until_nobody_is_left(url)
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
             deaf.transport.abort()
+
+
+async def _until_nobody_is_left(url: str) -> None:
+    async with httpx.AsyncClient() as client, asyncio.timeout(60):
+        while (await client.get(f"{url}/v1/sessions")).json()["count"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 async def _flood(socket: Any) -> None:

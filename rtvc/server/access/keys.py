@@ -6,10 +6,13 @@ bits, so that a plain SHA-256 of it tells nothing.
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,8 +112,10 @@ def read_keys(path: Path) -> list[Key]:
     """The keys of a file.
 
     Raises:
-        UsageError: it cannot be read, or an entry is wrong; names the key and the field.
+        UsageError: it cannot be read, anyone may write to it, or an entry is wrong; names the key
+            and the field.
     """
+    _not_for_all_to_write(path)
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -123,6 +128,17 @@ def read_keys(path: Path) -> list[Key]:
     if set(found) - {"keys"} or not isinstance(tables, dict):
         raise UsageError(f"{path}: expected nothing but tables [keys.NAME]")
     return [_key(path, name, table) for name, table in tables.items()]
+
+
+def _not_for_all_to_write(path: Path) -> None:
+    """Who may write to the file may give themselves a key."""
+    with suppress(OSError):
+        mode = path.stat().st_mode
+        if os.name == "posix" and mode & stat.S_IWOTH:
+            raise UsageError(
+                f"{path}: expected a file that its owner alone may write to, got mode "
+                f"{stat.S_IMODE(mode):04o}; see chmod 600"
+            )
 
 
 def _key(path: Path, name: str, table: object) -> Key:
