@@ -19,6 +19,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,7 +57,7 @@ kind = "open"
 stay_s = [30.0, 120.0]
 """
 LONGEST_STAY_S = 120.0
-"""Until then a segment fills up: nobody was there before it."""
+"""Until then a segment fills up, as nobody was there before it; that much is added to it."""
 
 
 class Sampler(threading.Thread):
@@ -111,11 +112,17 @@ def segment(server: Watched, life: Path, number: int, speakers: int, args: Any) 
         for folder, (count, flags) in loads.items()
         if count
     }
-    ended = {folder: one.wait() for folder, one in running.items()}
-    for folder, status in ended.items():
-        if status not in (0, 3, 99):
-            raise SystemExit(f"{folder.name}: the load test ended with {status}")
-    return list(ended)
+    try:
+        while any(one.poll() is None for one in running.values()):
+            time.sleep(1)
+            for folder, one in running.items():
+                if one.poll() not in (None, 0, 3, 99):
+                    raise SystemExit(f"{folder.name}: the load test ended with {one.poll()}")
+    finally:
+        for one in running.values():
+            one.terminate()
+            one.wait()
+    return list(running)
 
 
 def run(args: argparse.Namespace, speakers: int) -> None:
@@ -270,7 +277,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--capacity", type=capacity, required=True, help="N, or a run directory")
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--segment-seconds", type=float, default=1800.0)
+    parser.add_argument("--segment-seconds", type=float, default=600.0)
     parser.add_argument("--model", default="selftest")
     parser.add_argument("--serve-args", type=shlex.split, default=["--max-sessions", "400"])
     parser.add_argument("--load-args", type=shlex.split, default=AS_IN_A_SEARCH)
