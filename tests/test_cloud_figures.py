@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtvc.server.cloud.figures import Figure, Standing, figures, metric_data
+from rtvc.server.cloud.figures import STANDBY, Figure, Standing, figures, metric_data
 
 READY = Standing("ready", sessions=3, max_sessions=16, capacity=8)
 
@@ -32,7 +32,7 @@ def test_a_server_that_is_ready_tells_all() -> None:
     ]
 
 
-@pytest.mark.parametrize("state", ["starting", "loading", "warming", "draining", "failed"])
+@pytest.mark.parametrize("state", ["starting", "loading", "warming", "draining", "failed", STANDBY])
 def test_who_takes_nobody_is_counted_and_not_averaged(state: str) -> None:
     assert told(replace(READY, state=state)) == {"Sessions": 3, "Ready": 0.0}
 

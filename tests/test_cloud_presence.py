@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ from tests.servers import free_port
 pytest.importorskip("botocore", reason="the extra aws is not installed")
 
 SOON_S = 0.02
+ALL = {"Sessions", "Ready", "Capacity", "Headroom", "SessionsPerCapacity"}
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +51,7 @@ def service() -> Iterator[MetadataService]:
 class Box:
     """A server on an instance."""
 
-    def __init__(self, url: str, **settings: object) -> None:
+    def __init__(self, url: str, **settings: Any) -> None:
         self.server = ServerOnIt(SystemClock(), publish_every_s=1, **settings)
         self.server.settings = self.server.settings.model_copy(update={"publish_every_s": SOON_S})
         self.group = Group()
@@ -165,6 +167,18 @@ async def test_a_detached_instance_goes_on_alone(box: Box, service: MetadataServ
     await box.published("InstanceId")
     assert await box.published("AutoScalingGroupName") == {}
     assert (await box.published("InstanceId"))["Ready"] == 1.0
+    assert box.server.left == []
+
+
+async def test_on_standby_it_counts_for_nothing_and_ends_nothing(
+    box: Box, service: MetadataService
+) -> None:
+    await until(lambda: box.presence.group is not None)
+    for state, names in (("Standby", {"Sessions", "Ready"}), ("InService", ALL)):
+        service.texts[TARGET_STATE] = state
+        async with asyncio.timeout(20):
+            while set(await box.published("AutoScalingGroupName")) != names:
+                pass
     assert box.server.left == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rtvc.config import load_settings
+from rtvc.config import Settings, load_settings
 from rtvc.errors import UsageError
 from rtvc.server.cloud.figures import Standing
 from rtvc.server.cloud.instance import Identity
@@ -22,7 +22,7 @@ from tests.test_server_realtimevoicechat import World, world
 __all__ = ["world"]
 
 
-def chosen(**cloud: Any) -> Any:
+def chosen(**cloud: Any) -> Settings:
     return load_settings({"cloud": cloud}, environment={})
 
 

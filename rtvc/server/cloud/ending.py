@@ -57,6 +57,17 @@ def leave(signs: Signs, utc: datetime, *, hook_s: float | None, otherwise_s: flo
     return min(found, key=lambda one: one.deadline_s, default=None)
 
 
+def set_aside(target_state: str | None) -> bool:
+    """Whether the instance lives on, and its group neither counts it nor sends it callers.
+
+    >>> set_aside("Standby"), set_aside("Warmed:Running"), set_aside("InService"), set_aside(None)
+    (True, True, False, False)
+    """
+    if target_state is None:
+        return False
+    return target_state in ("Standby", "Detached") or target_state.startswith("Warmed:")
+
+
 def _ends(target_state: str | None) -> bool:
     """
     >>> _ends("Terminated"), _ends("Warmed:Terminated"), _ends("Standby"), _ends(None)

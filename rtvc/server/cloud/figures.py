@@ -11,7 +11,9 @@ service and warm. So who is not counted must not be averaged either:
   moments). As it empties, its share would fall to 0 % and hide that the others fill up; 100 %
   instead would launch a machine for each one that stops.
 
-Both publish how many people they hold, and that they are not ready, and nothing that is averaged.
+- An instance on standby, or in a warm pool, is out of n and gets no callers.
+
+They publish how many people they hold, and that they are not ready, and nothing that is averaged.
 While an engine's process is replaced its sessions live on and it is back in seconds: it counts.
 
 A server that refuses callers is full, whatever its capacity says: a machine that turns out weaker
@@ -25,6 +27,8 @@ from typing import Any, Literal
 
 Unit = Literal["Count", "Percent", "Seconds", "None"]
 
+STANDBY = "standby"
+"""A state beside those of /readyz: the server is ready, and its group has set it aside."""
 _COUNTS = frozenset(("ready", "restarting"))
 """States of /readyz in which a server is part of what the group holds."""
 _FULL_PERCENT = 100.0
@@ -37,7 +41,7 @@ class Standing:
     """How a server stands."""
 
     state: str
-    """As /readyz has it."""
+    """As /readyz has it, or `STANDBY`."""
     sessions: int
     """People in it."""
     max_sessions: int

@@ -9,7 +9,7 @@ from rtvc.errors import CloudError
 from rtvc.server.cloud.aws import HOOK, Aws
 from rtvc.server.cloud.backoff import Backoff
 from rtvc.server.cloud.calls import Calls
-from rtvc.server.cloud.ending import Departure, Leave, Signs, leave
+from rtvc.server.cloud.ending import Departure, Leave, Signs, leave, set_aside
 from rtvc.server.cloud.host import Host
 from rtvc.server.cloud.metadata import Metadata
 
@@ -32,7 +32,15 @@ WAIT_S = 3_900.0
 class Leaving:
     """From the first sign to the word that the instance may end."""
 
-    def __init__(self, host: Host, metadata: Metadata, calls: Calls, instance_id: str) -> None:
+    def __init__(
+        self,
+        host: Host,
+        metadata: Metadata,
+        calls: Calls,
+        instance_id: str,
+        on_aside: Callable[[bool], None] = lambda aside: None,
+    ) -> None:
+        """`on_aside` is told whether the group has set the instance aside."""
         self.group: str | None = None
         """Whose hook it is; None: there is no group, or none is known."""
         self.hook_s: float | None = None
@@ -43,6 +51,7 @@ class Leaving:
         self._metadata = metadata
         self._calls = calls
         self._instance_id = instance_id
+        self._on_aside = on_aside
         self._departure = Departure()
         self._terminating = False
         self._advised = False
@@ -61,6 +70,7 @@ class Leaving:
         target_state = await self._asked(self._metadata.target_state)
         spot = await self._asked(self._metadata.spot_notice)
         self._judge(Signs(target_state, spot, self._terminating))
+        self._on_aside(set_aside(target_state))
         self._tell_advice(bool(await self._asked(self._metadata.rebalance_recommended)))
 
     async def _asked(self, question: Callable[[], Awaitable[T]]) -> T | None:

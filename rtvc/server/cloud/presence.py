@@ -97,8 +97,9 @@ class Presence:
         identity = await self._until_known()
         self.identity = identity
         self._host.known(identity)
-        leaving = Leaving(self._host, self._metadata, self._calls, identity.instance_id)
-        self._leaving = leaving
+        leaving = self._leaving = Leaving(
+            self._host, self._metadata, self._calls, identity.instance_id, self._set_aside
+        )
         self._begin(leaving.run(), "cloud-leaving")
         aws = self._aws = await self._until_connected(identity.region)
         publishing = Publishing(self._host, aws, self._calls, identity.instance_id)
@@ -124,6 +125,10 @@ class Presence:
                 return await self._calls.make("connect", lambda: self._connect(region))
             except CloudError:
                 await asyncio.sleep(backoff.failed())
+
+    def _set_aside(self, aside: bool) -> None:
+        if self._publishing is not None:
+            self._publishing.aside = aside
 
     # The group.
 

@@ -7,7 +7,7 @@ from rtvc.errors import CloudError
 from rtvc.server.cloud.aws import Aws
 from rtvc.server.cloud.backoff import Backoff
 from rtvc.server.cloud.calls import Calls
-from rtvc.server.cloud.figures import figures, metric_data
+from rtvc.server.cloud.figures import STANDBY, figures, metric_data
 from rtvc.server.cloud.host import Host
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 120.0
@@ -19,6 +19,8 @@ class Publishing:
     def __init__(self, host: Host, aws: Aws, calls: Calls, instance_id: str) -> None:
         self.group: str | None = None
         """Told as well, once it is known."""
+        self.aside = False
+        """Whether the group has set the instance aside."""
         self._host = host
         self._aws = aws
         self._calls = calls
@@ -38,6 +40,8 @@ class Publishing:
         """Publish now; returns how long to wait at least until the next time."""
         standing = self._host.standing()
         boot_told = standing.boot_to_ready_s is not None and self.group is not None
+        if self.aside:
+            standing = replace(standing, state=STANDBY)
         if self._boot_told:
             standing = replace(standing, boot_to_ready_s=None)
         namespace = self._host.settings().namespace
