@@ -61,11 +61,9 @@ def test_the_sooner_of_two_ends_counts() -> None:
 
 def test_an_end_is_only_ever_brought_forward() -> None:
     departure = Departure()
-    assert departure.by_s is None
     assert departure.sooner(100.0, 590.0)
     # The same sign, seen again and again.
     assert not departure.sooner(105.0, 590.0)
-    assert departure.by_s == 690.0
     # A spot notice, whose instant does not move.
     assert departure.sooner(200.0, 110.0)
     assert not departure.sooner(205.0, 105.0)
