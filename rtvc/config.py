@@ -60,6 +60,12 @@ def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(value.lower() for value in values)
 
 
+def _namespace(value: str) -> str:
+    if re.fullmatch(r"[!-~](?:[ -~]{0,253}[!-~])?", value) is None or value.startswith("AWS/"):
+        raise ValueError("expected up to 255 characters of ASCII that do not begin with AWS/")
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_secret_http_url)]
 """May hold a user and a password."""
@@ -274,6 +280,23 @@ class AccessSettings(_Section):
         return self.keys_file is not None or self.key is not None
 
 
+class CloudSettings(_Section):
+    """The cloud that the server runs in, and what it is told there."""
+
+    provider: Literal["none", "aws"] = "none"
+    """"aws": an EC2 instance, in an Auto Scaling group or alone; "none" asks and tells nobody."""
+    namespace: Annotated[str, AfterValidator(_namespace)] = "rtvc"
+    """CloudWatch's, of what is published."""
+    publish_every_s: Annotated[float, Field(ge=1)] = 10.0
+    """Between two times that it is."""
+    capacity: Annotated[int, Field(ge=1)] | None = None
+    """Sessions that this machine holds, as a load test found; None: serve.max_sessions."""
+    group: str | None = None
+    """Auto Scaling group; None: asked for, if there is one."""
+    idle_before_unprotected_s: Annotated[float, Field(ge=0)] = 300.0
+    """After so long without a session the group may take the instance when it scales in."""
+
+
 class Settings(_Section):
     """All settings."""
 
@@ -283,6 +306,7 @@ class Settings(_Section):
     llm: LlmSettings = Field(default_factory=LlmSettings)
     tts: TtsSettings = Field(default_factory=TtsSettings)
     access: AccessSettings = Field(default_factory=AccessSettings)
+    cloud: CloudSettings = Field(default_factory=CloudSettings)
 
     def public(self) -> dict[str, Any]:
         """Everything but the secrets, for manifests."""

@@ -10,6 +10,7 @@ RtvcError
 │   │   └── MissingEngineError  a package that an engine needs is not installed  (exit 2)
 │   └── EngineDied       the engine's process ended; its jobs may be retried
 ├── ReplyError           the language model or the synthesizer failed
+├── CloudError           EC2's metadata service or AWS did not do as it was asked
 ├── RecordError          a run directory that cannot be read or written          (exit 2)
 ├── ProfileError         a server that cannot be looked into: refused, gone, not Python
 └── RunVoid              a measurement that proves nothing                       (exit 3)
@@ -29,6 +30,17 @@ ReplyTrouble = Literal[
     "other",
 ]
 """Why a reply failed: one of these and no other, as they are labels of a metric."""
+
+CloudTrouble = Literal[
+    "unreachable",
+    "credentials",
+    "denied",
+    "throttled",
+    "not_in_service",
+    "no_action",
+    "other",
+]
+"""Why AWS did not do as it was asked: what is logged once a kind."""
 
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
@@ -116,6 +128,14 @@ class ReplyError(RtvcError):
         """Of the HTTP answer that refused; None: there was none."""
         self.service: Literal["llm", "tts"] | None = None
         """Which of the two it was, where that is known."""
+
+
+class CloudError(RtvcError):
+    """EC2's metadata service or AWS did not do as it was asked."""
+
+    def __init__(self, message: str, *, trouble: CloudTrouble = "other") -> None:
+        super().__init__(message)
+        self.trouble: CloudTrouble = trouble
 
 
 class RecordError(RtvcError):

@@ -36,6 +36,10 @@ def settings(**sections: dict[str, Any]) -> Settings:
         ("tts", "voice", When.NEW_REPLIES),
         ("access", "origins", When.AT_ONCE),
         ("access", "keys_file", When.RESTART),
+        ("cloud", "capacity", When.AT_ONCE),
+        ("cloud", "idle_before_unprotected_s", When.AT_ONCE),
+        ("cloud", "provider", When.RESTART),
+        ("cloud", "group", When.RESTART),
         ("nothing", "known", When.RESTART),
     ],
 )

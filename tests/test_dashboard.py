@@ -214,6 +214,7 @@ def test_nothing_that_is_measured_is_left_out_without_need() -> None:
     expressions = [*dashboard_expressions(), *(rule["expr"] for rule in alert_rules())]
     shown = {metric_of(sample).name for text in expressions for sample in samples_in(text)}
     assert set(METRICS) - shown == {
+        "rtvc_boot_to_ready_seconds",
         "rtvc_build_info",
         "rtvc_engine_info",
         "rtvc_engine_processes",

@@ -153,6 +153,8 @@ def test_metrics_are_those_of_the_server() -> None:
         "rtvc_degradation_step",
         "rtvc_degradation_changes_total",
         "rtvc_traces_total",
+        "rtvc_boot_to_ready_seconds",
+        "rtvc_cloud_failures_total",
     }
 
 

@@ -85,6 +85,30 @@ def test_a_turn_is_finished_first() -> None:
     assert room.after(QUIET_S + 0.1) == [True]
 
 
+def test_the_deadline_can_be_brought_forward_and_not_put_off() -> None:
+    room = Room(Session(busy=True))
+    room.after(4)
+    room.drain.hurry(100)
+    assert room.drain.left_s == pytest.approx(PATIENCE.deadline_s - 4)
+    room.drain.hurry(3)
+    assert room.drain.left_s == pytest.approx(3)
+    room.clock.advance(2)
+    room.drain.hurry(3)
+    assert room.drain.left_s == pytest.approx(1)
+
+
+async def test_who_talks_on_is_cut_off_at_the_nearer_deadline() -> None:
+    talker = Session(busy=True)
+    drain = Drain(lambda: [talker], Patience(3600, 3600, 0.05), SystemClock())
+    running = asyncio.create_task(drain.run(lambda: True))
+    await asyncio.sleep(0.1)
+    assert not talker.told
+    drain.hurry(0.0)
+    async with asyncio.timeout(5):
+        await running
+    assert talker.told == [(1001, REASON, True), (1001, REASON, False)]
+
+
 def test_nobody_is_told_twice() -> None:
     room = Room(Session(idle_s=10))
     room.after(3)

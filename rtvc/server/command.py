@@ -26,13 +26,14 @@ from rtvc.server.logs import log_safely
 from rtvc.server.readiness import Readiness
 from rtvc.server.services import Services
 
-_SERVER, _ACCESS, _STT, _TURN, _LLM, _TTS = (
+_SERVER, _ACCESS, _STT, _TURN, _LLM, _TTS, _CLOUD = (
     "Server: section serve of rtvc.toml",
     "Who may come in: section access",
     "Speech-to-text: section stt",
     "Turns: section turn",
     "Language model: section llm",
     "Speech synthesis: section tts",
+    "Where it runs: section cloud",
 )
 
 
@@ -191,6 +192,10 @@ def serve(
         str | None, _flag("--tts-model", _TTS, "Model to ask the endpoint for [tts-1]")
     ] = None,
     voice: Annotated[str | None, _flag("--voice", _TTS, "Voice of the replies [en-us]")] = None,
+    cloud: Annotated[
+        str | None,
+        _flag("--cloud", _CLOUD, "none, or aws: an EC2 instance that tells how full it is [none]"),
+    ] = None,
 ) -> None:
     """Run the reference server: speech in, speech out, over one shared Whisper.
 
@@ -233,6 +238,7 @@ def serve(
         "turn": {"silence_ms": silence_ms, "threshold": threshold, "partials": partials},
         "llm": {**_backend(llm, "scripted"), "model": llm_model, "system": system},
         "tts": {**_backend(tts, "espeak"), "model": tts_model, "voice": voice},
+        "cloud": {"provider": cloud},
     }
     _run(lambda: load_settings(flags, toml=settings))
 

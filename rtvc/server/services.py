@@ -11,6 +11,7 @@ from rtvc.instruments.event_loop import LoopLag
 from rtvc.instruments.otel import TurnTraces
 from rtvc.protocol.realtime import TurnTimings
 from rtvc.server.access.guard import Access
+from rtvc.server.cloud.presence import Presence
 from rtvc.server.faults.active import Faults
 from rtvc.server.hearing import Hearing
 from rtvc.server.measuring.metrics import Metrics
@@ -110,6 +111,8 @@ class Services:
     """Whether the language model or the synthesizer is out."""
     spare_voice: SpeechSynthesizer | None = None
     """Speaks what `tts` cannot; None: there is none."""
+    cloud: Presence | None = None
+    """What a cloud is told of this server; None: it runs in none that it knows of."""
     sessions: dict[str, OpenSession] = field(default_factory=dict)
     """Open sessions by id."""
 

@@ -22,6 +22,7 @@ _SECTIONS = {
     "llm": When.NEW_REPLIES,
     "tts": When.NEW_REPLIES,
     "access": When.AT_ONCE,
+    "cloud": When.AT_ONCE,
 }
 """Where all of a section can change alike."""
 _SETTINGS = {
@@ -49,6 +50,8 @@ _SETTINGS = {
     "stt.hotwords": When.NEW_SESSIONS,
     "stt.delay_target_ms": When.AT_ONCE,
     "llm.system": When.NEW_SESSIONS,
+    "cloud.provider": When.RESTART,
+    "cloud.group": When.RESTART,
 }
 """All others need a restart. What the keys file holds is read again."""
 

@@ -19,13 +19,16 @@ from rtvc.hiding import without_places
 from rtvc.instruments.event_loop import LoopLag
 from rtvc.instruments.otel import TurnTraces, open_traces
 from rtvc.server.access.guard import Access
+from rtvc.server.cloud.aws import check_boto3
 from rtvc.server.faults.active import Faults
 from rtvc.server.hearing import Hearing
+from rtvc.server.lifecycle.in_cloud import join_cloud, leave_cloud
 from rtvc.server.lifecycle.notify import Notifier
 from rtvc.server.lifecycle.reload import Reload, Sources
 from rtvc.server.lifecycle.signals import Stop, StopSignals, Told
 from rtvc.server.lifecycle.stopping import INTERRUPT_S, Drain, Patience
 from rtvc.server.lifecycle.tls import CertificateFiles, Certificates
+from rtvc.server.measuring.boot import process_age_s
 from rtvc.server.measuring.metrics import Metrics, NoMetrics
 from rtvc.server.readiness import Readiness
 from rtvc.server.replies.llm import LanguageModel, OpenAiLanguageModel, ScriptedLanguageModel
@@ -92,8 +95,11 @@ def build_services(settings: Settings, clock: Clock) -> Services:
 
     Raises:
         ModelError: the named model can't be found.
-        UsageError: a fault was asked for that there is none of, or traces that cannot be sent.
+        UsageError: a fault was asked for that there is none of, traces that cannot be sent, or a
+            cloud that cannot be talked to.
     """
+    if settings.cloud.provider == "aws":
+        check_boto3()
     faults = Faults.of(settings, clock)
     settings, clock = faults.settings(settings), faults.clock(clock)
     stt = settings.stt
@@ -301,21 +307,40 @@ class _Uvicorn(uvicorn.Server):
         self._notifier = notifier
         self._drain: Drain | None = None
         self._told: Stop | None = None
+        self._leave_s: float | None = None
+        self.signalled = asyncio.Event()
+        """Whether somebody wants the process to end, and not only the machine."""
 
     def stop(self, how: Stop) -> None:
         """As a signal said."""
         self._told = how
+        self.signalled.set()
         self.should_exit = True
         self._begin_draining()
         if how is Stop.NOW:
             self.force_exit = True
-        if how is Stop.NOW and self._drain is not None:
+        if self._drain is not None and how is Stop.NOW:
             self._drain.stop_now()
+        elif self._drain is not None:
+            self._drain.hurry(self._deadline_s())
+
+    def leave(self, deadline_s: float) -> None:
+        """The machine is taken away: sessions have so long from now."""
+        self._leave_s = deadline_s
+        self.should_exit = True
+        self._begin_draining()
+        if self._drain is not None:
+            self._drain.hurry(deadline_s)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """`StopSignals` does it from an earlier moment, and without raising them again."""
         yield
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """From now on the cloud knows of it, too, if it runs in one."""
+        join_cloud(self._services, self.leave)
+        await super().serve(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Until all have left, /readyz and whoever wants to come in still get an answer."""
@@ -335,14 +360,18 @@ class _Uvicorn(uvicorn.Server):
 
     def _new_drain(self) -> Drain:
         services, serve = self._services, self._services.settings.serve
-        deadline_s = serve.shutdown_s
-        if self._told is not Stop.GENTLY:
-            deadline_s = min(deadline_s, INTERRUPT_S)
-        patience = Patience(deadline_s, serve.stop_idle_s, serve.last_final_s)
+        patience = Patience(self._deadline_s(), serve.stop_idle_s, serve.last_final_s)
         drain = Drain(services.sessions.values, patience, services.clock)
         if self._told is Stop.NOW:
             drain.stop_now()
         return drain
+
+    def _deadline_s(self) -> float:
+        """For sessions to finish; who sends a signal decides, whatever the machine is in for."""
+        if self._told is None and self._leave_s is not None:
+            return self._leave_s
+        shutdown_s = self._services.settings.serve.shutdown_s
+        return shutdown_s if self._told is Stop.GENTLY else min(shutdown_s, INTERRUPT_S)
 
 
 async def serve(
@@ -375,8 +404,7 @@ async def serve(
     try:
         await asyncio.wait([preparing, serving], return_when=asyncio.FIRST_COMPLETED)
         if not serving.done():
-            await _finish(preparing)
-            await services.faults.start(services.engine.status.device)
+            await _until_ready(services, preparing)
             notifier.ready()
             on_ready()
         await serving
@@ -387,6 +415,7 @@ async def serve(
         await asyncio.wait([preparing, probing, serving])
         await reload.close()
         await close(services)
+        await leave_cloud(services, server.signalled)
         watching.cancel()
         await asyncio.wait([watching])
 
@@ -440,11 +469,13 @@ def _sources(services: Services, settings: Callable[[], Settings] | None) -> Sou
     return Sources(settings=settings or (lambda: services.settings), llm=llm, tts=tts, spare=spare)
 
 
-async def _finish(preparing: asyncio.Task[None]) -> None:
+async def _until_ready(services: Services, preparing: asyncio.Task[None]) -> None:
     try:
         await preparing
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
+    services.metrics.boot.ready(process_age_s(), services.clock.utc())
+    await services.faults.start(services.engine.status.device)
 
 
 async def close(services: Services) -> None:

@@ -7,7 +7,7 @@ said so far is committed; its finals are waited for and sent, and only then are 
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rtvc.clock import Clock
 from rtvc.server.services import OpenSession
@@ -58,6 +58,12 @@ class Drain:
     def stop_now(self) -> None:
         """Wait for nothing any more."""
         self._at_once.set()
+
+    def hurry(self, deadline_s: float) -> None:
+        """Sessions have no more than so long from now."""
+        by_s = self._clock.now() + deadline_s - self._began_s
+        sooner_s = min(self._patience.deadline_s, by_s)
+        self._patience = replace(self._patience, deadline_s=sooner_s)
 
     def look(self) -> None:
         """Let those sessions go that may."""

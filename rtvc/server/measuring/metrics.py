@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from rtvc.errors import ReplyTrouble
 from rtvc.protocol.realtime import TurnTimings
+from rtvc.server.measuring.boot import Boot
 from rtvc.server.measuring.socket_counts import SocketCounts
 from rtvc.stt.transcriber import Hypothesis, JobKind
 
@@ -265,6 +266,20 @@ _TABLE = (
         "Reloads of the settings by outcome: applied, refused",
         ("outcome",),
     ),
+    Metric(
+        "rtvc_boot_to_ready_seconds",
+        "gauge",
+        "seconds",
+        "Time until callers could come in, since the process or the EC2 instance began",
+        ("since",),
+    ),
+    Metric(
+        "rtvc_cloud_failures_total",
+        "counter",
+        "failures",
+        "Calls to AWS or to the metadata of the instance that failed; absent without --cloud aws",
+        ("call",),
+    ),
     # The machine's side.
     Metric(
         "rtvc_event_loop_lag_seconds",
@@ -384,6 +399,10 @@ class Metrics:
         """Sentences spoken by the built-in voice in another's place."""
         self.reloads = Counter({"applied": 0, "refused": 0})
         """Of the settings, by outcome."""
+        self.boot = Boot()
+        """How long it took until callers could come in."""
+        self.cloud_failures: Counter[str] = Counter()
+        """Of calls to the cloud, by call; empty where there is none."""
 
     # As it happens.
 

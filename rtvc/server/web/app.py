@@ -56,6 +56,7 @@ def readiness_body(services: Services) -> dict[str, Any]:
         "degradation": engine.degradation.label,
         "full": closed,
         "retry_after_s": admission.retry_after_s if closed else wait_s,
+        "instance": None if services.cloud is None else services.cloud.describe(),
         "version": __version__,
     }
 

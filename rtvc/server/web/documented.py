@@ -123,6 +123,8 @@ class ServerState(BaseModel):
     """Whether one more would be refused."""
     retry_after_s: float | None
     """When to come again, if not now."""
+    instance: dict[str, Any] | None
+    """The machine, if it is one of a cloud's: provider, id, type, zone, region, group."""
     version: str
     """Of rtvc."""
 

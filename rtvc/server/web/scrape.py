@@ -55,6 +55,9 @@ class Scraper:
         sheet.put("rtvc_apologies_total", metrics.apologies)
         sheet.put("rtvc_spare_voice_sentences_total", metrics.spare_sentences)
         sheet.put_all("rtvc_reloads_total", metrics.reloads.items())
+        sheet.put("rtvc_boot_to_ready_seconds", metrics.boot.process_s, "process")
+        sheet.put("rtvc_boot_to_ready_seconds", metrics.boot.instance_s, "instance")
+        sheet.put_all("rtvc_cloud_failures_total", metrics.cloud_failures.items())
         if self._services.traces is not None:
             sheet.put_all("rtvc_traces_total", self._services.traces.outcomes.items())
 

@@ -1,0 +1,88 @@
+"""Calls that may hang or fail, and neither hold up the server nor fill its log."""
+
+import asyncio
+import logging
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Literal, TypeVar, get_args
+
+from rtvc.errors import CloudError, CloudTrouble
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Call = Literal[
+    "metadata",
+    "connect",
+    "put_metric_data",
+    "describe_auto_scaling_instances",
+    "describe_lifecycle_hooks",
+    "set_instance_protection",
+    "record_lifecycle_action_heartbeat",
+    "complete_lifecycle_action",
+]
+"""What is asked; the label of a metric."""
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """What `work` returns, from a thread that nobody waits for when the process ends.
+
+    The threads of `asyncio.to_thread` are waited for, and a name that is looked up can take half a
+    minute.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 (handed on to who waits)
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=run, name="cloud", daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
+class Calls:
+    """What was asked and failed: counted each time, logged once a kind until it works again."""
+
+    def __init__(self, failures: Counter[str]) -> None:
+        """`failures` is counted up, by the name of the call; those in sight are there from now on,
+        as a rate has to have seen 0.
+        """
+        self._failures = failures
+        self._told: defaultdict[Call, set[CloudTrouble]] = defaultdict(set)
+        failures.update({call: 0 for call in get_args(Call)})
+
+    async def make(self, call: Call, work: Callable[[], T]) -> T:
+        """What `work` returns, from a thread.
+
+        Raises:
+            CloudError: as `work` did; it is counted.
+        """
+        with self.counted(call):
+            return await in_thread(work)
+
+    @contextmanager
+    def counted(self, call: Call) -> Iterator[None]:
+        """Around a call that is made here."""
+        try:
+            yield
+        except CloudError as error:
+            self._failed(call, error)
+            raise
+        if self._told.pop(call, None):
+            _log.warning("%s works again", call)
+
+    def _failed(self, call: Call, error: CloudError) -> None:
+        self._failures[call] += 1
+        if error.trouble not in self._told[call]:
+            self._told[call].add(error.trouble)
+            _log.warning("%s failed (said once until it works again): %s", call, error)

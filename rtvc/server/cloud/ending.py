@@ -1,0 +1,97 @@
+"""Whether this instance is to end, and how long its sessions may go on; pure.
+
+EC2 Auto Scaling first takes an instance that is to end from its load balancer. When that has let
+go of it (its last connection gone, or the deregistration delay over), the lifecycle hook keeps it
+for a while. Its metadata says `Terminated` from the beginning of all that, so that the server
+drains while the load balancer waits.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from rtvc.server.cloud.instance import SpotNotice
+
+SPOT_S = 110.0
+"""Of the two minutes that EC2 gives a spot instance."""
+MARGIN_S = 10.0
+"""For the finals of those who still speak at the deadline, and for their close frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What was seen."""
+
+    target_state: str | None = None
+    """Where the group leads the instance; None: it is in no group."""
+    spot: SpotNotice | None = None
+    """EC2 takes it back; None: it has not said so."""
+    terminating: bool = False
+    """EC2 Auto Scaling said so when it was asked for something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The instance is to end."""
+
+    why: str
+    """For the log."""
+    deadline_s: float
+    """From now on, for sessions to finish."""
+
+
+def leave(signs: Signs, utc: datetime, *, hook_s: float | None, otherwise_s: float) -> Leave | None:
+    """What the signs say; None: nothing of the sort.
+
+    `hook_s`: how long the lifecycle hook keeps an instance; where there is none, or none is known,
+    sessions have `otherwise_s`.
+    """
+    found = []
+    if signs.spot is not None:
+        # Instants of two clocks; both are set by the same service, and seconds will do.
+        left_s = (signs.spot.at - utc).total_seconds() - MARGIN_S
+        why = f"EC2 takes this spot instance back (to {signs.spot.action} it)"
+        found.append(Leave(why, max(0.0, min(left_s, SPOT_S))))
+    if signs.terminating or _ends(signs.target_state):
+        deadline_s = otherwise_s if hook_s is None else max(0.0, hook_s - MARGIN_S)
+        found.append(Leave("the Auto Scaling group ends this instance", deadline_s))
+    return min(found, key=lambda one: one.deadline_s, default=None)
+
+
+def set_aside(target_state: str | None) -> bool:
+    """Whether the instance lives on, and its group neither counts it nor sends it callers.
+
+    >>> set_aside("Standby"), set_aside("Warmed:Running"), set_aside("InService"), set_aside(None)
+    (True, True, False, False)
+    """
+    if target_state is None:
+        return False
+    return target_state in ("Standby", "Detached") or target_state.startswith("Warmed:")
+
+
+def _ends(target_state: str | None) -> bool:
+    """
+    >>> _ends("Terminated"), _ends("Warmed:Terminated"), _ends("Standby"), _ends(None)
+    (True, True, False, False)
+    """
+    return target_state is not None and target_state.endswith("Terminated")
+
+
+class Departure:
+    """The instant by which the server has to be gone: only ever sooner than was said before.
+
+    >>> departure = Departure()
+    >>> departure.sooner(100.0, 60.0), departure.sooner(105.0, 60.0), departure.sooner(110.0, 20.0)
+    (True, False, True)
+    """
+
+    def __init__(self) -> None:
+        self.by_s: float | None = None
+        """On the server's clock; None: it stays."""
+
+    def sooner(self, now_s: float, deadline_s: float) -> bool:
+        """Whether this is news."""
+        by_s = now_s + deadline_s
+        if self.by_s is not None and by_s > self.by_s - 1:
+            return False
+        self.by_s = by_s
+        return True

@@ -1,0 +1,176 @@
+"""Sees that the instance is to end, has the server drained, and keeps the machine until it is."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from rtvc.errors import CloudError
+from rtvc.server.cloud.aws import HOOK, Aws
+from rtvc.server.cloud.backoff import Backoff
+from rtvc.server.cloud.calls import Calls
+from rtvc.server.cloud.ending import Departure, Leave, Signs, leave, set_aside
+from rtvc.server.cloud.host import Host
+from rtvc.server.cloud.metadata import Metadata
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_LOOK_S = 5.0
+"""As AWS advises for spot notices."""
+_NOT_HELD_S = 5.0
+"""The load balancer has not let go of the instance yet; the hook comes after that."""
+_BEATS = 3
+"""In the hook's time."""
+_LONGEST_BEAT_S = 60.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
+WAIT_S = 3_900.0
+"""For the hook, when all sessions are over: a load balancer may take an hour to let go."""
+
+
+class Leaving:
+    """From the first sign to the word that the instance may end."""
+
+    def __init__(
+        self,
+        host: Host,
+        metadata: Metadata,
+        calls: Calls,
+        instance_id: str,
+        on_aside: Callable[[bool], None] = lambda aside: None,
+    ) -> None:
+        """`on_aside` is told whether the group has set the instance aside."""
+        self.group: str | None = None
+        """Whose hook it is; None: there is no group, or none is known."""
+        self.hook_s: float | None = None
+        """How long the hook keeps the instance; None: there is none, or nothing is known of it."""
+        self.hooked = True
+        """Whether there may be a hook."""
+        self._host = host
+        self._metadata = metadata
+        self._calls = calls
+        self._instance_id = instance_id
+        self._on_aside = on_aside
+        self._departure = Departure()
+        self._terminating = False
+        self._advised = False
+        self._leaving = asyncio.Event()
+
+    # Before.
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(_LOOK_S)
+
+    async def look(self) -> None:
+        """Ask the instance's metadata, and do as it says."""
+        target_state = await self._asked(self._metadata.target_state)
+        spot = await self._asked(self._metadata.spot_notice)
+        self._judge(Signs(target_state, spot, self._terminating))
+        self._on_aside(set_aside(target_state))
+        self._tell_advice(bool(await self._asked(self._metadata.rebalance_recommended)))
+
+    async def _asked(self, question: Callable[[], Awaitable[T]]) -> T | None:
+        """None as well where there is no answer: then there is no sign."""
+        try:
+            with self._calls.counted("metadata"):
+                return await question()
+        except CloudError:
+            return None
+
+    def terminating(self) -> None:
+        """EC2 Auto Scaling said that it is getting rid of the instance."""
+        self._terminating = True
+        self._judge(Signs(terminating=True))
+
+    def _tell_advice(self, advised: bool) -> None:
+        """A group with Capacity Rebalancing launches another instance and ends this one when that
+        is there; without, most such instances live on. Either way there is nothing to do yet.
+        """
+        if advised and not self._advised:
+            _log.warning("EC2 expects to take this spot instance back before long")
+        self._advised = advised
+
+    def _judge(self, signs: Signs) -> None:
+        clock, otherwise_s = self._host.clock, self._host.shutdown_s()
+        found = leave(signs, clock.utc(), hook_s=self.hook_s, otherwise_s=otherwise_s)
+        if found is not None and self._departure.sooner(clock.now(), found.deadline_s):
+            self._leave(found)
+
+    def _leave(self, found: Leave) -> None:
+        _log.warning(
+            "%s: no new sessions; those that are open have %.0f s", found.why, found.deadline_s
+        )
+        self._leaving.set()
+        self._host.leave(found.deadline_s)
+
+    # Meanwhile.
+
+    async def hold(self, aws: Aws) -> None:
+        """Once it leaves, have the hook keep the instance; until cancelled."""
+        await self._leaving.wait()
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        while True:
+            pause_s = await self._beat(aws, backoff)
+            await asyncio.sleep(pause_s)
+
+    async def _beat(self, aws: Aws, backoff: Backoff) -> float:
+        """Returns the pause until the next one."""
+        group = self.group
+        if group is None or not self.hooked:
+            return _NOT_HELD_S
+        try:
+            held = await self._calls.make(
+                "record_lifecycle_action_heartbeat",
+                lambda: aws.heartbeat(group, self._instance_id),
+            )
+        except CloudError:
+            return backoff.failed()
+        backoff.worked()
+        if not held:
+            return _NOT_HELD_S
+        return min((self.hook_s or _LONGEST_BEAT_S) / _BEATS, _LONGEST_BEAT_S)
+
+    # Afterwards.
+
+    async def complete(self, aws: Aws, given_up: asyncio.Event) -> bool:
+        """All sessions are over: have the hook let the instance end; whether it did.
+
+        It is tried once at least, and then until the hook has the instance, or somebody wants the
+        process gone at once (`given_up`), or it has taken too long.
+        """
+        group = self.group
+        if not self._leaving.is_set() or group is None or not self.hooked:
+            return False
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        until_s = self._host.clock.now() + WAIT_S
+        while True:
+            pause_s = await self._complete_once(aws, group, backoff)
+            if pause_s is None:
+                _log.warning("all sessions are over: the hook %s lets this instance end", HOOK)
+                return True
+            if self._host.clock.now() + pause_s > until_s or await _set(given_up, pause_s):
+                return False
+
+    async def _complete_once(self, aws: Aws, group: str, backoff: Backoff) -> float | None:
+        """The pause until the next attempt; None: it is done."""
+        try:
+            done = await self._calls.make(
+                "complete_lifecycle_action", lambda: aws.complete(group, self._instance_id)
+            )
+        except CloudError:
+            return backoff.failed()
+        return None if done else _NOT_HELD_S
+
+
+async def _set(event: asyncio.Event, within_s: float) -> bool:
+    """Whether it is set by then."""
+    try:
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

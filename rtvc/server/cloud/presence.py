@@ -1,0 +1,203 @@
+"""A server on an EC2 instance: who it is, what it tells, and what it is told.
+
+    metadata ── identity ──▶ publishing                       figures, for CloudWatch
+        │                    group ──▶ protecting             from scale-in, while anyone is there
+        └── signs of the end ─────────▶ leaving ──▶ drain ──▶ the lifecycle hook lets it end
+
+Nothing here holds up the server or ends it: what fails is told, counted and tried again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from rtvc.errors import CloudError
+from rtvc.server.cloud import aws as boto
+from rtvc.server.cloud.aws import Aws
+from rtvc.server.cloud.backoff import Backoff
+from rtvc.server.cloud.calls import Calls
+from rtvc.server.cloud.host import Host
+from rtvc.server.cloud.instance import Identity
+from rtvc.server.cloud.leaving import Leaving
+from rtvc.server.cloud.metadata import Metadata
+from rtvc.server.cloud.protecting import Protecting
+from rtvc.server.cloud.publishing import Publishing
+
+_log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
+_HOOK_S = 300.0
+"""Terraform may make the hook after the first instances."""
+
+
+class Presence:
+    """One server's, from its start to its end."""
+
+    def __init__(
+        self,
+        host: Host,
+        metadata: Metadata | None = None,
+        connect: Callable[[str], Aws] = boto.connect,
+    ) -> None:
+        """`connect`: AWS in a region."""
+        self.identity: Identity | None = None
+        """Of the instance; None: not known so far."""
+        self.group: str | None = None
+        """Its Auto Scaling group; None: it is in none, or in none that is known."""
+        self._host = host
+        self._metadata = metadata or Metadata(host.clock)
+        self._connect = connect
+        self._calls = Calls(host.failures)
+        self._aws: Aws | None = None
+        self._leaving: Leaving | None = None
+        self._publishing: Publishing | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begin, on the running event loop."""
+        self._begin(self._live(), "cloud")
+
+    def describe(self) -> dict[str, Any] | None:
+        """For /readyz; None: nothing is known so far."""
+        return None if self.identity is None else self.identity.to_wire(self.group)
+
+    async def finish(self, given_up: asyncio.Event) -> None:
+        """All sessions are over. If the instance is to end, wait until the lifecycle hook has let
+        it, or `given_up` is set.
+        """
+        try:
+            await self._end_tasks()
+            if self._leaving is not None and self._aws is not None:
+                await self._leaving.complete(self._aws, given_up)
+        finally:
+            await self._metadata.close()
+
+    async def _end_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("%s ended, and the server goes on without", task.get_name(), exc_info=error)
+
+    # From nothing known to all that is to be done.
+
+    async def _live(self) -> None:
+        identity = await self._until_known()
+        self.identity = identity
+        self._host.known(identity)
+        leaving = self._leaving = Leaving(
+            self._host, self._metadata, self._calls, identity.instance_id, self._set_aside
+        )
+        self._begin(leaving.run(), "cloud-leaving")
+        aws = self._aws = await self._until_connected(identity.region)
+        publishing = Publishing(self._host, aws, self._calls, identity.instance_id)
+        self._publishing = publishing
+        self._begin(publishing.run(), "cloud-publishing")
+        self._begin(leaving.hold(aws), "cloud-hook")
+        self._begin(self._belong(aws, identity.instance_id), "cloud-group")
+
+    async def _until_known(self) -> Identity:
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        while True:
+            try:
+                with self._calls.counted("metadata"):
+                    return await self._metadata.identity()
+            except CloudError:
+                await asyncio.sleep(backoff.failed())
+
+    async def _until_connected(self, region: str) -> Aws:
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        while True:
+            try:
+                # In a thread, as importing boto3 takes a while.
+                return await self._calls.make("connect", lambda: self._connect(region))
+            except CloudError:
+                await asyncio.sleep(backoff.failed())
+
+    def _set_aside(self, aside: bool) -> None:
+        if self._publishing is not None:
+            self._publishing.aside = aside
+
+    # The group.
+
+    async def _belong(self, aws: Aws, instance_id: str) -> None:
+        """Be in the group, whenever there is one; until the instance is to end."""
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        while True:
+            found = await self._find_group(aws, instance_id)
+            if found is not None and await self._in_group(aws, instance_id, *found):
+                return
+            await asyncio.sleep(backoff.failed())
+
+    async def _find_group(self, aws: Aws, instance_id: str) -> tuple[str, bool | None] | None:
+        """The group, and whether the instance is protected in it, where that is known."""
+        named = self._host.settings().group
+        if named is not None:
+            return named, None
+        try:
+            with self._calls.counted("metadata"):
+                alone = await self._metadata.target_state() is None
+            if alone:
+                # So that an instance without a group needs no leave to ask for one.
+                return None
+            member = await self._calls.make(
+                "describe_auto_scaling_instances", lambda: aws.member(instance_id)
+            )
+        except CloudError:
+            return None
+        return None if member is None else (member.group, member.protected)
+
+    async def _in_group(
+        self, aws: Aws, instance_id: str, group: str, protected: bool | None
+    ) -> bool:
+        """Until the instance is in it no more (False) or about to end (True)."""
+        self._tell_group(group)
+        following = asyncio.create_task(self._follow_hook(aws, group), name="cloud-hook-time")
+        protecting = Protecting(
+            self._host, aws, self._calls, instance_id, group, protected=protected
+        )
+        try:
+            place = await protecting.run()
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+        if place == "ends" and self._leaving is not None:
+            self._leaving.terminating()
+            return True
+        self._tell_group(None)
+        return False
+
+    def _tell_group(self, group: str | None) -> None:
+        self.group = group
+        if self._publishing is not None:
+            self._publishing.group = group
+        if self._leaving is not None:
+            self._leaving.group = group
+
+    async def _follow_hook(self, aws: Aws, group: str) -> None:
+        """Know how long the lifecycle hook keeps the instance; until cancelled."""
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        while True:
+            try:
+                hook_s = await self._calls.make(
+                    "describe_lifecycle_hooks", lambda: aws.hook_timeout_s(group)
+                )
+            except CloudError:
+                await asyncio.sleep(backoff.failed())
+                continue
+            backoff.worked()
+            if self._leaving is not None:
+                self._leaving.hook_s, self._leaving.hooked = hook_s, hook_s is not None
+            await asyncio.sleep(_HOOK_S)

@@ -1,0 +1,128 @@
+"""Calls that fail or hang, and the server that goes on."""
+
+import asyncio
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+
+from rtvc.errors import CloudError
+from rtvc.server.cloud.backoff import Backoff
+from rtvc.server.cloud.calls import Call, Calls, in_thread
+
+
+async def test_the_answer_of_another_thread() -> None:
+    assert await in_thread(threading.get_ident) != threading.get_ident()
+
+
+async def test_its_error() -> None:
+    def fail() -> None:
+        raise CloudError("no way", trouble="denied")
+
+    with pytest.raises(CloudError, match="no way"):
+        await in_thread(fail)
+
+
+async def test_a_call_that_hangs_is_not_waited_for() -> None:
+    go_on = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def hang() -> None:
+        threads.append(threading.current_thread())
+        go_on.wait(20)
+
+    waiting = asyncio.create_task(in_thread(hang))
+    while not threads:  # noqa: ASYNC110 (it is another thread's to fill)
+        await asyncio.sleep(0.001)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    # Nor does the process wait for it, when it ends.
+    assert threads[0].daemon
+    go_on.set()
+    threads[0].join(10)
+    assert not threads[0].is_alive()
+
+
+class Log:
+    """What was counted, and what was said."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self.failures: Counter[str] = Counter()
+        self.calls = Calls(self.failures)
+        self._caplog = caplog
+
+    async def make(self, work: Callable[[], None]) -> None:
+        try:
+            await self.calls.make("put_metric_data", work)
+        except CloudError:
+            return
+
+    @property
+    def said(self) -> list[str]:
+        return [record.getMessage() for record in self._caplog.records]
+
+
+def worked() -> None:
+    """It did."""
+
+
+def throttled() -> None:
+    raise CloudError("slow down", trouble="throttled")
+
+
+def denied() -> None:
+    raise CloudError("not you", trouble="denied")
+
+
+async def test_each_kind_of_failure_is_logged_once_until_it_works_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = Log(caplog)
+    for work in (worked, throttled, throttled, denied, throttled):
+        await log.make(work)
+    assert [("slow down" in line, "not you" in line) for line in log.said] == [
+        (True, False),
+        (False, True),
+    ]
+    await log.make(worked)
+    await log.make(worked)
+    await log.make(throttled)
+    assert log.said[2] == "put_metric_data works again"
+    assert "slow down" in log.said[3]
+    assert len(log.said) == 4
+    assert log.failures["put_metric_data"] == 5
+
+
+async def test_failures_of_one_call_are_not_those_of_another(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = Log(caplog)
+    await log.make(denied)
+    with pytest.raises(CloudError), log.calls.counted("metadata"):
+        denied()
+    assert len(log.said) == 2
+    assert (log.failures["metadata"], log.failures["put_metric_data"]) == (1, 1)
+
+
+def test_a_rate_sees_0_first() -> None:
+    failures: Counter[str] = Counter()
+    Calls(failures)
+    assert failures == dict.fromkeys(get_args(Call), 0)
+    assert len(failures) == len(get_args(Call))
+
+
+def test_pauses_grow_to_a_bound_and_begin_anew() -> None:
+    backoff = Backoff(1.0, 8.0, random.Random(1))
+    for bound_s in (1.0, 2.0, 4.0, 8.0, 8.0, 8.0):
+        assert bound_s / 2 <= backoff.failed() <= bound_s
+    backoff.worked()
+    assert backoff.failed() <= 1.0
+
+
+def test_two_instances_do_not_come_at_the_same_time() -> None:
+    one, other = (Backoff(1.0, 8.0, random.Random(seed)) for seed in (1, 2))
+    assert one.failed() != other.failed()
