@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check sbom audit bench-hostile bench-soak clean
+.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check sbom audit bench-hostile bench-soak image image-steps bench-drain clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -88,6 +88,16 @@ bench-hostile: setup ## a million hostile messages, ten thousand callers who van
 CAPACITY ?= reports/capacity/selftest-shared
 bench-soak: setup ## an hour at 80 % of CAPACITY (a number, or a search's run): does anything creep up?
 	@$(BIN)/python -m tests.acceptance.soak --capacity $(CAPACITY) --out reports/soak
+
+TARGET ?= cpu
+image: ## the container image of TARGET, cpu or cuda
+	@docker build -f infra/docker/Dockerfile --target $(TARGET) -t rtvc:$(TARGET) .
+
+image-steps: setup ## the steps of that image in a folder of their own; no container engine needed
+	@$(BIN)/python -m tools.image_steps --target $(TARGET) --serve --out reports/image/steps-$(TARGET).md
+
+bench-drain: setup ## one of two servers behind HAProxy is stopped, again and again: what do callers feel?
+	@$(BIN)/python -m tests.acceptance.drain --out reports/drain
 
 fmt: setup ## format
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -27,12 +27,19 @@ class Load:
     """One load test."""
 
     def __init__(
-        self, url: str, folder: Path, speakers: int, duration_s: float, seed: int, clock: Clock
+        self,
+        url: str,
+        folder: Path,
+        speakers: int,
+        duration_s: float,
+        seed: int,
+        clock: Clock,
+        scenario: Path = CROWD,
     ) -> None:
         command = [
             *(sys.executable, "-m", "rtvc", "loadtest", url, "--out", str(folder)),
             *("--speakers", str(speakers), "--duration", f"{duration_s:g}"),
-            *("--scenario", str(CROWD), "--ramp", "0.5", "--warm-up", "0"),
+            *("--scenario", str(scenario), "--ramp", "0.5", "--warm-up", "0"),
             *("--grace", f"{GRACE_S:g}", "--seed", str(seed), "--protocol", "openai-realtime"),
         ]
         self.folder = folder
