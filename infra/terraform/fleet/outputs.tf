@@ -1,3 +1,7 @@
+locals {
+  first_holds = lookup(var.capacity_by_type, var.instance_types[0], var.capacity_per_instance)
+}
+
 output "url" {
   description = "Where callers go."
   value       = "wss://${var.domain_name}"
@@ -19,15 +23,10 @@ output "dashboard_url" {
 }
 
 output "capacity" {
-  description = "Sessions that a server holds, where the number comes from, and what it makes of the fleet."
+  description = "Sessions that the fleet holds at its least and its greatest size, if all servers are of the first type."
   value = {
-    sessions      = var.capacity_per_instance
-    by_type       = var.capacity_by_type
-    provenance    = var.capacity_provenance
-    at_least      = var.capacity_per_instance * var.min_size
-    at_most       = var.capacity_per_instance * var.max_size
-    aims_at       = "${module.voice_server.scaling.target_percent} % of it"
-    scaling_rules = "modules/voice_server/scaling.json"
+    at_least = local.first_holds * var.min_size
+    at_most  = local.first_holds * var.max_size
   }
 }
 
@@ -43,7 +42,7 @@ output "next" {
     aws ssm get-parameter --region ${var.region} --name ${var.access_key_parameter} --with-decryption --query Parameter.Value --output text > key.txt
 
     # Talk to it: https://${var.domain_name}  ·  load it:
-    rtvc loadtest wss://${var.domain_name} --api-key-file key.txt --speakers ${ceil(0.5 * var.capacity_per_instance * var.min_size)} --duration 60
+    rtvc loadtest wss://${var.domain_name} --api-key-file key.txt --speakers ${ceil(0.5 * local.first_holds * var.min_size)} --duration 60
 
     # How full is it, and who is there?
     aws cloudwatch get-metric-statistics --region ${var.region} --namespace rtvc --metric-name SessionsPerCapacity --dimensions Name=AutoScalingGroupName,Value=${module.voice_server.group_name} --statistics Average Maximum --period 60 --start-time "$(date -u -d '-10 min' +%FT%TZ)" --end-time "$(date -u +%FT%TZ)"

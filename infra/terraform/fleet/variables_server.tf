@@ -31,12 +31,6 @@ variable "capacity_by_type" {
   }
 }
 
-variable "capacity_provenance" {
-  description = "Where capacity_per_instance comes from, as rtvc fleet vars writes it; shown in the outputs."
-  type        = map(string)
-  default     = {}
-}
-
 variable "tls_to_servers" {
   description = "Whether what people say is encrypted between load balancer and servers, too. Measure the capacity with the same."
   type        = bool
@@ -72,13 +66,24 @@ variable "gpu" {
 }
 
 variable "ami_id" {
-  description = "Machine image; null: today's Deep Learning Base image of AWS."
+  description = "Machine image, so that no plan proposes another one; null: today's of ami_ssm_parameter."
   type        = string
   default     = null
 
   validation {
     condition     = var.ami_id == null ? true : startswith(var.ami_id, "ami-")
     error_message = "Expected an image such as ami-0123456789abcdef0, or null."
+  }
+}
+
+variable "ami_ssm_parameter" {
+  description = "Parameter Store name of the machine image; null: AWS's Deep Learning Base image. What it has to bring: modules/voice_server."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ami_ssm_parameter == null ? true : startswith(var.ami_ssm_parameter, "/")
+    error_message = "Expected the name of a parameter that begins with /, or null."
   }
 }
 

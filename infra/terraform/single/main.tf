@@ -41,6 +41,7 @@ module "voice_server" {
   vpc_id                   = module.network.vpc_id
   instance_type            = var.instance_type
   ami_id                   = var.ami_id
+  ami_ssm_parameter        = var.ami_ssm_parameter
   root_volume_gib          = var.root_volume_gib
   container_image          = var.container_image
   installed_at             = var.installed_at

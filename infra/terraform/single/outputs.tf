@@ -13,14 +13,6 @@ output "instance_id" {
   value       = aws_instance.box.id
 }
 
-output "capacity" {
-  description = "Sessions at once, and where the number comes from."
-  value = {
-    sessions   = var.capacity_per_instance
-    provenance = var.capacity_provenance
-  }
-}
-
 output "next" {
   description = "What to type next."
   value       = <<-EOT

@@ -59,12 +59,6 @@ variable "capacity_per_instance" {
   }
 }
 
-variable "capacity_provenance" {
-  description = "Where capacity_per_instance comes from, as rtvc fleet vars writes it; shown in the outputs."
-  type        = map(string)
-  default     = {}
-}
-
 variable "callers_cidrs" {
   description = "Who may reach the server directly, such as [\"203.0.113.7/32\"]; []: nobody, it is reached by port forwarding through Session Manager."
   type        = list(string)
@@ -114,13 +108,24 @@ variable "gpu" {
 }
 
 variable "ami_id" {
-  description = "Machine image; null: today's Deep Learning Base image of AWS."
+  description = "Machine image, so that no plan proposes another one; null: today's of ami_ssm_parameter."
   type        = string
   default     = null
 
   validation {
     condition     = var.ami_id == null ? true : startswith(var.ami_id, "ami-")
     error_message = "Expected an image such as ami-0123456789abcdef0, or null."
+  }
+}
+
+variable "ami_ssm_parameter" {
+  description = "Parameter Store name of the machine image; null: AWS's Deep Learning Base image. What it has to bring: modules/voice_server."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ami_ssm_parameter == null ? true : startswith(var.ami_ssm_parameter, "/")
+    error_message = "Expected the name of a parameter that begins with /, or null."
   }
 }
 

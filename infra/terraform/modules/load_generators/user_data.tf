@@ -5,7 +5,8 @@ locals {
     registry_in = local.ecr == null ? "" : local.ecr.region
   })
 
-  pull_file = { path = "/usr/local/lib/rtvc/pull", permissions = "0755", content = local.pull }
+  pull_at   = "/usr/local/lib/rtvc/pull"
+  pull_file = { path = local.pull_at, permissions = "0755", content = local.pull }
 
   master_data = "#cloud-config\n${jsonencode({
     write_files = [
@@ -22,10 +23,12 @@ locals {
           bucket    = var.results_bucket == null ? "" : var.results_bucket
           name      = var.name
           port      = local.locust_port
+          pull      = local.pull_at
+          runs      = "/var/lib/rtvc/runs"
         })
       },
     ]
-    runcmd = [["/usr/local/lib/rtvc/pull"]]
+    runcmd = [[local.pull_at]]
   })}\n"
 
   worker_data = "#cloud-config\n${jsonencode({
@@ -37,6 +40,7 @@ locals {
         content = templatefile("${path.module}/files/rtvc-worker.service.tftpl", {
           image     = var.container_image
           master    = aws_instance.master.private_ip
+          pull      = local.pull_at
           processes = var.processes_per_worker
         })
       },

@@ -74,6 +74,7 @@ variable "ami_ssm_parameter" {
   description = "Parameter Store name of the machine image: with Docker, the AWS CLI and the agent of Session Manager. The default is that of the servers; its driver finds nothing to do here."
   type        = string
   default     = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+  nullable    = false
 
   validation {
     condition     = startswith(var.ami_ssm_parameter, "/")

@@ -125,6 +125,7 @@ resource "aws_lb_target_group" "servers" {
 }
 
 resource "aws_lb_listener" "tls" {
+  # checkov:skip=CKV_AWS_103:the variable takes policies of TLS 1.2 or newer only
   count = local.is_fleet
 
   load_balancer_arn = aws_lb.balancer[0].arn

@@ -5,6 +5,7 @@ locals {
 }
 
 resource "aws_autoscaling_group" "servers" {
+  # checkov:skip=CKV2_AWS_15:the health checks of the load balancer would end servers with calls: see health_check_type
   count = local.is_fleet
 
   name                = var.name

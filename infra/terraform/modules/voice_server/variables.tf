@@ -45,6 +45,7 @@ variable "ami_ssm_parameter" {
   description = "Parameter Store name of the machine image. The default has NVIDIA's driver, Docker with NVIDIA's toolkit, the AWS CLI and the agent of Session Manager."
   type        = string
   default     = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+  nullable    = false
 
   validation {
     condition     = startswith(var.ami_ssm_parameter, "/")

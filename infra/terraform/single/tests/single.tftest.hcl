@@ -70,18 +70,6 @@ run "a_box_that_nobody_can_reach_is_reached_through_session_manager" {
   }
 }
 
-run "where_the_capacity_comes_from_is_told" {
-  variables {
-    capacity_per_instance = 24
-    capacity_provenance   = { run = "reports/runs/one", machine = "g6.xlarge" }
-  }
-
-  assert {
-    condition     = output.capacity.sessions == 24 && output.capacity.provenance.machine == "g6.xlarge"
-    error_message = "Expected the number with where it comes from."
-  }
-}
-
 run "a_zone_of_another_region_is_refused" {
   command = plan
 
