@@ -176,6 +176,10 @@ class Emulator:
             )
         return self._clients[service]
 
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+
     def terraform(self, folder: Path) -> Terraform:
         """Terraform that takes the emulator for AWS."""
         (folder / "emulator_override.tf").write_text(_OVERRIDE, "utf-8")
@@ -203,7 +207,8 @@ def emulator() -> Iterator[Emulator]:
         try:
             found = Emulator(f"http://127.0.0.1:{port}")
             _wait_for(found.url, child)
-            yield found
+            with contextlib.closing(found):
+                yield found
         except BaseException:
             log.seek(0)
             sys.stderr.write(log.read().decode(errors="replace")[-4000:])
