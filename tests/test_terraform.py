@@ -11,8 +11,8 @@ import pytest
 
 from tests.acceptance.terraform_apply import Outcome, table
 from tests.servers import ROOT
+from tests.terraform_checks import SCALING, Check
 from tests.terraform_runs import COMPOSITIONS, MODULES, SOURCE, Terraform, copy_of_infra, missing
-from tests.terraform_worlds import SCALING, Check
 
 FOLDERS = (*MODULES, *COMPOSITIONS)
 WITHOUT = missing()

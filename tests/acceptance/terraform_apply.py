@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rtvc.clock import SystemClock
+from tests.terraform_checks import Check
 from tests.terraform_runs import Terraform, copy_of_infra, emulator, missing
-from tests.terraform_worlds import WORLDS, Check, World, leftovers, let_go, prepare
+from tests.terraform_worlds import WORLDS, World, leftovers, let_go, prepare
 
 _APPLY = ("-auto-approve", "-input=false", "-no-color")
 
