@@ -6,8 +6,13 @@ they stay until their last call is over, but get no new ones. Every server works
 from the same list, so all of them name the same ones without asking each other.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+MOST_SHARE = 0.2
+"""Of the group may stand aside at once: the others hold all calls, as a group shrinks when it is
+less than three quarters full; and whoever sets its size by hand can't shut out every caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,8 @@ class Member:
 
 
 def standing_aside(members: Iterable[Member], desired: int) -> frozenset[str]:
-    """Names of as many as there are too many: of the zone that has most, what is empty first.
+    """Names of as many as there are too many, but of a fifth at most: of the zone that has most, what
+    is empty first.
 
     >>> both = [Member("i-1", protected=True), Member("i-2", protected=False)]
     >>> sorted(standing_aside(both, 1)), sorted(standing_aside(both, 2))
@@ -34,9 +40,9 @@ def standing_aside(members: Iterable[Member], desired: int) -> frozenset[str]:
         by_zone.setdefault(member.zone, []).append(member)
     for there in by_zone.values():
         there.sort(key=lambda member: (member.protected, member.name), reverse=True)
-    surplus = sum(map(len, by_zone.values())) - max(desired, 0)
+    there_are = sum(map(len, by_zone.values()))
     aside = set()
-    for _ in range(surplus):
+    for _ in range(min(there_are - max(desired, 0), math.ceil(MOST_SHARE * there_are))):
         fullest = max(sorted(by_zone), key=lambda zone: len(by_zone[zone]))
         aside.add(by_zone[fullest].pop().name)
     return frozenset(aside)

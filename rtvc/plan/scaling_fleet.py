@@ -31,7 +31,7 @@ class Fleet:
     """How an instance goes."""
     by_wanted: bool = False
     """Whether AWS computes with the number wanted, and not with that of the instances there are."""
-    aside_says: bool = False
+    aside_says: bool = True
     """Whether an instance that stands aside goes on to publish its figure."""
     ends_when_empty: bool = False
     """Whether an instance that is taken away and has no call goes at once; users say that AWS waits
