@@ -89,7 +89,7 @@ class Day:
         """Part of the busiest moment's calls that are expected then; before the day: as late on it.
 
         >>> Day(100.0).share_at(10 * 3600), round(Day(100.0).share_at(-3600), 3)
-        (1.0, 0.1)
+        (1.0, 0.12)
         """
         hour = at_s / HOUR_S % 24
         after = bisect_right(self.shape, hour, key=lambda knot: knot[0])

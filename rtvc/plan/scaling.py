@@ -218,6 +218,7 @@ class Scaling:
         for number in sorted((self._aside - aside).intersection(self._group)):
             if self._group[number].ready:
                 self._balancer.open(self._group[number])
+                self._serve_whoever_waits(now_s)
         self._aside = aside
 
     def _too_many(self, now_s: float) -> frozenset[int]:
