@@ -28,8 +28,8 @@ class Member:
 
 
 def standing_aside(members: Iterable[Member], desired: int) -> frozenset[str]:
-    """Names of as many as there are too many, but of a fifth at most: of the zone that has most, what
-    is empty first.
+    """Names of as many as there are too many, but of a fifth at most: of the zone that has most,
+    what is empty first.
 
     >>> both = [Member("i-1", protected=True), Member("i-2", protected=False)]
     >>> sorted(standing_aside(both, 1)), sorted(standing_aside(both, 2))

@@ -176,8 +176,8 @@ def test_nobody_gets_more_than_it_holds_and_nobody_is_forgotten(
 
 
 def tracking(period_s: int = 60, **more: Any) -> TargetTracking:
-    known: dict[str, Any] = {"period_s": period_s, "sample_s": 10, "least": 2, "most": 20, "wanted": 10}
-    return TargetTracking(80, **{**known, **more})
+    known: dict[str, Any] = {"sample_s": 10, "least": 2, "most": 20, "wanted": 10}
+    return TargetTracking(80, period_s=period_s, **{**known, **more})
 
 
 def fed(policy: TargetTracking, percent: float, seconds: float, **group: int) -> list[int]:
