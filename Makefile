@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-check sbom audit bench-hostile bench-soak image image-steps bench-drain clean
+.PHONY: help setup demo test check lint types imports gpu-checks fmt serve accept bench-stt bench-diagnosis bench-overhead bench-loadtest bench-plan bench-scaling bench-check sbom audit bench-hostile bench-soak image image-steps bench-drain clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ bench-loadtest: setup ## what the load test's figures are worth, its own cost, a
 bench-plan: setup ## what rtvc plan predicts, beside what a load test finds; resumes
 	@mkdir -p reports/plan
 	@$(BIN)/python -m tests.acceptance.prediction --out reports/plan
+
+bench-scaling: setup ## days of a fleet from 2 to 60 instances, simulated; under reports/autoscaling/
+	@$(BIN)/python -m tests.acceptance.autoscaling --out reports/autoscaling
 
 bench-check: setup ## does this machine's bench still say what its committed baseline says?
 	@$(BIN)/python -m tests.acceptance.bench_check

@@ -24,6 +24,7 @@ VERBS = {
     "loadtest": ("rtvc.loadtest.command", "Let simulated speakers talk to a voice server."),
     "chaos": ("rtvc.chaos.command", "Bring faults about under load; say what users felt."),
     "plan": ("rtvc.plan.command", "Predict what a server would hold, and what a fleet costs."),
+    "fleet": ("rtvc.plan.fleet_verbs", "Simulate a fleet that scales; set its capacity."),
     "profile": ("rtvc.profile.command", "See where the time goes, and be told the cause."),
     "bench": ("rtvc.bench.command", "Compare models and settings here; say which to run."),
     "report": ("rtvc.report.command", "Rebuild the report of a run."),

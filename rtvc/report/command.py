@@ -10,6 +10,8 @@ from rich.console import Console
 
 from rtvc.errors import UsageError
 from rtvc.record import load_manifest
+from rtvc.report.autoscaling_page import write_fleet_report
+from rtvc.report.autoscaling_terminal import fleet_panel
 from rtvc.report.bench_page import bench_targets, read_bench, write_bench_report
 from rtvc.report.bench_terminal import bench_panel
 from rtvc.report.chaos_page import write_chaos_report
@@ -19,12 +21,16 @@ from rtvc.report.plan_page import write_plan_report
 from rtvc.report.plan_terminal import plan_panel
 from rtvc.report.terminal import terminal_width, verdict_panel
 from rtvc.report.together import build_together
+from rtvc.results.autoscaling import is_fleet, load_fleet
 from rtvc.results.chaos import is_chaos, load_chaos
 from rtvc.results.plan import is_plan, load_plan
 from rtvc.results.reading import is_bench
 from rtvc.results.targets import Targets, parse_targets
 from rtvc.slo import Objective, judge, parse_objectives
 from rtvc.summary import load_summary
+
+FLEET_MISSED = 99
+"""A day of a simulated fleet is not as it should be."""
 
 Rebuild = Callable[[Console], int]
 """Rebuilds the report of one run and prints what it says; returns its exit code."""
@@ -65,8 +71,8 @@ def report(
 ) -> None:
     """Rebuild report.html, figures and summary.json of runs and print their verdicts.
 
-    Of a bench: bench.json, and which settings to run. Of a plan: what it predicts. Of chaos: what
-    users felt.
+    Of a bench: bench.json, and which settings to run. Of a plan: what it predicts. Of a simulated
+    fleet: what it costs. Of chaos: what users felt.
 
     Exit code, of the worst of them: 0 targets met, 3 void, undecided or interrupted, 99 missed.
     """
@@ -91,6 +97,11 @@ def _rebuilding(folder: Path, slo: Sequence[str] | None, *, with_text: bool | No
         if slo:
             raise UsageError(f"{folder} is a plan, made for its own target: leave --slo out")
         return partial(_rebuild_plan, folder)
+    if is_fleet(folder):
+        load_fleet(folder)
+        if slo:
+            raise UsageError(f"{folder} is a simulated fleet with targets of its own: no --slo")
+        return partial(_rebuild_fleet, folder)
     if is_chaos(folder):
         load_chaos(folder)
         if slo:
@@ -124,6 +135,14 @@ def _rebuild_plan(folder: Path, console: Console) -> int:
     console.print(plan_panel(plan, terminal_width(console)))
     console.print(f"report: {path}", markup=False)
     return 0
+
+
+def _rebuild_fleet(folder: Path, console: Console) -> int:
+    run = load_fleet(folder)
+    path = write_fleet_report(folder, run, load_manifest(folder), png=True)
+    console.print(fleet_panel(run, terminal_width(console)))
+    console.print(f"report: {path}", markup=False)
+    return 0 if run.met else FLEET_MISSED
 
 
 def _rebuild_chaos(folder: Path, console: Console) -> int:

@@ -1,0 +1,38 @@
+"""What answers calls: instances, and how they come and go. Records only."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rtvc.plan.balancing import Balancing
+
+ScaleIn = Literal["aside", "idle", "drain"]
+"""How an instance goes. "aside": as many as are too many get no more calls, and go when they are
+empty. "idle": whichever happens to be empty goes. "drain": any is taken at once and gets no more
+calls; those that outlast the deregistration delay are cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What is there beside the policy."""
+
+    capacity: int
+    """Sessions that an instance holds."""
+    boot_s: float
+    """From its start to its first call."""
+    least: int = 2
+    """Instances at any time."""
+    most: int = 100
+    """Instances at any time."""
+    balancing: Balancing = "least"
+    """Where a call goes."""
+    retries: int = 0
+    """Other instances that a call is offered to that met a full one."""
+    scale_in: ScaleIn = "aside"
+    """How an instance goes."""
+    by_wanted: bool = False
+    """Whether AWS computes with the number wanted, and not with that of the instances there are."""
+    aside_says: bool = True
+    """Whether an instance that stands aside goes on to publish its figure."""
+    ends_when_empty: bool = False
+    """Whether an instance that is taken away and has no call goes at once; users say that AWS waits
+    for the deregistration delay."""
