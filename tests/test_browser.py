@@ -397,7 +397,7 @@ class PageStub:
                 thread.join()
 
 
-def test_loading_full_and_failed_are_shown() -> None:
+def test_loading_full_aside_and_failed_are_shown() -> None:
     """Behind a path prefix, too: the page asks for nothing outside its own folder."""
     stub = PageStub()
     with stub.serving() as url, driver.chromium(None) as browser:
@@ -413,6 +413,12 @@ def test_loading_full_and_failed_are_shown() -> None:
         stub.readiness |= {"state": "ready", "full": True, "sessions": 8, "retry_after_s": 7.0}
         page.get_by_role("heading", name="The server is full").wait_for()
         assert "8 of 8 conversations are taken" in page.locator("#help").inner_text()
+        assert driver.state_of(page)["phase"] == "waiting"
+
+        stub.readiness |= {"state": "aside", "full": False, "sessions": 2}
+        page.get_by_role("button", name="Try now").click()
+        page.get_by_role("heading", name="This server takes no new conversations").wait_for()
+        assert not page.locator("#loading").is_visible()
         assert driver.state_of(page)["phase"] == "waiting"
 
         stub.readiness |= {"state": "failed", "full": False, "detail": "no such file: model.bin"}

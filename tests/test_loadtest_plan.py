@@ -168,6 +168,18 @@ def test_a_server_that_loads_is_waited_for() -> None:
     assert said == ["waiting for the server: model: 40 %"] * 2
 
 
+def test_a_server_that_stands_aside_is_waited_for_as_it_may_come_back() -> None:
+    def aside() -> httpx.Response:
+        body = {"state": "aside", "detail": "standing aside: its group has more servers"}
+        return httpx.Response(503, json=body)
+
+    facts, said = asked(aside, ready)
+    assert facts.max_sessions == 4
+    assert said == ["waiting for the server: standing aside: its group has more servers"]
+    with pytest.raises(RtvcError, match="not ready within 5 s: standing aside"):
+        asked(*[aside] * 20)
+
+
 def test_waiting_ends() -> None:
     with pytest.raises(RtvcError, match="not ready within 5 s: model: 40 %"):
         asked(*[loading] * 20)

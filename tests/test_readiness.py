@@ -3,7 +3,7 @@
 import pytest
 
 from rtvc.errors import UsageError
-from rtvc.server.readiness import Readiness, State
+from rtvc.server.readiness import Door, Readiness, State
 
 
 def a_readiness(*states: State) -> Readiness:
@@ -40,6 +40,51 @@ def test_a_replaced_engine_makes_a_ready_server_restart_and_a_stopping_one_drain
     readiness.draining = True
     assert readiness.state == "draining"
     assert readiness.detail == "the server is stopping"
+
+
+def test_a_server_stands_aside_and_comes_back() -> None:
+    readiness = a_readiness("ready")
+    doors: tuple[Door, ...] = ("open", "closing", "shut", "open")
+    stood = []
+    for door in doors:
+        readiness.set_door(door)
+        stood.append((readiness.state, readiness.ready, readiness.lets_in))
+    assert stood == [
+        ("ready", True, True),
+        ("aside", False, True),
+        ("aside", False, False),
+        ("ready", True, True),
+    ]
+
+
+def test_what_is_worse_than_standing_aside_is_told_instead() -> None:
+    readiness = a_readiness("warming")
+    readiness.set_door("closing")
+    assert (readiness.state, readiness.lets_in) == ("warming", False)
+    assert readiness.detail == "task 0: warming…"
+    readiness.update("task 0", "ready", 1.0)
+    assert readiness.state == "aside"
+    assert readiness.detail == "standing aside: its group has more servers than it needs"
+    readiness.restarting = True
+    assert (readiness.state, readiness.lets_in) == ("restarting", True)
+    assert readiness.detail == "the engine is being replaced"
+    readiness.set_door("shut")
+    assert (readiness.state, readiness.lets_in) == ("restarting", False)
+    readiness.draining = True
+    assert (readiness.state, readiness.lets_in) == ("draining", False)
+    readiness.draining = False
+    readiness.update("task 0", "failed", 1.0, "no memory")
+    assert (readiness.state, readiness.lets_in) == ("failed", False)
+
+
+def test_who_listens_hears_that_it_stands_aside_once() -> None:
+    readiness = a_readiness("ready")
+    heard: list[str] = []
+    readiness.listen(lambda: heard.append(readiness.state))
+    doors: tuple[Door, ...] = ("open", "closing", "closing", "shut", "open", "open")
+    for door in doors:
+        readiness.set_door(door)
+    assert heard == ["aside", "ready"]
 
 
 def test_progress_is_the_mean_and_detail_is_what_is_awaited() -> None:

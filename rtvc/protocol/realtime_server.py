@@ -41,7 +41,7 @@ class ServerStatus:
     """Fields of rtvc.status."""
 
     state: str
-    """"starting", "loading", "warming", "ready", "restarting", "draining" or "failed"."""
+    """"starting", "loading", "warming", "ready", "restarting", "aside", "draining" or "failed"."""
     progress: float
     """0 to 1, over everything that must be ready."""
     detail: str

@@ -11,6 +11,12 @@ _log = logging.getLogger(__name__)
 
 State = Literal["waiting", "loading", "warming", "ready", "failed"]
 
+Door = Literal["open", "closing", "shut"]
+"""Not open on a server that stands aside. "closing": it says that it is not ready, and lets in who
+comes all the same, as a load balancer takes a while to notice; "shut": it lets in nobody."""
+
+_ASIDE = "standing aside: its group has more servers than it needs"
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -44,6 +50,8 @@ class Readiness:
         """Set when the server stops taking sessions."""
         self.restarting = False
         """Set while the engine's process is being replaced."""
+        self.door: Door = "open"
+        """Not "open" while the server stands aside: its sessions go on, new ones belong elsewhere."""
 
     @property
     def tasks(self) -> list[Task]:
@@ -51,21 +59,32 @@ class Readiness:
 
     @property
     def state(self) -> str:
-        """starting, loading, warming, ready, restarting, draining or failed."""
+        """starting, loading, warming, ready, restarting, aside, draining or failed."""
         states = {task.state for task in self.tasks}
         if self.draining:
             return "draining"
         if "failed" in states:
             return "failed"
         if states == {"ready"}:
-            return "restarting" if self.restarting else "ready"
+            return self._state_of_the_warm
         if states == {"waiting"}:
             return "starting"
         return "loading" if "loading" in states else "warming"
 
     @property
+    def _state_of_the_warm(self) -> str:
+        if self.restarting:
+            return "restarting"
+        return "ready" if self.door == "open" else "aside"
+
+    @property
     def ready(self) -> bool:
         return self.state == "ready"
+
+    @property
+    def lets_in(self) -> bool:
+        """Whether a session that comes now is let in, though others may be sent elsewhere."""
+        return self.state in ("ready", "restarting", "aside") and self.door != "shut"
 
     @property
     def progress(self) -> float:
@@ -79,7 +98,9 @@ class Readiness:
         for task in sorted(self.tasks, key=lambda task: task.state != "failed"):
             if task.state != "ready":
                 return f"{task.name}: {task.detail or task.state}"
-        return "the engine is being replaced" if self.restarting else "ready"
+        if self.restarting:
+            return "the engine is being replaced"
+        return "ready" if self.door == "open" else _ASIDE
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` at every change."""
@@ -94,6 +115,12 @@ class Readiness:
             self._tasks[name], state=state, progress=progress, detail=detail
         )
         self.changed()
+
+    def set_door(self, door: Door) -> None:
+        """Who has a session notices nothing but the state."""
+        before, self.door = self.state, door
+        if self.state != before:
+            self.changed()
 
     def changed(self) -> None:
         for listener in list(self._listeners):

@@ -185,7 +185,7 @@ export class Page extends SessionListener {
   /** @override @param {Readiness} readiness */
   serverPreparing(readiness) {
     this.#known(readiness);
-    const preparing = readiness.state !== "ready" && readiness.state !== "failed";
+    const preparing = !["ready", "aside", "failed"].includes(readiness.state);
     view.show("loading", preparing);
     if (preparing) view.drawLoading(readiness);
     this.draw();
@@ -267,7 +267,9 @@ export class Page extends SessionListener {
   /** @param {WireEvent} event */
   #status(event) {
     view.drawModel(/** @type {any} */ (event));
-    const trouble = event.state === "ready" ? null : `${event.state}: ${event.detail}`;
+    // Standing aside is no trouble to who is inside.
+    const well = event.state === "ready" || event.state === "aside";
+    const trouble = well ? null : `${event.state}: ${event.detail}`;
     const busy = NO_PARTIALS.includes(event.degradation) ? NO_PARTIALS_NOTICE : null;
     this.#notice(trouble ?? ([busy, event.notice].filter(Boolean).join(" · ") || null));
   }

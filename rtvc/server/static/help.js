@@ -117,6 +117,11 @@ export function waitingHelp(reason, seconds, readiness) {
     const taken = readiness ? `${readiness.max_sessions} of ${readiness.max_sessions} ` : "All ";
     return { title, text: `${taken}conversations are taken. ${again}`, action };
   }
+  if (reason === "aside") {
+    const title = "This server takes no new conversations";
+    const text = `Its group has more servers than it needs; those who talk here go on. ${again}`;
+    return { title, text, action };
+  }
   if (reason === "lost") {
     return { title: "The connection was lost", text: `What was said stays here. ${again}`, action };
   }

@@ -9,7 +9,7 @@ import { decodeEvent, encodeAppend, encodeTruncate, endpoints, SERVER } from "./
 
 /** @typedef {"idle" | "preparing" | "connecting" | "open" | "waiting" | "failed"} Phase */
 
-/** Why we wait before trying again. @typedef {"lost" | "unreachable" | "full"} WaitReason */
+/** Why we wait before trying again. @typedef {"lost" | "unreachable" | "full" | "aside"} WaitReason */
 
 /** @type {Record<Phase, Phase[]>} */
 const NEXT = {
@@ -136,6 +136,7 @@ export class Session {
     this.listener.serverPreparing(readiness);
     if (readiness.state === "failed") return this.#fail(readiness.detail), true;
     if (readiness.needs_key) return this.#keyNeeded(), true;
+    if (readiness.state === "aside") return this.#retry("aside", readiness.retry_after_s), true;
     if (readiness.full) return this.#retry("full", readiness.retry_after_s), true;
     if (readiness.state !== "ready") return false;
     void this.#connect();

@@ -176,7 +176,7 @@ async def admit(socket: WebSocket, services: Services, connect: Callable[[], Con
     The session is built only once it has its slot: before, there may be nothing to build it from.
     """
     readiness = services.readiness
-    if not readiness.ready and readiness.state != "restarting":
+    if not readiness.lets_in:
         body = refusal("not_ready", readiness.detail, _LOADING_RETRY_S)
         await socket.send_denial_response(body)
         return

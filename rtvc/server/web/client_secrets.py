@@ -45,7 +45,7 @@ def add_client_secrets(app: FastAPI, services: Services) -> None:
     @app.post(PATH)
     async def client_secrets(request: Request) -> Response:
         try:
-            if not services.readiness.ready:
+            if not services.readiness.lets_in or services.readiness.restarting:
                 raise ProtocolError("the server is not ready yet", code="not_ready")
             body = await _body(request)
             wanted = validated(Wanted, read_object(body) if body.strip() else {})

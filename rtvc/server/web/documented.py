@@ -96,7 +96,7 @@ class ServerState(BaseModel):
     """Whether sessions are let in, and on what they would run."""
 
     state: str
-    """starting, loading, warming, ready, restarting, draining or failed."""
+    """starting, loading, warming, ready, restarting, aside, draining or failed."""
     progress: float
     """0 to 1."""
     detail: str

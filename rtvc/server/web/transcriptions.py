@@ -79,7 +79,8 @@ def add_transcriptions(app: FastAPI, services: Services) -> None:
     @app.post(PATH)
     async def transcriptions(request: Request) -> Response:
         try:
-            if services.files is None or not services.readiness.ready:
+            readiness = services.readiness
+            if services.files is None or not readiness.lets_in or readiness.restarting:
                 raise ProtocolError("the server is not ready yet", code="not_ready")
             if slots.locked():
                 message = f"expected at most {MAX_FILES} files at once, all places are taken"
