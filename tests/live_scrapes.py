@@ -44,12 +44,14 @@ def metrics(
     cpu_s: float = 10.0,
     backlog_s: float = 0.0,
     jobs: int = 0,
+    aside: bool = False,
 ) -> str:
     """What a small server would expose; all counts since its start."""
     delays = list(delays)
-    ready = int(state == "ready")
+    ready = int(state == "ready" and not aside)
     parts = [
         f"# TYPE rtvc_ready gauge\nrtvc_ready {ready}",
+        f"# TYPE rtvc_aside gauge\nrtvc_aside {int(aside)}",
         '# TYPE rtvc_build_info gauge\nrtvc_build_info{version="9.8"} 1',
         f"# TYPE rtvc_open_sessions gauge\nrtvc_open_sessions {sessions}",
         "# TYPE rtvc_max_sessions gauge\nrtvc_max_sessions 16",

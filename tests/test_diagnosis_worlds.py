@@ -147,6 +147,7 @@ def test_metrics_are_those_of_the_server() -> None:
     assert not unknown
     absent = set(METRICS) - plain
     assert absent <= {
+        "rtvc_aside",
         "rtvc_websocket_refusals_total",
         "rtvc_denied_requests_total",
         "rtvc_headroom_sessions",

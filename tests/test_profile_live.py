@@ -281,6 +281,8 @@ def test_trouble_is_in_the_sentence() -> None:
     loading = seen([], state="loading")
     assert loading.sentence.endswith("engine loading; takes no sessions.")
     assert loading.tone == "doubtful"
+    aside = seen([], aside=True)
+    assert aside.sentence.endswith("engine ready; stands aside for its group.")
 
 
 def test_stages_are_those_that_occurred() -> None:

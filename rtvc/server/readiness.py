@@ -51,7 +51,7 @@ class Readiness:
         self.restarting = False
         """Set while the engine's process is being replaced."""
         self.door: Door = "open"
-        """Not "open" while the server stands aside: its sessions go on, new ones belong elsewhere."""
+        """Not "open" while the server stands aside: sessions go on, new ones belong elsewhere."""
 
     @property
     def tasks(self) -> list[Task]:

@@ -37,12 +37,12 @@ ALLOWED_ABOVE = 0.05
 def view_of(window: Window) -> View:
     """The view of a window that holds at least one scrape."""
     delay, engine, queues = _delay(window), _engine(window), _queues(window)
-    ready = window.gauge("rtvc_ready")
+    ready, aside = window.gauge("rtvc_ready"), window.gauge("rtvc_aside")
     restarted_at_s = window.restarted_at_s
     sessions = window.gauge("rtvc_open_sessions")
     most, headroom = window.gauge("rtvc_max_sessions"), window.gauge("rtvc_headroom_sessions")
     parts = [_room(sessions, most, headroom), _of_delay(delay, window.span_s)]
-    said = "; ".join([*parts, _of_engine(engine, ready=ready)])
+    said = "; ".join([*parts, _of_engine(engine, ready=ready, aside=aside)])
     return View(
         sentence=f"{said}.",
         tone=_tone(delay, engine, headroom, ready),
@@ -137,13 +137,15 @@ def figures_of(times: Times) -> list[str]:
     return said
 
 
-def _of_engine(engine: Engine, *, ready: float | None) -> str:
+def _of_engine(engine: Engine, *, ready: float | None, aside: float | None) -> str:
     said = f"engine {engine.state}"
     if engine.recent_restarts:
         said += f", restarted {engine.recent_restarts:g}×"
     if engine.failed:
         said += f", {engine.failed:g} jobs failed"
-    return said if ready != 0 else f"{said}; takes no sessions"
+    if ready != 0:
+        return said
+    return f"{said}; stands aside for its group" if aside else f"{said}; takes no sessions"
 
 
 def _tone(delay: Delay, engine: Engine, headroom: float | None, ready: float | None) -> Tone:

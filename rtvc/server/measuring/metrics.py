@@ -55,6 +55,12 @@ _STAGE = (
 _TABLE = (
     # Sessions.
     Metric("rtvc_ready", "gauge", None, "Whether new sessions are taken"),
+    Metric(
+        "rtvc_aside",
+        "gauge",
+        None,
+        "Whether it is ready but stands aside, as its group has more servers than it needs",
+    ),
     Metric("rtvc_build_info", "gauge", None, "Version of the server; always 1", ("version",)),
     Metric("rtvc_open_sessions", "gauge", "sessions", "Sessions open"),
     Metric("rtvc_max_sessions", "gauge", "sessions", "Sessions that may be open at once"),

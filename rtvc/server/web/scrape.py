@@ -64,6 +64,7 @@ class Scraper:
     def _put_server(self, sheet: Sheet) -> None:
         admission = self._services.admission
         sheet.put("rtvc_ready", self._services.readiness.ready)
+        sheet.put("rtvc_aside", self._services.readiness.state == "aside")
         sheet.put("rtvc_build_info", 1, __version__)
         sheet.put("rtvc_open_sessions", admission.sessions)
         sheet.put("rtvc_max_sessions", admission.max_sessions)
