@@ -294,7 +294,7 @@ class CloudSettings(_Section):
     group: str | None = None
     """Auto Scaling group; None: asked for, if there is one."""
     idle_before_unprotected_s: Annotated[float, Field(ge=0)] = 300.0
-    """After so long without a session the group may take the instance when it scales in."""
+    """After so long without a session an instance that the group has too many of may be ended."""
 
 
 class Settings(_Section):

@@ -1,11 +1,10 @@
-"""An EC2 instance for tests: its metadata service, its Auto Scaling group, and the server on it."""
+"""An EC2 instance for tests: its metadata service, and the server on it."""
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any
@@ -15,6 +14,7 @@ from rtvc.config import CloudSettings
 from rtvc.server.cloud.figures import Standing
 from rtvc.server.cloud.host import Host
 from rtvc.server.cloud.instance import Identity
+from rtvc.server.readiness import Door
 
 INSTANCE_ID = "i-0123456789abcdef0"
 GROUP = "voice"
@@ -120,148 +120,9 @@ def metadata_service() -> Iterator[MetadataService]:
         thread.join(10)
 
 
-@cache
-def _service(name: str) -> Any:
-    from botocore.session import Session
-
-    return Session().get_service_model(name)
-
-
-def _held_against(service: str, operation: str, part: str, value: Mapping[str, Any]) -> None:
-    """Raises what boto3 would: the value is not as AWS's own description has it."""
-    from botocore.validate import validate_parameters
-
-    shape = getattr(_service(service).operation_model(operation), part)
-    validate_parameters(dict(value), shape)
-
-
-class Group:
-    """An Auto Scaling group of one instance, and CloudWatch beside it.
-
-    Stands in for both of boto3's clients: requests and answers are held against botocore's own
-    description of the services, and errors are worded as AWS words them.
-    """
-
-    def __init__(self) -> None:
-        self.state: str | None = "InService"
-        """Of the instance; None: it is in no group."""
-        self.protected = True
-        self.hook_s: int | None = 600
-        """Of the hook `drain`; None: there is none."""
-        self.holding = False
-        """Whether the hook keeps the instance now."""
-        self.beats = 0
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        """Operations and requests, failed ones too."""
-        self.troubles: dict[str, list[Exception]] = {}
-        """By operation, what goes wrong with the next ones."""
-        self.open = Event()
-        """Not set: calls hang."""
-        self.open.set()
-
-    def count(self, operation: str) -> int:
-        return sum(name == operation for name, _ in self.asked)
-
-    def requests(self, operation: str) -> list[dict[str, Any]]:
-        return [request for name, request in self.asked if name == operation]
-
-    # EC2 Auto Scaling.
-
-    def describe_auto_scaling_instances(self, **request: Any) -> Mapping[str, Any]:
-        self._take("autoscaling", "DescribeAutoScalingInstances", request)
-        found = {
-            "InstanceId": INSTANCE_ID,
-            "AutoScalingGroupName": GROUP,
-            "AvailabilityZone": "eu-west-1a",
-            "LifecycleState": self.state,
-            "HealthStatus": "HEALTHY",
-            "ProtectedFromScaleIn": self.protected,
-        }
-        there = self.state is not None and INSTANCE_ID in request.get("InstanceIds", [INSTANCE_ID])
-        told = {"AutoScalingInstances": [found] if there else []}
-        return self._give("autoscaling", "DescribeAutoScalingInstances", told)
-
-    def describe_lifecycle_hooks(self, **request: Any) -> Mapping[str, Any]:
-        self._take("autoscaling", "DescribeLifecycleHooks", request)
-        hooks = [self._hook("warm", "LAUNCHING", 60)]
-        if self.hook_s is not None:
-            hooks.append(self._hook("drain", "TERMINATING", self.hook_s))
-        return self._give("autoscaling", "DescribeLifecycleHooks", {"LifecycleHooks": hooks})
-
-    def _hook(self, name: str, transition: str, timeout_s: int) -> dict[str, Any]:
-        return {
-            "LifecycleHookName": name,
-            "AutoScalingGroupName": GROUP,
-            "LifecycleTransition": f"autoscaling:EC2_INSTANCE_{transition}",
-            "HeartbeatTimeout": timeout_s,
-            "GlobalTimeout": 100 * timeout_s,
-            "DefaultResult": "CONTINUE",
-        }
-
-    def set_instance_protection(self, **request: Any) -> Mapping[str, Any]:
-        self._take("autoscaling", "SetInstanceProtection", request)
-        if self.state is None:
-            said = f"The instance {INSTANCE_ID} is not part of Auto Scaling group {GROUP}."
-            raise refused("SetInstanceProtection", "ValidationError", said)
-        if self.state not in ("InService", "EnteringStandby", "Standby"):
-            said = f"The instance {INSTANCE_ID} is not in InService or EnteringStandby or Standby."
-            raise refused("SetInstanceProtection", "ValidationError", said)
-        self.protected = request["ProtectedFromScaleIn"]
-        return {}
-
-    def record_lifecycle_action_heartbeat(self, **request: Any) -> Mapping[str, Any]:
-        self._act("RecordLifecycleActionHeartbeat", request)
-        self.beats += 1
-        return {}
-
-    def complete_lifecycle_action(self, **request: Any) -> Mapping[str, Any]:
-        self._act("CompleteLifecycleAction", request)
-        self.holding, self.state = False, "Terminating:Proceed"
-        return {}
-
-    def _act(self, operation: str, request: dict[str, Any]) -> None:
-        self._take("autoscaling", operation, request)
-        if not self.holding or request["LifecycleHookName"] != "drain":
-            said = f"No active Lifecycle Action found with instance ID {request['InstanceId']}"
-            raise refused(operation, "ValidationError", said)
-
-    # CloudWatch.
-
-    def put_metric_data(self, **request: Any) -> Mapping[str, Any]:
-        self._take("cloudwatch", "PutMetricData", request)
-        return {}
-
-    def published(self, dimension: str) -> dict[str, float]:
-        """What the last one said, by name."""
-        data = self.requests("PutMetricData")[-1]["MetricData"]
-        return {
-            one["MetricName"]: one["Value"]
-            for one in data
-            if [each["Name"] for each in one["Dimensions"]] == [dimension]
-        }
-
-    def _take(self, service: str, operation: str, request: dict[str, Any]) -> None:
-        self.open.wait(20)
-        self.asked.append((operation, request))
-        _held_against(service, operation, "input_shape", request)
-        if self.troubles.get(operation):
-            raise self.troubles[operation].pop(0)
-
-    def _give(self, service: str, operation: str, told: dict[str, Any]) -> Mapping[str, Any]:
-        _held_against(service, operation, "output_shape", told)
-        return told
-
-
-def refused(operation: str, code: str, said: str = "no") -> Exception:
-    """What boto3 raises when AWS answers with an error."""
-    from botocore.exceptions import ClientError
-
-    error: Exception = ClientError({"Error": {"Code": code, "Message": said}}, operation)
-    return error
-
-
-def a_group_of_one(**client: str) -> str:
-    """Made at an emulator: launched protected, with the hook; the id of its instance.
+def a_group_of(size: int, **client: str) -> str:
+    """Made at an emulator: launched protected, with the hook; the id of the instance that stands
+    aside before the others.
 
     `client`: more for boto3's clients, such as the emulator's address.
     """
@@ -277,7 +138,8 @@ def a_group_of_one(**client: str) -> str:
         AutoScalingGroupName=GROUP,
         LaunchConfigurationName=GROUP,
         MinSize=1,
-        MaxSize=1,
+        MaxSize=size,
+        DesiredCapacity=size,
         AvailabilityZones=[f"{EMULATED_REGION}a"],
         NewInstancesProtectedFromScaleIn=True,
     )
@@ -287,8 +149,8 @@ def a_group_of_one(**client: str) -> str:
         LifecycleTransition="autoscaling:EC2_INSTANCE_TERMINATING",
         HeartbeatTimeout=600,
     )
-    (found,) = groups.describe_auto_scaling_instances()["AutoScalingInstances"]
-    return str(found["InstanceId"])
+    found = groups.describe_auto_scaling_instances()["AutoScalingInstances"]
+    return min(str(each["InstanceId"]) for each in found)
 
 
 class ServerOnIt:
@@ -301,6 +163,8 @@ class ServerOnIt:
         self.left: list[float] = []
         """Deadlines that it was told."""
         self.known: list[Identity] = []
+        self.doors: list[Door] = ["open"]
+        """One after the other, as it was told."""
         self.failures: Counter[str] = Counter()
 
     @property
@@ -311,9 +175,19 @@ class ServerOnIt:
             standing=lambda: self.standing,
             shutdown_s=lambda: 30.0,
             known=self.known.append,
+            door=self._move,
             leave=self.left.append,
             failures=self.failures,
         )
+
+    def _move(self, door: Door) -> None:
+        if door == self.doors[-1]:
+            return
+        self.doors.append(door)
+        state = self.standing.state
+        if state in ("ready", "aside"):
+            state = "ready" if door == "open" else "aside"
+        self.standing = replace(self.standing, state=state)
 
     def advance(self, seconds: float) -> None:
         assert isinstance(self.clock, FakeClock)

@@ -3,16 +3,19 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rtvc.errors import CloudError, UsageError
+from rtvc.server.cloud.aside import too_many
 from rtvc.server.cloud.aws import HOOK, Aws, check_boto3, connect
 from rtvc.server.cloud.figures import Standing, figures, metric_data
-from rtvc.server.cloud.instance import Member
-from tests.cloud_world import EMULATED_REGION, GROUP, INSTANCE_ID, a_group_of_one
+from rtvc.server.cloud.instance import Listed, Member, Roster
+from tests.cloud_group import NOT_FOUND
+from tests.cloud_world import EMULATED_REGION, GROUP, INSTANCE_ID, a_group_of
 from tests.servers import free_port
 
 boto3 = pytest.importorskip("boto3", reason="the extra aws is not installed")
@@ -82,6 +85,33 @@ def test_the_place_of_an_instance(stubbed: Stubbed) -> None:
         assert aws.member(INSTANCE_ID) is None
 
 
+def test_who_is_in_a_group_and_how_many_it_wants(stubbed: Stubbed) -> None:
+    asked = {"AutoScalingGroupNames": [GROUP]}
+    named = instance()
+    del named["AutoScalingGroupName"]
+    found = {
+        "AutoScalingGroupName": GROUP,
+        "MinSize": 1,
+        "MaxSize": 9,
+        "DesiredCapacity": 3,
+        "DefaultCooldown": 300,
+        "AvailabilityZones": ["us-east-1a"],
+        "HealthCheckType": "EC2",
+        "CreatedTime": datetime(2026, 1, 31, tzinfo=UTC),
+    }
+    for groups in ([{**found, "Instances": [named]}], [found], []):
+        told = {"AutoScalingGroups": groups}
+        stubbed.groups.add_response("describe_auto_scaling_groups", told, asked)
+    own = Listed(INSTANCE_ID, "us-east-1a", "Terminating:Wait", protected=True)
+    with stubbed.answering() as aws:
+        assert aws.roster(GROUP) == Roster(3, (own,))
+        assert aws.roster(GROUP) == Roster(3)
+        assert aws.roster(GROUP) == Roster(0)
+    assert own.ends
+    assert Roster(3, (own,)).find(INSTANCE_ID) == own
+    assert Roster(3, (own,)).find("i-1") is None
+
+
 def test_every_request_is_one_that_aws_knows(stubbed: Stubbed) -> None:
     action = {
         "AutoScalingGroupName": GROUP,
@@ -95,11 +125,14 @@ def test_every_request_is_one_that_aws_knows(stubbed: Stubbed) -> None:
     groups.add_response("set_instance_protection", {}, {**protection, **on})
     groups.add_response("record_lifecycle_action_heartbeat", {}, action)
     groups.add_response("complete_lifecycle_action", {}, {**action, **done})
+    end = {"InstanceId": INSTANCE_ID, "ShouldDecrementDesiredCapacity": False}
+    groups.add_response("terminate_instance_in_auto_scaling_group", {}, end)
     stubbed.metrics.add_response("put_metric_data", {}, {"Namespace": "rtvc", "MetricData": data})
     with stubbed.answering() as aws:
         assert aws.protect(GROUP, INSTANCE_ID, on=True)
         assert aws.heartbeat(GROUP, INSTANCE_ID)
         assert aws.complete(GROUP, INSTANCE_ID)
+        assert aws.terminate(INSTANCE_ID)
         aws.publish("rtvc", data)
 
 
@@ -139,11 +172,14 @@ def test_a_no_of_awss_is_an_answer_where_it_is_one(stubbed: Stubbed) -> None:
     said = f"No active Lifecycle Action found with instance ID {INSTANCE_ID}"
     groups.add_client_error("record_lifecycle_action_heartbeat", wrong, said)
     groups.add_client_error("complete_lifecycle_action", wrong, said)
+    said = f"{NOT_FOUND} {INSTANCE_ID}"
+    groups.add_client_error("terminate_instance_in_auto_scaling_group", wrong, said)
     with stubbed.answering() as aws:
         assert not aws.protect(GROUP, INSTANCE_ID, on=True)
         assert not aws.protect(GROUP, INSTANCE_ID, on=True)
         assert not aws.heartbeat(GROUP, INSTANCE_ID)
         assert not aws.complete(GROUP, INSTANCE_ID)
+        assert not aws.terminate(INSTANCE_ID)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +188,7 @@ def test_a_no_of_awss_is_an_answer_where_it_is_one(stubbed: Stubbed) -> None:
         ("AccessDenied", "User: x is not authorized", "denied"),
         ("Throttling", "Rate exceeded", "throttled"),
         ("ResourceContention", "busy", "throttled"),
+        ("ScalingActivityInProgress", "busy", "throttled"),
         ("ExpiredToken", "The security token is expired", "credentials"),
         ("ValidationError", "AutoScalingGroup name not found", "other"),
         ("InternalFailure", "", "other"),
@@ -220,7 +257,7 @@ def emulated() -> Iterator[str]:
     """AWS in this process, with a group of one; the id of its instance."""
     moto = pytest.importorskip("moto", reason="moto is not installed")
     with moto.mock_aws():
-        yield a_group_of_one()
+        yield a_group_of(2)
 
 
 def test_protection_is_set_and_cleared(emulated: str) -> None:
@@ -229,6 +266,21 @@ def test_protection_is_set_and_cleared(emulated: str) -> None:
         assert aws.protect(GROUP, emulated, on=on)
         assert aws.member(emulated) == Member(GROUP, "InService", protected=on)
     assert aws.member("i-00000000000000000") is None
+
+
+def test_a_group_that_wants_fewer_lists_all_until_one_ends_itself(emulated: str) -> None:
+    aws = connect(REGION)
+    groups = boto3.client("autoscaling", region_name=REGION)
+    groups.set_desired_capacity(AutoScalingGroupName=GROUP, DesiredCapacity=1)
+    found = aws.roster(GROUP)
+    assert found.desired == 1
+    assert [(one.state, one.protected) for one in found.instances] == [("InService", True)] * 2
+    assert too_many(found) == {emulated}
+    assert aws.terminate(emulated)
+    left = aws.roster(GROUP)
+    assert (left.desired, len(left.instances), left.find(emulated)) == (1, 1, None)
+    assert too_many(left) == frozenset()
+    assert aws.roster("another") == Roster(0)
 
 
 def test_the_hook_is_found(emulated: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from rtvc.errors import CloudError
 from rtvc.server.cloud.backoff import Backoff
-from rtvc.server.cloud.calls import Call, Calls, in_thread
+from rtvc.server.cloud.calls import Call, Calls, first_of, in_thread
 
 
 async def test_the_answer_of_another_thread() -> None:
@@ -45,6 +45,51 @@ async def test_a_call_that_hangs_is_not_waited_for() -> None:
     go_on.set()
     threads[0].join(10)
     assert not threads[0].is_alive()
+
+
+class Works:
+    """Some that wait, of which the test ends one."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+        self.ends = asyncio.Event()
+
+    async def wait(self) -> str:
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            self.ended.append("cancelled")
+        return "waited"
+
+    async def work(self) -> str:
+        await self.ends.wait()
+        return "worked"
+
+    async def fail(self) -> str:
+        await self.ends.wait()
+        raise CloudError("no way")
+
+
+async def test_the_first_one_ends_the_others() -> None:
+    works = Works()
+    works.ends.set()
+    assert await first_of(works.wait(), works.work(), works.wait()) == "worked"
+    assert works.ended == ["cancelled"] * 2
+    with pytest.raises(CloudError, match="no way"):
+        await first_of(works.fail(), works.wait())
+    assert works.ended == ["cancelled"] * 3
+
+
+async def test_none_goes_on_when_nobody_waits_for_them_any_more() -> None:
+    works = Works()
+    waiting = asyncio.create_task(first_of(works.wait(), works.work(), works.wait()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert works.ended == ["cancelled"] * 2
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 class Log:

@@ -26,6 +26,7 @@ def test_a_server_that_is_ready_tells_all() -> None:
     assert figures(READY) == [
         Figure("Sessions", 3, "Count"),
         Figure("Ready", 1.0, "None"),
+        Figure("Aside", 0.0, "Count"),
         Figure("Capacity", 8, "Count"),
         Figure("Headroom", 5, "Count"),
         Figure("SessionsPerCapacity", 37.5, "Percent"),
@@ -34,7 +35,7 @@ def test_a_server_that_is_ready_tells_all() -> None:
 
 @pytest.mark.parametrize("state", ["starting", "loading", "warming", "draining", "failed", STANDBY])
 def test_who_takes_nobody_is_counted_and_not_averaged(state: str) -> None:
-    assert told(replace(READY, state=state)) == {"Sessions": 3, "Ready": 0.0}
+    assert told(replace(READY, state=state)) == {"Sessions": 3, "Ready": 0.0, "Aside": 0.0}
 
 
 def test_a_server_that_loads_does_not_hide_that_the_others_are_full() -> None:
@@ -48,6 +49,16 @@ def test_a_server_that_drains_neither_hides_nor_adds_anything() -> None:
     for left in (8, 1, 0):
         draining = replace(READY, state="draining", sessions=left)
         assert average(*others, draining) == average(*others) == 62.5
+
+
+def test_a_server_that_stands_aside_is_averaged_as_it_is_in_service() -> None:
+    found = told(replace(READY, state="aside"))
+    assert (found["Ready"], found["Aside"], found["Headroom"]) == (1.0, 1.0, 0)
+    assert (found["Sessions"], found["Capacity"], found["SessionsPerCapacity"]) == (3, 8, 37.5)
+    # EC2 Auto Scaling multiplies with three of them: that has to come to the sessions there are.
+    others = (replace(READY, sessions=6), replace(READY, sessions=6))
+    aside = replace(READY, state="aside", sessions=0)
+    assert 3 * average(*others, aside) == 2 * average(*others) == 150.0
 
 
 def test_while_the_engine_is_replaced_its_people_count() -> None:
@@ -95,7 +106,7 @@ def test_the_boot_is_told_where_it_is_known() -> None:
 
 standings = st.builds(
     Standing,
-    state=st.sampled_from(["ready", "restarting", "loading", "draining"]),
+    state=st.sampled_from(["ready", "restarting", "aside", "loading", "draining"]),
     sessions=st.integers(0, 500),
     max_sessions=st.integers(1, 500),
     capacity=st.none() | st.integers(1, 500),

@@ -15,17 +15,16 @@ from rtvc.server.cloud.calls import Calls
 from rtvc.server.cloud.ending import MARGIN_S
 from rtvc.server.cloud.leaving import Leaving
 from rtvc.server.cloud.metadata import Metadata
+from tests.cloud_group import Group, refused
 from tests.cloud_world import (
     GROUP,
     INSTANCE_ID,
     REBALANCE,
     SPOT,
     TARGET_STATE,
-    Group,
     MetadataService,
     ServerOnIt,
     metadata_service,
-    refused,
 )
 
 pytest.importorskip("botocore", reason="the extra aws is not installed")

@@ -9,16 +9,16 @@ import pytest
 
 from rtvc.clock import SystemClock
 from rtvc.errors import CloudError
-from rtvc.server.cloud import leaving, presence, protecting
+from rtvc.server.cloud import aside, leaving, presence, protecting, stepping_aside
 from rtvc.server.cloud.aws import Aws
 from rtvc.server.cloud.metadata import Metadata
 from rtvc.server.cloud.presence import Presence
+from tests.cloud_group import Group, Other
 from tests.cloud_world import (
     GROUP,
     INSTANCE_ID,
     REGION,
     TARGET_STATE,
-    Group,
     MetadataService,
     ServerOnIt,
     metadata_service,
@@ -28,7 +28,7 @@ from tests.servers import free_port
 pytest.importorskip("botocore", reason="the extra aws is not installed")
 
 SOON_S = 0.02
-ALL = {"Sessions", "Ready", "Capacity", "Headroom", "SessionsPerCapacity"}
+ALL = {"Sessions", "Ready", "Aside", "Capacity", "Headroom", "SessionsPerCapacity"}
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,8 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_LOOK_S", "_NOT_HELD_S", "_LONGEST_BEAT_S"):
         monkeypatch.setattr(leaving, name, SOON_S)
     monkeypatch.setattr(protecting, "_LOOK_S", SOON_S)
+    monkeypatch.setattr(stepping_aside, "LOOK_S", SOON_S)
+    monkeypatch.setattr(aside, "NOTICED_S", SOON_S)
 
 
 @pytest.fixture
@@ -68,10 +70,8 @@ class Box:
             raise CloudError("no such profile")
         return Aws(self.group, self.group)
 
-    def give_free(self) -> None:
-        """From now on it is, whenever nobody is there."""
-        update = {"idle_before_unprotected_s": 0.0}
-        self.server.settings = self.server.settings.model_copy(update=update)
+    def sessions(self, number: int) -> None:
+        self.server.standing = replace(self.server.standing, sessions=number)
 
     async def published(self, dimension: str) -> dict[str, float]:
         """The next figures."""
@@ -118,18 +118,58 @@ async def test_its_group_is_told_how_full_it_is(box: Box) -> None:
     assert sum(box.server.failures.values()) == 0
 
 
-async def test_it_is_given_free_while_nobody_is_there(service: MetadataService) -> None:
+async def test_one_too_many_stands_aside_and_ends_when_nobody_is_there(
+    service: MetadataService,
+) -> None:
     box = Box(service.url, idle_before_unprotected_s=0.0)
-    box.server.standing = replace(box.server.standing, sessions=1)
+    box.group.others = [Other("i-0123456789abcdef1")]
+    box.sessions(1)
     box.presence.start()
-    await until(lambda: box.presence.group is not None)
-    await box.published("AutoScalingGroupName")
+    await until(lambda: box.server.doors == ["open", "closing", "shut"])
+    # Found out by now: how long the hook keeps it.
+    await until(lambda: box.group.count("DescribeLifecycleHooks") >= 2)
+    found = await box.published("AutoScalingGroupName")
+    assert (found["Aside"], found["SessionsPerCapacity"]) == (1.0, 12.5)
     assert box.group.protected
-    box.server.standing = replace(box.server.standing, sessions=0)
-    await until(lambda: not box.group.protected)
-    box.server.standing = replace(box.server.standing, sessions=1)
-    await until(lambda: box.group.protected)
+    assert box.server.left == []
+    box.sessions(0)
+    await until(lambda: bool(box.server.left))
+    assert box.server.left == [590.0]
+    assert box.group.state == "Terminating"
+    assert box.group.count("TerminateInstanceInAutoScalingGroup") == 1
+    # Till the end it says that it stands aside, or somebody would be sent there.
+    assert box.server.doors[-1] == "shut"
+    box.given_up.set()
     await box.presence.finish(box.given_up)
+    assert sum(box.server.failures.values()) == 0
+
+
+async def test_one_that_is_wanted_again_is_back_and_stays(box: Box) -> None:
+    await until(lambda: box.presence.group is not None)
+    box.sessions(1)
+    box.group.others = [Other("i-0123456789abcdef1")]
+    await until(lambda: box.server.doors[-1] == "shut")
+    box.group.desired = 2
+    await until(lambda: box.server.doors[-1] == "open")
+    assert box.server.doors == ["open", "closing", "shut", "open"]
+    assert box.group.protected
+    assert box.server.left == []
+
+
+async def test_nobody_stands_aside_when_nobody_looks_any_more(
+    box: Box, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.sessions(1)
+    box.group.others = [Other("i-0123456789abcdef1")]
+    await until(lambda: box.server.doors[-1] == "shut")
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("rtvc.server.cloud.aside.standing_aside", broken)
+    await until(lambda: box.server.doors[-1] == "open")
+    await until(lambda: "cloud-group ended" in caplog.text)
+    assert box.server.standing.state == "ready"
 
 
 async def test_the_end_is_told_to_the_server_and_then_let_happen(
@@ -151,7 +191,6 @@ async def test_the_end_is_told_to_the_server_and_then_let_happen(
 async def test_that_it_is_to_end_may_be_learnt_from_auto_scaling(box: Box) -> None:
     await until(lambda: box.group.count("DescribeLifecycleHooks") >= 2)
     box.group.state = "Terminating"
-    box.give_free()
     await until(lambda: bool(box.server.left))
     assert box.server.left == [590.0]
     # The group whose hook it is stays known.
@@ -162,7 +201,6 @@ async def test_a_detached_instance_goes_on_alone(box: Box, service: MetadataServ
     await until(lambda: box.presence.group is not None)
     del service.texts[TARGET_STATE]
     box.group.state = None
-    box.give_free()
     await until(lambda: box.presence.group is None)
     await box.published("InstanceId")
     assert await box.published("AutoScalingGroupName") == {}
@@ -174,7 +212,7 @@ async def test_on_standby_it_counts_for_nothing_and_ends_nothing(
     box: Box, service: MetadataService
 ) -> None:
     await until(lambda: box.presence.group is not None)
-    for state, names in (("Standby", {"Sessions", "Ready"}), ("InService", ALL)):
+    for state, names in (("Standby", {"Sessions", "Ready", "Aside"}), ("InService", ALL)):
         service.texts[TARGET_STATE] = state
         async with asyncio.timeout(20):
             while set(await box.published("AutoScalingGroupName")) != names:

@@ -7,7 +7,8 @@ import pytest
 from rtvc.server.cloud.aws import Aws
 from rtvc.server.cloud.calls import Calls
 from rtvc.server.cloud.protecting import Protecting
-from tests.cloud_world import GROUP, INSTANCE_ID, Group, ServerOnIt, refused
+from tests.cloud_group import Group, refused
+from tests.cloud_world import GROUP, INSTANCE_ID, ServerOnIt
 
 pytest.importorskip("botocore", reason="the extra aws is not installed")
 
@@ -22,6 +23,8 @@ class Box:
         self.server = ServerOnIt(idle_before_unprotected_s=IDLE_S)
         self.group = Group()
         self.group.protected = bool(protected)
+        self.spare = True
+        """Whether the group can do without the instance."""
         self.protecting = Protecting(
             self.server.host,
             Aws(self.group, self.group),
@@ -29,6 +32,7 @@ class Box:
             INSTANCE_ID,
             GROUP,
             protected=protected,
+            spare=lambda: self.spare,
         )
 
     def sessions(self, number: int) -> None:
@@ -65,6 +69,27 @@ async def test_protection_follows_the_callers() -> None:
         "InstanceIds": [INSTANCE_ID],
         "ProtectedFromScaleIn": False,
     }
+
+
+async def test_an_instance_that_is_needed_stays_protected_though_it_is_empty() -> None:
+    box = Box()
+    box.spare = False
+    for _ in range(10):
+        assert await box.look(IDLE_S) == "stays"
+    assert box.wishes == []
+    box.spare = True
+    await box.look()
+    box.spare = False
+    await box.look(1)
+    assert box.wishes == [False, True]
+    assert box.group.protected
+
+
+async def test_standing_aside_counts_as_being_able() -> None:
+    box = Box()
+    box.server.standing = replace(box.server.standing, state="aside")
+    await box.look(IDLE_S)
+    assert box.wishes == [False]
 
 
 async def test_what_nobody_knows_is_made_sure_of() -> None:

@@ -12,11 +12,16 @@ class Instance:
         self.protection = Protection(100.0, protected=protected)
         self.sessions = 0
         self.ready = True
+        self.spare = True
 
     def wish(self, at_s: float) -> bool | None:
         """So many seconds after the start."""
         return self.protection.wish(
-            100.0 + at_s, sessions=self.sessions, ready=self.ready, idle_s=IDLE_S
+            100.0 + at_s,
+            sessions=self.sessions,
+            ready=self.ready,
+            spare=self.spare,
+            idle_s=IDLE_S,
         )
 
 
@@ -42,6 +47,23 @@ def test_nobody_is_taken_while_somebody_talks_nor_shortly_after() -> None:
     instance.sessions = 0
     assert instance.wish(5000 + IDLE_S - 0.1) is None
     assert instance.wish(5000 + IDLE_S) is False
+
+
+def test_an_instance_that_is_needed_is_not_given_free_however_long_it_is_empty() -> None:
+    instance = Instance()
+    instance.spare = False
+    assert instance.wish(100 * IDLE_S) is None
+    # How long it was empty by then counts.
+    instance.spare = True
+    assert instance.wish(100 * IDLE_S + 1) is False
+
+
+def test_an_instance_that_is_wanted_again_is_protected_at_once() -> None:
+    instance = Instance()
+    assert instance.wish(IDLE_S) is False
+    instance.protection.done(False)
+    instance.spare = False
+    assert instance.wish(IDLE_S + 1) is True
 
 
 def test_what_is_so_already_is_not_asked_for() -> None:
@@ -82,7 +104,7 @@ def test_a_caller_does_not_wait_for_the_pause_of_another_wish() -> None:
     assert instance.wish(IDLE_S + 1) is True
 
 
-def test_without_patience_it_is_free_whenever_nobody_is_there() -> None:
+def test_without_patience_it_is_free_as_soon_as_nobody_is_there() -> None:
     protection = Protection(0.0, protected=True)
-    assert protection.wish(0.0, sessions=1, ready=True, idle_s=0.0) is None
-    assert protection.wish(0.0, sessions=0, ready=True, idle_s=0.0) is False
+    assert protection.wish(0.0, sessions=1, ready=True, spare=True, idle_s=0.0) is None
+    assert protection.wish(0.0, sessions=0, ready=True, spare=True, idle_s=0.0) is False

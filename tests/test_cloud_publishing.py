@@ -10,7 +10,8 @@ from rtvc.server.cloud.aws import Aws
 from rtvc.server.cloud.calls import Calls
 from rtvc.server.cloud.figures import Standing
 from rtvc.server.cloud.publishing import Publishing
-from tests.cloud_world import GROUP, INSTANCE_ID, Group, ServerOnIt, refused
+from tests.cloud_group import Group, refused
+from tests.cloud_world import GROUP, INSTANCE_ID, ServerOnIt
 
 pytest.importorskip("botocore", reason="the extra aws is not installed")
 
@@ -40,6 +41,7 @@ async def test_what_is_published_is_how_it_stands_now() -> None:
             assert box.cloud.published(dimension) == {
                 "Sessions": sessions,
                 "Ready": 1.0,
+                "Aside": 0.0,
                 "Capacity": 4,
                 "Headroom": 4 - sessions,
                 "SessionsPerCapacity": 25.0 * sessions,

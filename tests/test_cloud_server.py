@@ -16,6 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from rtvc.clock import SystemClock
+from rtvc.server.cloud.aside import LOOK_S
 from rtvc.server.cloud.metadata import ENDPOINT
 from tests.cloud_world import (
     DOCUMENT,
@@ -23,7 +24,7 @@ from tests.cloud_world import (
     GROUP,
     TARGET_STATE,
     MetadataService,
-    a_group_of_one,
+    a_group_of,
     document,
     metadata_service,
 )
@@ -46,8 +47,9 @@ idle_before_unprotected_s = 1
 """
 
 FIGURES = {
-    *((name, "InstanceId") for name in ("Sessions", "Ready", "Capacity", "Headroom")),
-    *((name, "AutoScalingGroupName") for name in ("Sessions", "Ready", "Capacity", "Headroom")),
+    *((name, "InstanceId") for name in ("Sessions", "Ready", "Aside", "Capacity", "Headroom")),
+    *((name, "AutoScalingGroupName") for name in ("Sessions", "Ready", "Aside", "Capacity")),
+    ("Headroom", "AutoScalingGroupName"),
     ("SessionsPerCapacity", "AutoScalingGroupName"),
     ("SessionsPerCapacity", "InstanceId"),
     ("BootToReady", "AutoScalingGroupName"),
@@ -77,8 +79,16 @@ class Ec2:
 
     @property
     def protected(self) -> bool:
-        told = self.client("autoscaling").describe_auto_scaling_instances()
+        told = self.client("autoscaling").describe_auto_scaling_instances(
+            InstanceIds=[self.instance_id]
+        )
         return bool(told["AutoScalingInstances"][0]["ProtectedFromScaleIn"])
+
+    def want(self, instances: int) -> None:
+        """Of the two that the group has; as both are protected, both stay."""
+        self.client("autoscaling").set_desired_capacity(
+            AutoScalingGroupName=GROUP, DesiredCapacity=instances
+        )
 
     def published(self) -> set[tuple[str, str]]:
         """Names of metrics, each with that of its dimension."""
@@ -100,7 +110,7 @@ def ec2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ec2]:
     url = f"http://{host}:{port}"
     try:
         httpx.post(f"{url}/moto-api/reset", trust_env=False).raise_for_status()
-        instance_id = a_group_of_one(endpoint_url=url)
+        instance_id = a_group_of(2, endpoint_url=url)
         launched_at = SystemClock().utc() - timedelta(seconds=60)
         with metadata_service() as service:
             service.texts[TARGET_STATE] = "InService"
@@ -144,10 +154,9 @@ async def test_a_server_lives_and_leaves_with_its_instance(ec2: Ec2, tmp_path: P
     with serving(tmp_path, SETTINGS, env=ec2.environment) as server:
         told = await instance(server)
         assert (told["id"], told["group"]) == (ec2.instance_id, GROUP)
-        await until(lambda: not ec2.protected)
         async with session(server.url) as peer:
-            await until(lambda: ec2.protected)
             await until(lambda: ec2.published() >= FIGURES)
+            assert ec2.protected
             figures = (await server.get("/metrics")).text
             boot = re.search(r'rtvc_boot_to_ready_seconds{since="instance"} (\S+)', figures)
             # It was launched a minute before the server began.
@@ -159,6 +168,38 @@ async def test_a_server_lives_and_leaves_with_its_instance(ec2: Ec2, tmp_path: P
         # The emulator has no lifecycle actions, so there is no end to the hook.
         await server.until_logged("complete_lifecycle_action failed")
         assert server.child.poll() is None
+        server.signal(signal.SIGTERM)
+        assert await server.ended() == 0
+
+
+async def until_it_says(server: Server, state: str) -> httpx.Response:
+    """It looks at its group every half minute."""
+    async with asyncio.timeout(LOOK_S + 20):
+        while True:
+            told = await server.get("/readyz")
+            if told.json()["state"] == state:
+                return told
+            await asyncio.sleep(0.1)
+
+
+async def test_a_server_too_many_stands_aside_until_it_is_wanted(ec2: Ec2, tmp_path: Path) -> None:
+    with serving(tmp_path, SETTINGS, env=ec2.environment) as server:
+        await instance(server)
+        async with session(server.url) as peer:
+            ec2.want(1)
+            assert (await until_it_says(server, "aside")).status_code == 503
+            assert "rtvc_aside 1" in (await server.get("/metrics")).text
+            # A load balancer that has not noticed yet goes on sending callers.
+            async with session(server.url) as late:
+                ec2.want(2)
+                assert (await until_it_says(server, "ready")).status_code == 200
+                for talker in (peer, late):
+                    await talker.speak(np.concatenate([speech("the lights.").audio, silence(1.0)]))
+                    completed = "conversation.item.input_audio_transcription.completed"
+                    await talker.until(completed)
+        # It has been empty for longer than a second by now, and is needed all the same.
+        await asyncio.sleep(2)
+        assert ec2.protected
         server.signal(signal.SIGTERM)
         assert await server.ended() == 0
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rtvc.errors import CloudError, CloudTrouble, UsageError, why
-from rtvc.server.cloud.instance import Member
+from rtvc.server.cloud.instance import Listed, Member, Roster
 
 HOOK = "drain"
 """The lifecycle hook that keeps an instance which is to end until its sessions are over."""
@@ -26,6 +26,7 @@ _TROUBLES: dict[str, CloudTrouble] = {
     "UnrecognizedClientException": "credentials",
     "RequestLimitExceeded": "throttled",
     "ResourceContention": "throttled",
+    "ScalingActivityInProgress": "throttled",
     "Throttling": "throttled",
     "ThrottlingException": "throttled",
     "TooManyRequestsException": "throttled",
@@ -34,6 +35,7 @@ _TROUBLES: dict[str, CloudTrouble] = {
 _SAYINGS: dict[str, CloudTrouble] = {
     "is not in InService": "not_in_service",
     "is not part of Auto Scaling group": "not_in_service",
+    "No managed instance found": "not_in_service",
     "No active Lifecycle Action found": "no_action",
 }
 """What all have the code ValidationError, by a part of the message."""
@@ -45,11 +47,17 @@ class AutoScalingClient(Protocol):
     def describe_auto_scaling_instances(self, **request: Any) -> Mapping[str, Any]:
         """Which groups instances are in."""
 
+    def describe_auto_scaling_groups(self, **request: Any) -> Mapping[str, Any]:
+        """How many instances groups want, and those that they have."""
+
     def describe_lifecycle_hooks(self, **request: Any) -> Mapping[str, Any]:
         """What keeps instances of a group from ending at once."""
 
     def set_instance_protection(self, **request: Any) -> Mapping[str, Any]:
         """Whether a scale-in leaves instances alone."""
+
+    def terminate_instance_in_auto_scaling_group(self, **request: Any) -> Mapping[str, Any]:
+        """The end of an instance, by way of its lifecycle hook."""
 
     def record_lifecycle_action_heartbeat(self, **request: Any) -> Mapping[str, Any]:
         """More time."""
@@ -86,6 +94,28 @@ class Aws:
                 name, state = one["AutoScalingGroupName"], one["LifecycleState"]
                 return Member(name, state, bool(one["ProtectedFromScaleIn"]))
         return None
+
+    def roster(self, group: str) -> Roster:
+        """Who is in the group and how many should be; of a group that there is none of, nobody."""
+        with _explained("DescribeAutoScalingGroups"):
+            told = self._autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])
+        for one in told.get("AutoScalingGroups", ()):
+            if one["AutoScalingGroupName"] == group:
+                listed = tuple(_listed(instance) for instance in one.get("Instances", ()))
+                return Roster(int(one["DesiredCapacity"]), listed)
+        return Roster(0)
+
+    def terminate(self, instance_id: str) -> bool:
+        """Have its group end the instance, and go on wanting as many as before.
+
+        Whether it was done; False: it is in no group any more.
+        """
+        call = "TerminateInstanceInAutoScalingGroup"
+        with _answered("not_in_service") as answer, _explained(call):
+            self._autoscaling.terminate_instance_in_auto_scaling_group(
+                InstanceId=instance_id, ShouldDecrementDesiredCapacity=False
+            )
+        return answer.yes
 
     def protect(self, group: str, instance_id: str, *, on: bool) -> bool:
         """Whether it was done; False: the instance is not in service, or not any more."""
@@ -150,6 +180,15 @@ def connect(region: str) -> Aws:
         session = boto3.session.Session(region_name=region)
         autoscaling = session.client("autoscaling", config=config)
         return Aws(autoscaling, session.client("cloudwatch", config=config))
+
+
+def _listed(told: Mapping[str, Any]) -> Listed:
+    return Listed(
+        instance_id=told["InstanceId"],
+        zone=told["AvailabilityZone"],
+        state=told["LifecycleState"],
+        protected=bool(told["ProtectedFromScaleIn"]),
+    )
 
 
 class _Answer:

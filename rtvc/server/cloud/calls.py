@@ -4,10 +4,10 @@ import asyncio
 import logging
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from rtvc.errors import CloudError, CloudTrouble
 
@@ -19,9 +19,11 @@ Call = Literal[
     "metadata",
     "connect",
     "put_metric_data",
+    "describe_auto_scaling_groups",
     "describe_auto_scaling_instances",
     "describe_lifecycle_hooks",
     "set_instance_protection",
+    "terminate_instance_in_auto_scaling_group",
     "record_lifecycle_action_heartbeat",
     "complete_lifecycle_action",
 ]
@@ -48,6 +50,18 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="cloud", daemon=True).start()
     return await asyncio.wrap_future(future)
+
+
+async def first_of(*works: Coroutine[Any, Any, T]) -> T:
+    """What the first of them returns or raises; the others are cancelled."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task.done()).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 class Calls:

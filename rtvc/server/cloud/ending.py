@@ -57,10 +57,10 @@ def leave(signs: Signs, utc: datetime, *, hook_s: float | None, otherwise_s: flo
     return min(found, key=lambda one: one.deadline_s, default=None)
 
 
-def set_aside(target_state: str | None) -> bool:
+def uncounted(target_state: str | None) -> bool:
     """Whether the instance lives on, and its group neither counts it nor sends it callers.
 
-    >>> set_aside("Standby"), set_aside("Warmed:Running"), set_aside("InService"), set_aside(None)
+    >>> uncounted("Standby"), uncounted("Warmed:Running"), uncounted("InService"), uncounted(None)
     (True, True, False, False)
     """
     if target_state is None:

@@ -16,6 +16,11 @@ service and warm. So who is not counted must not be averaged either:
 They publish how many people they hold, and that they are not ready, and nothing that is averaged.
 While an engine's process is replaced its sessions live on and it is back in seconds: it counts.
 
+A server that stands aside counts as well, though /readyz says no: it is in service, so it is in n,
+and it is ready again as soon as the group wants it. Without its share, which falls, the average
+would be that of the others; multiplied with an n that has it in, it asks for more than there is
+use for, and the group would grow and shrink by turns.
+
 A server that refuses callers is full, whatever its capacity says: a machine that turns out weaker
 than the one which was measured makes the group grow all the same.
 """
@@ -28,8 +33,10 @@ from typing import Any, Literal
 Unit = Literal["Count", "Percent", "Seconds", "None"]
 
 STANDBY = "standby"
-"""A state beside those of /readyz: the server is ready, and its group has set it aside."""
-_COUNTS = frozenset(("ready", "restarting"))
+"""A state beside those of /readyz: the server is ready, and its group leaves it out."""
+_ABLE = frozenset(("ready", "aside"))
+"""States of /readyz in which nothing is amiss."""
+_COUNTS = _ABLE | {"restarting"}
 """States of /readyz in which a server is part of what the group holds."""
 _FULL_PERCENT = 100.0
 _HIGH_RESOLUTION_S = 1
@@ -77,11 +84,12 @@ def figures(standing: Standing) -> list[Figure]:
     """All that is published of it now.
 
     >>> [figure.name for figure in figures(Standing("loading", 0, 8))]
-    ['Sessions', 'Ready']
+    ['Sessions', 'Ready', 'Aside']
     """
     found = [
         Figure("Sessions", standing.sessions, "Count"),
-        Figure("Ready", float(standing.state == "ready"), "None"),
+        Figure("Ready", float(standing.state in _ABLE), "None"),
+        Figure("Aside", float(standing.state == "aside"), "Count"),
     ]
     if standing.state in _COUNTS:
         found += [
@@ -96,7 +104,7 @@ def figures(standing: Standing) -> list[Figure]:
 
 def _headroom(standing: Standing) -> int:
     """Callers who would find a place. An empty server takes one, whatever it thinks of itself."""
-    if standing.closed:
+    if standing.closed or standing.state == "aside":
         return 0
     left = standing.holds - standing.sessions
     if standing.headroom is not None:

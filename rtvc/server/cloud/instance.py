@@ -1,4 +1,4 @@
-"""What is known of the machine: who it is, its place in a group, and the notice it was given."""
+"""What is known of the machine: who it is, its group, and the notice it was given."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,12 +45,49 @@ class Member:
 
     @property
     def ends(self) -> bool:
-        """Whether the group is getting rid of it.
+        """Whether the group is getting rid of it."""
+        return _ends(self.state)
 
-        >>> Member("g", "Terminating:Wait", True).ends, Member("g", "Pending", True).ends
-        (True, False)
-        """
-        return self.state.removeprefix("Warmed:").startswith(("Terminating", "Terminated"))
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One of a group's instances, as EC2 Auto Scaling lists them."""
+
+    instance_id: str
+    """Such as i-0123456789abcdef0."""
+    zone: str
+    """Such as eu-west-1a."""
+    state: str
+    """As `Member.state`."""
+    protected: bool
+    """Whether a scale-in leaves it alone."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the group is getting rid of it."""
+        return _ends(self.state)
+
+
+def _ends(state: str) -> bool:
+    """
+    >>> _ends("Terminating:Wait"), _ends("Warmed:Terminated"), _ends("Pending")
+    (True, True, False)
+    """
+    return state.removeprefix("Warmed:").startswith(("Terminating", "Terminated"))
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """A group."""
+
+    desired: int
+    """Instances that it should have."""
+    instances: tuple[Listed, ...] = ()
+    """Those that it has, on their way in and out as well."""
+
+    def find(self, instance_id: str) -> Listed | None:
+        """None: it is not in the group."""
+        return next((one for one in self.instances if one.instance_id == instance_id), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from rtvc.errors import CloudError
 from rtvc.server.cloud.aws import HOOK, Aws
 from rtvc.server.cloud.backoff import Backoff
 from rtvc.server.cloud.calls import Calls
-from rtvc.server.cloud.ending import Departure, Leave, Signs, leave, set_aside
+from rtvc.server.cloud.ending import Departure, Leave, Signs, leave, uncounted
 from rtvc.server.cloud.host import Host
 from rtvc.server.cloud.metadata import Metadata
 
@@ -38,9 +38,9 @@ class Leaving:
         metadata: Metadata,
         calls: Calls,
         instance_id: str,
-        on_aside: Callable[[bool], None] = lambda aside: None,
+        on_uncounted: Callable[[bool], None] = lambda uncounted: None,
     ) -> None:
-        """`on_aside` is told whether the group has set the instance aside."""
+        """`on_uncounted` is told whether the group leaves the instance out of its count."""
         self.group: str | None = None
         """Whose hook it is; None: there is no group, or none is known."""
         self.hook_s: float | None = None
@@ -51,7 +51,7 @@ class Leaving:
         self._metadata = metadata
         self._calls = calls
         self._instance_id = instance_id
-        self._on_aside = on_aside
+        self._on_uncounted = on_uncounted
         self._departure = Departure()
         self._terminating = False
         self._advised = False
@@ -70,7 +70,7 @@ class Leaving:
         target_state = await self._asked(self._metadata.target_state)
         spot = await self._asked(self._metadata.spot_notice)
         self._judge(Signs(target_state, spot, self._terminating))
-        self._on_aside(set_aside(target_state))
+        self._on_uncounted(uncounted(target_state))
         self._tell_advice(bool(await self._asked(self._metadata.rebalance_recommended)))
 
     async def _asked(self, question: Callable[[], Awaitable[T]]) -> T | None:

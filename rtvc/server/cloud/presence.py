@@ -1,7 +1,8 @@
 """A server on an EC2 instance: who it is, what it tells, and what it is told.
 
     metadata ── identity ──▶ publishing                       figures, for CloudWatch
-        │                    group ──▶ protecting             from scale-in, while anyone is there
+        │                    group ──▶ protecting             from scale-in, while it is needed
+        │                          └─▶ stepping aside ──▶ door while the group has too many
         └── signs of the end ─────────▶ leaving ──▶ drain ──▶ the lifecycle hook lets it end
 
 Nothing here holds up the server or ends it: what fails is told, counted and tried again.
@@ -16,13 +17,14 @@ from rtvc.errors import CloudError
 from rtvc.server.cloud import aws as boto
 from rtvc.server.cloud.aws import Aws
 from rtvc.server.cloud.backoff import Backoff
-from rtvc.server.cloud.calls import Calls
+from rtvc.server.cloud.calls import Calls, first_of
 from rtvc.server.cloud.host import Host
 from rtvc.server.cloud.instance import Identity
 from rtvc.server.cloud.leaving import Leaving
 from rtvc.server.cloud.metadata import Metadata
-from rtvc.server.cloud.protecting import Protecting
+from rtvc.server.cloud.protecting import Place, Protecting
 from rtvc.server.cloud.publishing import Publishing
+from rtvc.server.cloud.stepping_aside import SteppingAside
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +100,7 @@ class Presence:
         self.identity = identity
         self._host.known(identity)
         leaving = self._leaving = Leaving(
-            self._host, self._metadata, self._calls, identity.instance_id, self._set_aside
+            self._host, self._metadata, self._calls, identity.instance_id, self._set_uncounted
         )
         self._begin(leaving.run(), "cloud-leaving")
         aws = self._aws = await self._until_connected(identity.region)
@@ -126,9 +128,9 @@ class Presence:
             except CloudError:
                 await asyncio.sleep(backoff.failed())
 
-    def _set_aside(self, aside: bool) -> None:
+    def _set_uncounted(self, uncounted: bool) -> None:
         if self._publishing is not None:
-            self._publishing.aside = aside
+            self._publishing.uncounted = uncounted
 
     # The group.
 
@@ -165,11 +167,8 @@ class Presence:
         """Until the instance is in it no more (False) or about to end (True)."""
         self._tell_group(group)
         following = asyncio.create_task(self._follow_hook(aws, group), name="cloud-hook-time")
-        protecting = Protecting(
-            self._host, aws, self._calls, instance_id, group, protected=protected
-        )
         try:
-            place = await protecting.run()
+            place = await self._place(aws, instance_id, group, protected)
         finally:
             following.cancel()
             await asyncio.wait([following])
@@ -178,6 +177,23 @@ class Presence:
             return True
         self._tell_group(None)
         return False
+
+    async def _place(self, aws: Aws, instance_id: str, group: str, protected: bool | None) -> Place:
+        """Of the instance in the group, once it does not stay there."""
+        stepping = SteppingAside(self._host, aws, self._calls, instance_id, group)
+        protecting = Protecting(
+            *(self._host, aws, self._calls, instance_id, group),
+            protected=protected,
+            spare=lambda: stepping.shut,
+        )
+        place: Place = "gone"
+        try:
+            place = await first_of(protecting.run(), stepping.run())
+        finally:
+            if place != "ends":
+                # Nobody looks any more whether it is wanted.
+                self._host.door("open")
+        return place
 
     def _tell_group(self, group: str | None) -> None:
         self.group = group

@@ -1,6 +1,7 @@
-"""Protects the instance from a scale-in while anyone is on the line."""
+"""Protects the instance from a scale-in, unless it stands aside and nobody is on the line."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Literal
 
 from rtvc.errors import CloudError
@@ -11,8 +12,11 @@ from rtvc.server.cloud.host import Host
 from rtvc.server.cloud.protection import Protection
 
 _LOOK_S = 1.0
-"""An instance that was given free and has a caller again is protected after so long."""
+"""An instance that was given free and is wanted again is protected after so long."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+
+_ABLE = ("ready", "aside")
+"""States in which nobody on the line means that nobody needs it."""
 
 Place = Literal["stays", "ends", "gone"]
 """Of the instance in its group: there, there and about to end, or there no more."""
@@ -30,13 +34,17 @@ class Protecting:
         group: str,
         *,
         protected: bool | None,
+        spare: Callable[[], bool],
     ) -> None:
-        """`protected` None: nobody knows whether it is."""
+        """`protected` None: nobody knows whether it is. `spare`: whether the group can do without
+        the instance, and nobody comes to it any more.
+        """
         self._host = host
         self._aws = aws
         self._calls = calls
         self._instance_id = instance_id
         self._group = group
+        self._spare = spare
         self._protection = Protection(host.clock.now(), protected=protected)
         self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
 
@@ -54,7 +62,8 @@ class Protecting:
         wish = self._protection.wish(
             self._host.clock.now(),
             sessions=standing.sessions,
-            ready=standing.state == "ready",
+            ready=standing.state in _ABLE,
+            spare=self._spare(),
             idle_s=self._host.settings().idle_before_unprotected_s,
         )
         if wish is None:

@@ -1,8 +1,9 @@
-"""When a scale-in may take this instance: not while anyone is on the line, nor shortly after; pure.
+"""When a scale-in may take this instance: once it stands aside and was empty for a while; pure.
 
-The group launches its instances protected, so that none is taken before its first caller. Who calls
-while the protection is being lifted is safe all the same: EC2 Auto Scaling then either protects the
-instance again, or says that it is ending already, and the server drains.
+The group launches its instances protected, so that none is taken before its first caller. One that
+happens to be empty and does not stand aside stays protected: the load balancer sends it callers,
+and would cut those who came just when the group took it. An instance that is wanted again is
+protected again, or told that it is ending already, and then the server drains.
 """
 
 
@@ -10,8 +11,8 @@ class Protection:
     """What EC2 Auto Scaling is told, and when.
 
     >>> protection = Protection(0.0, protected=True)
-    >>> protection.wish(0.0, sessions=0, ready=True, idle_s=300)
-    >>> protection.wish(300.0, sessions=0, ready=True, idle_s=300)
+    >>> protection.wish(300.0, sessions=0, ready=True, spare=False, idle_s=300)
+    >>> protection.wish(300.0, sessions=0, ready=True, spare=True, idle_s=300)
     False
     """
 
@@ -22,21 +23,24 @@ class Protection:
         self._in_use_at_s = now_s
         self._refused: tuple[bool, float] | None = None
 
-    def wish(self, now_s: float, *, sessions: int, ready: bool, idle_s: float) -> bool | None:
+    def wish(
+        self, now_s: float, *, sessions: int, ready: bool, spare: bool, idle_s: float
+    ) -> bool | None:
         """What to ask for now; None: nothing.
 
-        `ready`: a server that still loads was launched for callers, and counts as in use.
+        `ready`: a server that still loads was launched for callers, and counts as in use. `spare`:
+        it stands aside, and nobody comes to it any more.
         """
         in_use = sessions > 0 or not ready
         if in_use:
             self._in_use_at_s = now_s
-        wanted = in_use or now_s - self._in_use_at_s < idle_s
+        wanted = in_use or not spare or now_s - self._in_use_at_s < idle_s
         if wanted is self.protected or self._pausing(wanted, now_s):
             return None
         return wanted
 
     def _pausing(self, wanted: bool, now_s: float) -> bool:
-        """Who calls while nobody could be told that the instance is idle must not wait for that."""
+        """Who is wanted while nobody could be told that it is not must not wait for that."""
         if self._refused is None:
             return False
         wished, not_before_s = self._refused

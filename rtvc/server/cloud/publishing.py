@@ -19,8 +19,8 @@ class Publishing:
     def __init__(self, host: Host, aws: Aws, calls: Calls, instance_id: str) -> None:
         self.group: str | None = None
         """Told as well, once it is known."""
-        self.aside = False
-        """Whether the group has set the instance aside."""
+        self.uncounted = False
+        """Whether the group leaves the instance out: on standby, in a warm pool, or detached."""
         self._host = host
         self._aws = aws
         self._calls = calls
@@ -40,7 +40,7 @@ class Publishing:
         """Publish now; returns how long to wait at least until the next time."""
         standing = self._host.standing()
         boot_told = standing.boot_to_ready_s is not None and self.group is not None
-        if self.aside:
+        if self.uncounted:
             standing = replace(standing, state=STANDBY)
         if self._boot_told:
             standing = replace(standing, boot_to_ready_s=None)
