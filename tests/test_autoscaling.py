@@ -154,6 +154,8 @@ def test_the_policy_that_ships_keeps_its_promises_and_protection_alone_does_not(
     assert taken.cut > 0
     turns = live(ways["round robin"], "in turn", 0).row
     assert turns.refused_share > 0.01
+    hasty = live(ways["who stands aside refuses at once"], "hasty", 0).row
+    assert hasty.refused_share > 2 * row.refused_share
 
 
 # Words and verdicts

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rtvc.plan.scaling import SEEN_LATE_S
+from rtvc.plan.scaling import LOOKED_S, SEEN_LATE_S
 from rtvc.server.cloud.aside import FORGOTTEN_S, LOOK_S, NOTICED_S, Aside, too_many
 from rtvc.server.cloud.instance import Listed, Roster
 
@@ -164,4 +164,4 @@ def test_an_instance_that_is_wanted_again_does_not_go() -> None:
 
 def test_the_simulation_supposes_what_a_server_does() -> None:
     """So long after the group was told to be smaller, at worst, nobody is sent there any more."""
-    assert LOOK_S + NOTICED_S == SEEN_LATE_S
+    assert (LOOK_S, LOOK_S + NOTICED_S) == (LOOKED_S, SEEN_LATE_S)

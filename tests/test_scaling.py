@@ -12,7 +12,7 @@ from rtvc.plan.balancing import Balancing
 from rtvc.plan.clairvoyant import Paid, lower_bound
 from rtvc.plan.day import DAY_S, LEAD_S, Call, Day, calls
 from rtvc.plan.policy import Policy
-from rtvc.plan.scaling import SEEN_LATE_S, TICK_S, Scaling, Tally, run_day
+from rtvc.plan.scaling import LOOKED_S, SEEN_LATE_S, TICK_S, Scaling, Tally, run_day
 from rtvc.plan.scaling_fleet import Fleet, ScaleIn
 
 POLICY = Policy(
@@ -168,6 +168,15 @@ def test_an_empty_one_may_go_before_the_delay_is_over() -> None:
     hurries = lived(a_pair(0.0), wanted=2, deregistration_delay_s=1800.0, ends_when_empty=True)
     spared_s = paid(waits).instance_s - paid(hurries).instance_s
     assert spared_s == pytest.approx(1800.0, abs=2 * TICK_S)
+
+
+def test_who_stands_aside_takes_calls_until_the_balancer_has_noticed() -> None:
+    """They come after all servers know, and before the balancer does; then to the other one."""
+    at_s = [FALLS_S + LOOKED_S + TICK_S + 1, FALLS_S + SEEN_LATE_S + TICK_S + 1]
+    came = [*a_pair(HOUR_S), *(call for s in at_s for call in line(4, s, 60.0))]
+    assert lived(came, wanted=2).refused_at_s == []
+    refused = lived(came, wanted=2, aside_refuses=True).refused_at_s
+    assert {int(s // TICK_S) for s in refused} == {int(at_s[0] // TICK_S)}
 
 
 # Balancing

@@ -141,6 +141,7 @@ def otherwise(scene: Scene) -> dict[str, Scene]:
         "gone when empty": there(ends_when_empty=True),
         "an hour's delay": replace(scene, policy=hour),
         "who stands aside is not averaged": there(aside_says=False),
+        "who stands aside refuses at once": there(aside_refuses=True),
         "AWS goes by the number wanted": there(by_wanted=True),
         "a metric by the minute": by(metric_period_s=60),
         "a warm-up of a third of the boot": by(warm_up_s=fleet.boot_s / 3),

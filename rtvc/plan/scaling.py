@@ -26,9 +26,11 @@ from rtvc.surplus import Member, standing_aside
 TICK_S = 10
 """Servers publish, alarms are looked at, instances come and go."""
 
-SEEN_LATE_S = 50
-"""Servers ask for the group's size every 30 s, and the load balancer for their health twice in
-20 s: so long after a group was told to be smaller, who stands aside still gets calls."""
+LOOKED_S = 30
+"""Servers ask for the group's size so often: so long after it was told to be smaller, all know."""
+
+SEEN_LATE_S = LOOKED_S + 20
+"""The load balancer asks for their health twice in 20 s: so long, who stands aside gets calls."""
 
 ZONES = 3
 """Of the group, one after the other."""
@@ -106,7 +108,8 @@ class Scaling:
         self._ends: list[tuple[float, int, Instance]] = []
         self._order = count()
         self._unserved_since_s: list[float] = []
-        self._named: deque[frozenset[int]] = deque([NOBODY], 1 + SEEN_LATE_S // TICK_S)
+        ticks = 1 + SEEN_LATE_S // TICK_S
+        self._named: deque[frozenset[int]] = deque([NOBODY] * ticks, ticks)
         self._aside = NOBODY
         self._asked: tuple[object, ...] = ()
         self._answer = NOBODY
@@ -120,7 +123,7 @@ class Scaling:
         """Somebody calls; whoever hung up before has made room."""
         self._end_calls(call.at_s)
         self.tally.calls += call.at_s >= 0
-        instance = self._balancer.take()
+        instance = self._taken()
         if instance is not None:
             instance.empty_from_s = math.inf
             self.tally.served.append(call)
@@ -128,6 +131,17 @@ class Scaling:
         elif call.at_s >= 0:
             self.tally.refused_at_s.append(call.at_s)
             self._unserved_since_s.append(call.at_s)
+
+    def _taken(self) -> Instance | None:
+        """Where the call goes; None: nobody takes it."""
+        instance = self._balancer.take()
+        if instance is None or not self._fleet.aside_refuses:
+            return instance
+        knows_for_ticks = (SEEN_LATE_S - LOOKED_S) // TICK_S
+        if instance.number not in self._named[knows_for_ticks]:
+            return instance
+        self._balancer.give_back(instance)
+        return None
 
     def _end_calls(self, now_s: float) -> None:
         while self._ends and self._ends[0][0] <= now_s:
@@ -222,10 +236,13 @@ class Scaling:
         self._aside = aside
 
     def _too_many(self, now_s: float) -> frozenset[int]:
-        idle = [each.number for each in self._unprotected(self._group, now_s)]
-        asked = (self._tracking.wanted, tuple(idle), tuple(self._group))
+        """As the servers of those in service work it out; only who stands aside is given free."""
+        aside = self._aside.intersection(self._group)
+        idle = [each.number for each in self._unprotected(aside, now_s)]
+        there = tuple(each.number for each in self._group.values() if each.ready)
+        asked = (self._tracking.wanted, tuple(idle), there)
         if asked != self._asked:
-            members = [each.member(idle) for each in self._group.values()]
+            members = [self._group[number].member(idle) for number in there]
             names = standing_aside(members, self._tracking.wanted)
             self._asked, self._answer = asked, frozenset(map(number_of, names))
         return self._answer

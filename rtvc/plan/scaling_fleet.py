@@ -33,6 +33,8 @@ class Fleet:
     """Whether AWS computes with the number wanted, and not with that of the instances there are."""
     aside_says: bool = True
     """Whether an instance that stands aside goes on to publish its figure."""
+    aside_refuses: bool = False
+    """Whether an instance that stands aside refuses callers before the balancer has noticed."""
     ends_when_empty: bool = False
     """Whether an instance that is taken away and has no call goes at once; users say that AWS waits
     for the deregistration delay."""
