@@ -162,6 +162,20 @@ def _balancer_checks(aws: Client, had: Mapping[str, str]) -> list[Check]:
         ),
         Check("http is sent on", "redirect", plain["DefaultActions"][0]["Type"]),
         Check("readiness decides", "/readyz", target["HealthCheckPath"]),
+        Check(
+            "after two looks in 20 s, either way",
+            (10, 2, 2),
+            (
+                target["HealthCheckIntervalSeconds"],
+                target["UnhealthyThresholdCount"],
+                target["HealthyThresholdCount"],
+            ),
+        ),
+        Check(
+            "callers go where the fewest are",
+            "least_outstanding_requests",
+            of_target.get("load_balancing.algorithm.type"),
+        ),
         Check("servers speak TLS", "HTTPS", target["Protocol"]),
         Check("calls may end", str(SCALING["deregistration_delay_s"]), of_target.get(delay)),
     ]
@@ -173,8 +187,6 @@ def _group(aws: Client) -> Any:
 
 def _group_checks(aws: Client) -> list[Check]:
     group = _group(aws)
-    mixed = group["MixedInstancesPolicy"]
-    spread = mixed["InstancesDistribution"]
     hooks = {
         each["LifecycleHookName"]: (each["LifecycleTransition"], each["HeartbeatTimeout"])
         for each in aws("autoscaling").describe_lifecycle_hooks(AutoScalingGroupName="rtvc")[
@@ -192,16 +204,6 @@ def _group_checks(aws: Client) -> list[Check]:
         ),
         Check("EC2 checks their health", "EC2", group["HealthCheckType"]),
         Check("behind the load balancer", 1, len(group["TargetGroupARNs"])),
-        Check(
-            "several types",
-            ["g6.xlarge", "g5.xlarge"],
-            [each["InstanceType"] for each in mixed["LaunchTemplate"]["Overrides"]],
-        ),
-        Check(
-            "spot by choice",
-            (2, 50),
-            (spread["OnDemandBaseCapacity"], spread["OnDemandPercentageAboveBaseCapacity"]),
-        ),
         Check(
             "hooks at both ends",
             {
@@ -256,10 +258,12 @@ def _surroundings_checks(
             {
                 "cloudwatch:PutMetricData",
                 "autoscaling:CompleteLifecycleAction",
+                "autoscaling:DescribeAutoScalingGroups",
                 "autoscaling:DescribeAutoScalingInstances",
                 "autoscaling:DescribeLifecycleHooks",
                 "autoscaling:RecordLifecycleActionHeartbeat",
                 "autoscaling:SetInstanceProtection",
+                "autoscaling:TerminateInstanceInAutoScalingGroup",
             },
             {
                 each

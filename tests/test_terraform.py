@@ -138,9 +138,8 @@ def test_it_says_which_terraform_and_which_provider(folder: str) -> None:
 
 def test_the_numbers_of_scaling_are_such_as_aws_accepts() -> None:
     assert set(SCALING) == {
-        *("target_percent", "warm_up_s", "metric_period_s", "scale_in_cooldown_s"),
-        *("idle_before_unprotected_s", "deregistration_delay_s", "hook_timeout_s"),
-        "boot_s_assumed",
+        *("target_percent", "warm_up_s", "metric_period_s", "idle_before_unprotected_s"),
+        *("deregistration_delay_s", "hook_timeout_s", "boot_s_assumed"),
     }
     assert 0 < SCALING["target_percent"] <= 100
     assert SCALING["metric_period_s"] in (10, 30, 60)
@@ -153,7 +152,7 @@ def test_scaling_numbers_stand_in_one_file_only() -> None:
     text = "".join(
         file.read_text("utf-8") for file in sorted((SOURCE / "modules/voice_server").glob("*.tf"))
     )
-    for place in ("target_value", "deregistration_delay", "period", "default_cooldown"):
+    for place in ("target_value", "deregistration_delay", "period", "heartbeat_timeout"):
         assert re.search(rf"(?m)^\s*{place}\s+= local\.scaling\.", text), place
 
 

@@ -2,7 +2,9 @@ locals {
   alarms    = var.fleet != null && var.create_alarms ? 1 : 0
   namespace = "rtvc"
   group     = { AutoScalingGroupName = try(var.fleet.group_name, "") }
-  balancer  = { LoadBalancer = try(var.fleet.balancer_suffix, "") }
+  # Of what servers publish.
+  metric_period_s = try(var.fleet.scaling.metric_period_s, 60)
+  balancer        = { LoadBalancer = try(var.fleet.balancer_suffix, "") }
   targets = {
     LoadBalancer = try(var.fleet.balancer_suffix, "")
     TargetGroup  = try(var.fleet.target_group_suffix, "")
@@ -32,12 +34,6 @@ locals {
       namespace = "AWS/ApplicationELB", metric = "HealthyHostCount", dimensions = local.targets
       statistic = "Minimum", comparison = "LessThanThreshold", threshold = 1
       period    = 60, of = 2, missing = "breaching"
-    }
-    not-ready = {
-      text      = "A server in service has taken no sessions for a quarter of an hour. It is not ended, as it may hold calls: look at /readyz and its log."
-      namespace = "AWS/ApplicationELB", metric = "UnHealthyHostCount", dimensions = local.targets
-      statistic = "Minimum", comparison = "GreaterThanThreshold", threshold = 0
-      period    = 60, of = 15, missing = "notBreaching"
     }
     refused = {
       text      = "Servers answered with 5xx: callers were refused (503), or something failed."
@@ -84,4 +80,51 @@ resource "aws_cloudwatch_metric_alarm" "at_most" {
   treat_missing_data  = "notBreaching"
   alarm_actions       = var.alarm_topic_arns
   ok_actions          = var.alarm_topic_arns
+}
+
+# A server that stands aside is not ready either, for as long as its last call, and all is well with it.
+resource "aws_cloudwatch_metric_alarm" "not_ready" {
+  count = local.alarms
+
+  alarm_name          = "${var.name}-not-ready"
+  alarm_description   = "A server in service has taken no sessions for a quarter of an hour, and does not stand aside. It is not ended, as it may hold calls: look at /readyz and its log."
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  evaluation_periods  = 15
+  datapoints_to_alarm = 15
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_topic_arns
+  ok_actions          = var.alarm_topic_arns
+
+  metric_query {
+    id    = "amiss"
+    label = "not ready, and not standing aside"
+    # Each server says once a period whether it stands aside; seldom is one late, hence the rounding.
+    expression  = "unready - FLOOR(FILL(aside, 0) * ${local.metric_period_s} / 60 + 0.5)"
+    return_data = true
+  }
+
+  metric_query {
+    id = "unready"
+
+    metric {
+      namespace   = "AWS/ApplicationELB"
+      metric_name = "UnHealthyHostCount"
+      dimensions  = local.targets
+      stat        = "Minimum"
+      period      = 60
+    }
+  }
+
+  metric_query {
+    id = "aside"
+
+    metric {
+      namespace   = local.namespace
+      metric_name = "Aside"
+      dimensions  = local.group
+      stat        = "Sum"
+      period      = 60
+    }
+  }
 }

@@ -14,9 +14,9 @@ locals {
     {
       title = "Sessions, and how many more would fit"
       metrics = [
-        [local.namespace, "Sessions", "AutoScalingGroupName", local.group_name, { stat = "Sum", label = "sessions", period = 10 }],
-        [local.namespace, "Headroom", "AutoScalingGroupName", local.group_name, { stat = "Sum", label = "room for", period = 10 }],
-        [local.namespace, "Capacity", "AutoScalingGroupName", local.group_name, { stat = "Sum", label = "capacity", period = 10 }],
+        [local.namespace, "Sessions", "AutoScalingGroupName", local.group_name, { stat = "Sum", label = "sessions", period = local.metric_period_s }],
+        [local.namespace, "Headroom", "AutoScalingGroupName", local.group_name, { stat = "Sum", label = "room for", period = local.metric_period_s }],
+        [local.namespace, "Capacity", "AutoScalingGroupName", local.group_name, { stat = "Sum", label = "capacity", period = local.metric_period_s }],
       ]
       line = null
     },
@@ -25,6 +25,7 @@ locals {
       metrics = [
         ["AWS/AutoScaling", "GroupDesiredCapacity", "AutoScalingGroupName", local.group_name, { label = "wanted" }],
         ["AWS/AutoScaling", "GroupInServiceInstances", "AutoScalingGroupName", local.group_name, { label = "in service" }],
+        [local.namespace, "Aside", "AutoScalingGroupName", local.group_name, { stat = "Sum", label = "standing aside", period = local.metric_period_s }],
         ["AWS/AutoScaling", "GroupPendingInstances", "AutoScalingGroupName", local.group_name, { label = "starting" }],
         ["AWS/AutoScaling", "GroupTerminatingInstances", "AutoScalingGroupName", local.group_name, { label = "finishing calls" }],
       ]

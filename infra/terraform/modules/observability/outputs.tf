@@ -20,5 +20,9 @@ output "dashboard_url" {
 
 output "alarm_names" {
   description = "All alarms."
-  value       = sort(concat([for alarm in aws_cloudwatch_metric_alarm.simple : alarm.alarm_name], aws_cloudwatch_metric_alarm.at_most[*].alarm_name))
+  value = sort(concat(
+    [for alarm in aws_cloudwatch_metric_alarm.simple : alarm.alarm_name],
+    aws_cloudwatch_metric_alarm.at_most[*].alarm_name,
+    aws_cloudwatch_metric_alarm.not_ready[*].alarm_name,
+  ))
 }

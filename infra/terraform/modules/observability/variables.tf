@@ -62,8 +62,9 @@ variable "fleet" {
     target_group_suffix = string
     max_size            = number
     scaling = object({
-      target_percent = number
-      boot_s_assumed = number
+      target_percent  = number
+      boot_s_assumed  = number
+      metric_period_s = number
     })
   })
   default = null

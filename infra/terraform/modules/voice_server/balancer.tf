@@ -96,17 +96,20 @@ resource "aws_lb_target_group" "servers" {
   # checkov:skip=CKV_AWS_378:https unless tls = false is chosen
   count = local.is_fleet
 
-  name_prefix                   = "rtvc-"
-  vpc_id                        = var.vpc_id
-  target_type                   = "instance"
-  port                          = var.port
-  protocol                      = upper(local.scheme)
-  protocol_version              = "HTTP1"
+  name_prefix      = "rtvc-"
+  vpc_id           = var.vpc_id
+  target_type      = "instance"
+  port             = var.port
+  protocol         = upper(local.scheme)
+  protocol_version = "HTTP1"
+  # In turn, servers that are full would refuse while others have room.
   load_balancing_algorithm_type = var.fleet.balancing
   # How long calls of a server that is taken out may go on. rtvc lets each go between two turns, so
   # that it seldom takes so long.
   deregistration_delay = local.scaling.deregistration_delay_s
 
+  # Who stands aside is noticed after 20 s, and so long it takes callers all the same (rtvc knows the
+  # number): whoever changes it here has to change it there.
   health_check {
     path                = "/readyz"
     protocol            = upper(local.scheme)

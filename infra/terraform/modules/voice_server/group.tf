@@ -14,17 +14,16 @@ resource "aws_autoscaling_group" "servers" {
   vpc_zone_identifier = var.fleet.server_subnet_ids
   target_group_arns   = [aws_lb_target_group.servers[0].arn]
 
-  # EC2's own checks, and not those of the load balancer: a server whose engine is being replaced or
-  # that drains is not ready, and a group that believed the load balancer would end it, calls and all;
-  # scale-in protection does not stop that.
+  # EC2's own checks, and not those of the load balancer: a server that stands aside or drains, or whose
+  # engine is being replaced, is not ready, and a group that believed the load balancer would end it,
+  # calls and all; scale-in protection does not stop that.
   health_check_type         = "EC2"
   health_check_grace_period = 60
 
-  # Until its first word a server is picked by nobody; rtvc itself gives up the protection once it was
-  # idle for a while, and takes it back with the first session.
+  # Until its first word a server is picked by nobody; rtvc itself gives up the protection once the group
+  # has too many servers, this one stands aside and was empty for a while.
   protect_from_scale_in   = true
   default_instance_warmup = local.settling_s
-  default_cooldown        = local.scaling.scale_in_cooldown_s
   # Moving servers between zones only to have the same number in each would end calls.
   suspended_processes = ["AZRebalance"]
   capacity_rebalance  = var.fleet.spot_percent > 0

@@ -63,14 +63,19 @@ locals {
         "autoscaling:CompleteLifecycleAction",
         "autoscaling:RecordLifecycleActionHeartbeat",
         "autoscaling:SetInstanceProtection",
+        "autoscaling:TerminateInstanceInAutoScalingGroup",
       ]
       Resource = ["arn:${local.partition}:autoscaling:${local.region}:${local.account}:autoScalingGroup:*:autoScalingGroupName/${var.name}"]
     }],
     # These can't be narrowed: AWS knows no resource for them.
     var.fleet == null ? [] : [{
-      Sid      = "SeeHowItStands"
-      Effect   = "Allow"
-      Action   = ["autoscaling:DescribeAutoScalingInstances", "autoscaling:DescribeLifecycleHooks"]
+      Sid    = "SeeHowItStands"
+      Effect = "Allow"
+      Action = [
+        "autoscaling:DescribeAutoScalingGroups",
+        "autoscaling:DescribeAutoScalingInstances",
+        "autoscaling:DescribeLifecycleHooks",
+      ]
       Resource = ["*"]
     }],
   )

@@ -16,8 +16,9 @@ variables {
     target_group_suffix = "targetgroup/rtvc-1/0123456789abcdef"
     max_size            = 60
     scaling = {
-      target_percent = 70
-      boot_s_assumed = 180
+      target_percent  = 70
+      boot_s_assumed  = 180
+      metric_period_s = 10
     }
   }
 }
@@ -94,6 +95,20 @@ run "alarms_say_what_is_wrong_and_go_to_the_topics" {
   assert {
     condition     = aws_cloudwatch_metric_alarm.at_most[0].threshold == 60
     error_message = "Expected the greatest size."
+  }
+}
+
+run "a_server_that_stands_aside_raises_no_alarm" {
+  assert {
+    condition = one([
+      for query in aws_cloudwatch_metric_alarm.not_ready[0].metric_query : query.expression if query.id == "amiss"
+    ]) == "unready - FLOOR(FILL(aside, 0) * 10 / 60 + 0.5)"
+    error_message = "Expected those that stand aside to be taken off: each says so every 10 s."
+  }
+
+  assert {
+    condition     = tolist(aws_cloudwatch_metric_alarm.not_ready[0].alarm_actions) == tolist(var.alarm_topic_arns)
+    error_message = "Expected the others to be told."
   }
 }
 

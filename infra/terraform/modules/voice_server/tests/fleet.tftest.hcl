@@ -54,10 +54,13 @@ run "the_load_balancer_speaks_tls_and_keeps_quiet_calls" {
     condition = alltrue([
       aws_lb_target_group.servers[0].health_check[0].path == "/readyz",
       aws_lb_target_group.servers[0].health_check[0].matcher == "200",
+      aws_lb_target_group.servers[0].health_check[0].interval * aws_lb_target_group.servers[0].health_check[0].unhealthy_threshold == 20,
+      aws_lb_target_group.servers[0].health_check[0].interval * aws_lb_target_group.servers[0].health_check[0].healthy_threshold == 20,
+      aws_lb_target_group.servers[0].load_balancing_algorithm_type == "least_outstanding_requests",
       aws_lb_target_group.servers[0].protocol == "HTTPS",
       tonumber(aws_lb_target_group.servers[0].deregistration_delay) == output.scaling.deregistration_delay_s,
     ])
-    error_message = "Expected /readyz to decide who is sent where, and the delay of scaling.json."
+    error_message = "Expected /readyz to decide within 20 s who is sent where, calls to go where the fewest are, and the delay of scaling.json."
   }
 }
 
@@ -166,6 +169,20 @@ run "a_server_may_speak_for_its_own_group_only" {
       if statement.Sid == "SpeakForItselfInItsGroup"
     ][0] == "arn:aws:autoscaling:us-east-1:123456789012:autoScalingGroup:*:autoScalingGroupName/voice"
     error_message = "Expected its own group."
+  }
+
+  assert {
+    condition = toset([
+      for action in flatten([
+        for statement in jsondecode(aws_iam_role_policy.server.policy).Statement : statement.Action
+      ]) : action if startswith(action, "autoscaling:") && !startswith(action, "autoscaling:Describe")
+      ]) == toset([
+      "autoscaling:CompleteLifecycleAction",
+      "autoscaling:RecordLifecycleActionHeartbeat",
+      "autoscaling:SetInstanceProtection",
+      "autoscaling:TerminateInstanceInAutoScalingGroup",
+    ])
+    error_message = "Expected leave to stay, and to go, and nothing else."
   }
 
   assert {
