@@ -67,6 +67,7 @@ case "$name $*" in
 "aws ssm get-parameter "*--name\\ */missing*) exit 254 ;;
 "aws ssm get-parameter "*) echo 'it is $ecret "and" quoted' ;;
 "aws ecr get-login-password "*) echo password ;;
+"docker login "*) cat >/dev/null ;;
 "docker image inspect "*) exit "${PRESENT:-1}" ;;
 "docker run "*) exit "${DOCKER:-0}" ;;
 *readyz)

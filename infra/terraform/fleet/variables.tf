@@ -118,7 +118,7 @@ variable "zone_id" {
   default     = null
 
   validation {
-    condition     = var.zone_id == null ? true : can(regex("^Z[A-Z0-9]+$", var.zone_id))
+    condition     = var.zone_id == null ? true : can(regex("^[A-Z0-9]{10,32}$", var.zone_id))
     error_message = "Expected a hosted zone such as Z0123456789ABCDEFGHIJ, or null."
   }
 }
