@@ -5,6 +5,7 @@ import re
 from typing import Any, get_args
 
 from rtvc.config import CloudSettings
+from rtvc.server.cloud.aside import FORGOTTEN_S, LOOK_S
 from rtvc.server.cloud.calls import Call
 from rtvc.server.cloud.ending import MARGIN_S, SPOT_S
 from rtvc.server.cloud.figures import Standing, figures
@@ -71,6 +72,18 @@ def test_what_can_be_narrowed_is() -> None:
     publishing = policy()["Statement"][0]
     namespace = publishing["Condition"]["StringEquals"]["cloudwatch:namespace"]
     assert namespace == CloudSettings().namespace
+
+
+def test_as_many_values_are_counted_as_there_are() -> None:
+    found = len(figures(Standing("ready", sessions=1, max_sessions=8)))
+    assert f"with {2 * found} values every" in TEXT
+    assert f"for {found} metrics of the group and {found} of each instance ({found + 1} once)" in TEXT
+
+
+def test_standing_aside_takes_as_long_as_it_says() -> None:
+    assert f"every {LOOK_S:g} s each server asks" in TEXT
+    assert FORGOTTEN_S == 120
+    assert "what was last seen holds for two minutes" in TEXT
 
 
 def test_the_deadlines_are_those_of_the_code() -> None:
