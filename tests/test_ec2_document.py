@@ -77,7 +77,7 @@ def test_what_can_be_narrowed_is() -> None:
 def test_as_many_values_are_counted_as_there_are() -> None:
     found = len(figures(Standing("ready", sessions=1, max_sessions=8)))
     assert f"with {2 * found} values every" in TEXT
-    assert f"for {found} metrics of the group and {found} of each instance ({found + 1} once)" in TEXT
+    assert f"{found} metrics of the group and {found} of each instance ({found + 1} once)" in TEXT
 
 
 def test_standing_aside_takes_as_long_as_it_says() -> None:

@@ -2,9 +2,9 @@
 
 What moto does not know, and so is not tested here: `period` of a target tracking policy and the
 default warm-up, the types of a group and its share of spot instances (forgotten with the second of
-the two calls by which a group with a hook is made; fleet.tftest.hcl has them), what cloud-init and systemd make of the user data (tests/test_terraform_scripts.py
-runs the scripts), whether a security group lets anyone through, lifecycle hooks that wait,
-instance refreshes, and what anything costs.
+the two calls that make a group with a hook; fleet.tftest.hcl has them), what cloud-init and systemd
+make of the user data (tests/test_terraform_scripts.py runs the scripts), whether a security group
+lets anyone through, lifecycle hooks that wait, instance refreshes, and what anything costs.
 """
 
 from collections.abc import Iterator, Mapping

@@ -7,17 +7,15 @@ aside says "not ready", keeps the sessions that it has, and once it is empty has
 When more are wanted it is ready again at once.
 """
 
-from typing import Final
-
 from rtvc.server.cloud.instance import Roster
 from rtvc.server.readiness import Door
 from rtvc.surplus import Member, standing_aside
 
-LOOK_S: Final = 30.0
+LOOK_S = 30.0
 """Between two looks at the group."""
-NOTICED_S: Final = 20.0
+NOTICED_S = 20.0
 """A load balancer asks every 10 s and believes what it hears twice; until then it sends callers."""
-FORGOTTEN_S: Final = 120.0
+FORGOTTEN_S = 120.0
 """What was seen longer ago counts no more: to be there for nobody costs callers, to be there for
 nothing costs money."""
 
