@@ -159,13 +159,14 @@ def _lives(rounds: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 def _life(rows: list[dict[str, Any]]) -> dict[str, Any]:
     seen = [row["vitals"] for row in rows if row["vitals"]]
     at_s = [float(sum(row["seconds"] for row in rows[: n + 1])) for n in range(len(seen))]
-    # The first round is warm-up: buffers grow to their sizes.
+    # The first round is warm-up: buffers grow to their sizes. A dozen more make a slope.
     bent = slope(at_s[1:], [one["server_bytes"] / 2**20 for one in seen[1:]])
     return {
         "rounds": len(rows),
         "first": seen[0] if seen else None,
         "last": seen[-1] if seen else None,
         "server_mib_per_hour": None if bent is None else asdict(bent),
+        "creeps": None if bent is None else bent.rises,
     }
 
 
@@ -176,6 +177,7 @@ def _memory_checks(rounds: list[dict[str, Any]]) -> dict[str, bool]:
             life["last"]["server_bytes"] - life["first"]["server_bytes"] <= ROOM_BYTES
             for life in lives
         ),
+        "memory does not creep up": all(life["creeps"] is False for life in lives),
         "descriptors are back": all(
             life["last"]["descriptors"] <= life["first"]["descriptors"] + 2 for life in lives
         ),
@@ -203,7 +205,12 @@ def table(found: dict[str, Any]) -> str:
     for life in found["lives"]:
         if life["first"]:
             first, last = (life[key]["server_bytes"] / 2**20 for key in ("first", "last"))
-            lines.append(f"| Memory, {life['rounds']} rounds | {first:.0f} → {last:.0f} MiB |")
+            bent = life["server_mib_per_hour"]
+            told = "" if bent is None else "; {per_hour:+.1f} MiB/h ({low:+.1f} to {high:+.1f})"
+            told = told.format(**(bent or {}))
+            lines.append(
+                f"| Memory, {life['rounds']} rounds | {first:.1f} → {last:.1f} MiB{told} |"
+            )
     lines += [
         f"| {name} | {'yes' if kept else '**no**'} |" for name, kept in found["checks"].items()
     ]
