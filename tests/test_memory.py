@@ -24,12 +24,36 @@ most = process.memory_info().rss
 callers.clear()
 print(done, most - before, process.memory_info().rss - before)
 """
+HEAPS = """
+import asyncio
+import sys
+import psutil
+from rtvc.server.lifecycle.memory import keep_handing_back
+
+process, kept = psutil.Process(), []
+before = process.memory_info().rss
+words = []
+for _ in range(30_000):
+    words.append(bytes(8_000))  # small: never a mapping of its own
+    if len(words) % 10 == 0:
+        kept.append(bytes(600))
+most = process.memory_info().rss
+words.clear()
+
+async def wait():
+    trimming = asyncio.create_task(keep_handing_back(0.01))
+    await asyncio.sleep(0.5 if sys.argv[1] == "yes" else 0)
+    trimming.cancel()
+
+asyncio.run(wait())
+print(None, most - before, process.memory_info().rss - before)
+"""
 MIB = 1 << 20
 
 
-def callers(asked: str, **environment: str) -> tuple[str, int, int]:
-    """What it said, and how many bytes a hundred callers took: while there, and afterwards."""
-    command = [sys.executable, "-c", CALLERS, asked]
+def callers(asked: str, script: str = CALLERS, **environment: str) -> tuple[str, int, int]:
+    """What it said, and how many bytes a crowd took: while there, and afterwards."""
+    command = [sys.executable, "-c", script, asked]
     done = subprocess.run(
         ["env", *(f"{name}={value}" for name, value in environment.items()), *command],
         capture_output=True,
@@ -50,6 +74,15 @@ def test_what_a_crowd_held_is_handed_back_when_it_has_gone() -> None:
     _, most, left = callers("no")
     assert most > 100 * MIB
     assert left > 80 * MIB, "otherwise this shows nothing"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_what_is_free_in_heaps_is_handed_back_too() -> None:
+    _, most, left = callers("yes", HEAPS)
+    assert most > 200 * MIB
+    assert left < 60 * MIB
+    _, most, left = callers("no", HEAPS)
+    assert left > 150 * MIB, "otherwise this shows nothing"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
