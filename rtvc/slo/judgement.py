@@ -133,7 +133,7 @@ def _who_said_no(summary: Summary) -> str:
     if not others:
         return said
     second = others[0]
-    more = f", {len(others) - 1} more reasons" if others[1:] else ""
+    more = f" and {len(others) - 1} more" if others[1:] else ""
     return f"{said} ({first.times} times; {second.reason.rstrip('.')}: {second.times}{more})"
 
 
