@@ -153,7 +153,7 @@ def test_a_file_that_anyone_may_write_to_is_no_list_of_keys(
     if good:
         assert len(read_keys(file)) == 1
     else:
-        with pytest.raises(UsageError, match=r"owner alone may write to, got mode 0646"):
+        with pytest.raises(UsageError, match=r"not everybody may write to, got mode 0646"):
             read_keys(file)
 
 

@@ -1,5 +1,6 @@
 """What is said of a fault: pure figures from made-up rows, the run's files, and its page."""
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -7,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from rtvc.chaos.command import Chaotic
 from rtvc.chaos.course import Setting
 from rtvc.chaos.evidence import COUNTERS, GAUGES, Seen, between
 from rtvc.chaos.judge import IN_A_ROW, TARGET_S, Rows, judge, rows_lost, why_void
 from rtvc.chaos.plan import FAULTS, MOMENT_S, START_S, Schedule, chosen
+from rtvc.cli import main
 from rtvc.clock import FakeClock
 from rtvc.errors import RecordError, UsageError
 from rtvc.record import ConnectionRow, RunWriter, TurnRow
 from rtvc.report.chaos_page import build_chaos_report
+from rtvc.report.chaos_terminal import chaos_panel, fault_line
 from rtvc.results.chaos import (
     KIND,
     SCHEMA,
@@ -294,6 +298,28 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
         assert part in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "| half-open |" in (tmp_path / "chaos.md").read_text("utf-8")
+
+
+def test_replies_that_are_missing_are_told_in_the_terminal_too() -> None:
+    one = a_fault(before=a_span(replies_missing=1), during=a_span(replies_missing=3))
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(chaos_panel(a_run(one)))
+    assert "1 + 3 + 0" in console.export_text()
+    assert "replies missing 1 + 3 + 0" in fault_line(one)
+
+
+def test_a_copy_for_strangers_has_its_page_again(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with RunWriter(folder, a_manifest()):
+        pass
+    write_chaos(folder, a_run(a_fault()))
+    build_chaos_report(folder)
+    with pytest.raises(SystemExit) as ended:
+        main(["redact", str(folder)])
+    assert ended.value.code == 0
+    copy = tmp_path / "run-redacted"
+    assert "llm-down" in (copy / "report.html").read_text("utf-8")
+    assert "| llm-down |" in (copy / "chaos.md").read_text("utf-8")
 
 
 def test_a_fault_that_is_done_is_known(tmp_path: Path) -> None:

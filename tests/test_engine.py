@@ -535,15 +535,17 @@ async def test_idle_threads_of_the_process_sleep_unless_the_user_says_otherwise(
         assert psutil.Process(engine.pid).environ()[WAITING] == (own or "passive")
 
 
-async def test_the_process_inherits_no_socket_and_ignores_ctrl_c() -> None:
+async def test_the_process_inherits_no_socket_and_ends_by_its_parent_alone() -> None:
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     async with server, started(scripted(ScriptedTranscriber("yes"))) as engine:
         assert engine.pid is not None
         process = psutil.Process(engine.pid)
         assert process.net_connections("inet") == []
-        os.kill(engine.pid, signal.SIGINT)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(engine.pid, number)
         assert await text_of(engine, make_job()) == "yes"
         assert engine.status.restarts == 0
+    assert not process.is_running()
 
 
 PARENT = """

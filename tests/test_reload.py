@@ -249,7 +249,7 @@ async def test_the_keys_are_read_again_and_who_lost_theirs_is_named(
     server.services = WithAccess(server.services, keys)  # type: ignore[assignment]
     assert await server.reload()
     assert keys.reloads == 1
-    assert "keys that are no more: alice, bob" in caplog.text
+    assert "keys that are no more, with their sessions: alice, bob" in caplog.text
 
 
 async def test_keys_that_cannot_be_read_leave_all_as_it_was(server: Server) -> None:

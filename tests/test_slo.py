@@ -284,6 +284,16 @@ def test_a_server_that_says_no_to_everyone_is_quoted() -> None:
     )
 
 
+def test_what_was_said_most_comes_first_and_what_to_do_about_a_missing_key() -> None:
+    said = [*["HTTP 401: no_key"] * 3, *["HTTP 429"] * 2, "HTTP 503"]
+    failed: dict[str, Any] = {"connection_s": None, "outcome": "failed"}
+    rows = [a_connection(i, reason=reason, **failed) for i, reason in enumerate(said)]
+    assert judge(with_connections(rows)).sentence == (
+        "Missed: no speaker could connect: ws://127.0.0.1:8000/v1/realtime answered "
+        "HTTP 401: no_key (see --api-key-file) (3 times; HTTP 429: 2 and 1 more)."
+    )
+
+
 def test_sessions_lost_are_the_cause() -> None:
     lost: dict[str, Any] = {"outcome": "lost", "reason": "closed by the server with 1012"}
     summary = with_connections([a_connection(i, **lost) for i in range(2)], [a_turn()])

@@ -59,7 +59,7 @@ def chaos(
     """Bring faults about, one after another, while people talk; say what they felt.
 
     For each fault: a server of its own on this machine, simulated speakers, calm, the fault,
-    recovery. All of them take about 20 minutes.
+    recovery. All of them take about 17 minutes.
 
     Exit code: 0 no final lost, no word in the wrong session, recovered each time without a
     restart; 99 otherwise; 3 if nothing is proven, as the load generator did not keep up.

@@ -126,7 +126,7 @@ def loadtest(
         str | None,
         _flag(
             "--api-key",
-            "The same, for all users of this machine to see: rather --api-key-file",
+            "A key, for all users of this machine to see: rather --api-key-file",
             metavar="KEY",
         ),
     ] = None,

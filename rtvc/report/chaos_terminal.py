@@ -6,7 +6,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rtvc.report.chaos_wording import MARKS, delay_text, recovery_text, verdict_text
+from rtvc.report.chaos_wording import (
+    MARKS,
+    delay_text,
+    missing_text,
+    recovery_text,
+    verdict_text,
+)
 from rtvc.results.chaos import Chaos, Fault
 
 STYLES = {"passed": "green", "failed": "red", "void": "yellow"}
@@ -25,7 +31,7 @@ def _table(chaos: Chaos) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for name in ("", "fault"):
         table.add_column(name, no_wrap=True)
-    for name in ("before", "during", "after", "recovered after"):
+    for name in ("delay before", "during", "after", "replies missing", "recovered after"):
         table.add_column(name, justify="right", overflow="fold")
     table.add_column("", overflow="fold")
     for fault in chaos.faults:
@@ -35,6 +41,7 @@ def _table(chaos: Chaos) -> Table:
             Text(MARKS[fault.status], style),
             Text(fault.name),
             *(Text(delay_text(each)) for each in spans),
+            Text(missing_text(fault)),
             Text(recovery_text(fault)),
             Text(verdict_text(fault), style),
         )
@@ -46,6 +53,7 @@ def fault_line(fault: Fault) -> str:
     return (
         f"{MARKS[fault.status]} {fault.name}: {verdict_text(fault)}; delay "
         f"{delay_text(fault.before)}, during {delay_text(fault.during)}, after "
-        f"{delay_text(fault.after)}; recovered after {recovery_text(fault)}; took "
+        f"{delay_text(fault.after)}; replies missing {missing_text(fault)}; recovered after "
+        f"{recovery_text(fault)}; took "
         f"{fault.seconds:.0f} s"
     )

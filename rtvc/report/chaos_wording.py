@@ -37,7 +37,7 @@ def cells(fault: Fault) -> tuple[str, ...]:
         f"{fault.sessions_ended}{' (meant)' if fault.ended_by_fault else ''}",
         str(fault.cross_words),
         str(fault.refused),
-        " + ".join(f"{each.replies_missing}" for each in spans),
+        missing_text(fault),
         recovery_text(fault),
         "needed" if fault.restart_needed else "no",
     )
@@ -48,6 +48,12 @@ def delay_text(span: Span) -> str:
     if span.delay_s is None:
         return UNKNOWN
     return f"{seconds(span.delay_s)} ({span.delay_name}, n={span.turns})"
+
+
+def missing_text(fault: Fault) -> str:
+    """Replies, before + during + after."""
+    spans = (fault.before, fault.during, fault.after)
+    return " + ".join(f"{each.replies_missing}" for each in spans)
 
 
 def recovery_text(fault: Fault) -> str:

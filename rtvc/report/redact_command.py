@@ -11,7 +11,9 @@ from rtvc.errors import RecordError, RtvcError, why
 from rtvc.record import load_run
 from rtvc.record.redaction import Redacted, is_run, learned, verify
 from rtvc.record.redaction import redact as redacted
+from rtvc.report.chaos_page import build_chaos_report
 from rtvc.report.page import build_report
+from rtvc.results.chaos import is_chaos
 from rtvc.results.plan import is_plan
 from rtvc.results.reading import is_bench
 
@@ -32,8 +34,9 @@ def redact(
 ) -> None:
     """Copy a run without what was said, addresses, names of users and machines, and paths.
 
-    Figures stay. Logs and all that cannot be rewritten are left out, the report is built again.
-    The copy is searched before it is yours.
+    Figures stay, but word latency, which is made from the words. Logs and all that cannot be
+    rewritten are left out, the report of a load test or of chaos is built again. The copy is
+    searched before it is yours.
 
     Exit code: 0; 2 if RUN is no run, DIR is there, or something was found in the copy.
     """
@@ -75,6 +78,9 @@ def _copy(source: Path, draft: Path) -> Redacted:
 def _rebuild(draft: Path) -> None:
     """The page and its pictures, from the copy; what cannot be built is not there."""
     try:
+        if is_chaos(draft):
+            build_chaos_report(draft)
+            return
         load_run(draft)
         build_report(draft, with_text=False, png=True)
     except RtvcError:

@@ -18,6 +18,7 @@ from rtvc.config import Settings, load_settings
 from rtvc.server.access.guard import check_exposure
 from rtvc.server.access.origins import is_loopback
 from rtvc.server.faults.inject import parse
+from rtvc.server.lifecycle.memory import hand_back_memory
 from rtvc.server.lifecycle.signals import StopSignals
 from rtvc.server.lifecycle.startup import bind, build_services, check_speech_to_text
 from rtvc.server.lifecycle.startup import serve as serve_until_stopped
@@ -259,6 +260,7 @@ def _run(read: Callable[[], Settings]) -> None:
         return newer
 
     log_safely(settings.secrets())
+    hand_back_memory()
     console = Console(stderr=True)
     clock = SystemClock()
     # The model's files, the address and the certificate are checked before anything is loaded,

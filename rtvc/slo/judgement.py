@@ -128,8 +128,13 @@ def _who_said_no(summary: Summary) -> str:
     first, *others = summary.connections.reasons
     where = (summary.url or "the server").partition("?")[0]
     answered = " answered" if first.reason.startswith("HTTP ") else ":"
-    said = f"{where}{answered} {first.reason.rstrip('.')}"
-    return f"{said} ({first.times} times; {len(others)} other reasons)" if others else said
+    hint = " (see --api-key-file)" if first.reason.startswith("HTTP 401") else ""
+    said = f"{where}{answered} {first.reason.rstrip('.')}{hint}"
+    if not others:
+        return said
+    second = others[0]
+    more = f" and {len(others) - 1} more" if others[1:] else ""
+    return f"{said} ({first.times} times; {second.reason.rstrip('.')}: {second.times}{more})"
 
 
 def _missed_facts(told: Sequence[Verdict], summary: Summary) -> list[str]:

@@ -119,8 +119,10 @@ def _one_line(error: Exception) -> str:
 
 def main() -> None:
     """Serve the pipe whose descriptor is the only argument."""
-    # Ctrl-C reaches the whole terminal; the parent says when this process ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches the whole terminal, a service manager's SIGTERM its whole control group, while
+    # the last finals are still to come: the parent says when this process ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     sys.setswitchinterval(0.0005)
     Child(Connection(int(sys.argv[1])), SystemClock()).run()
 

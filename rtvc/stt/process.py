@@ -13,8 +13,6 @@ from rtvc.config import child_environment
 from rtvc.stt.environment import engine_environment
 from rtvc.stt.messages import FromProcess, ToProcess
 
-TERMINATE_S = 2.0
-
 
 class EngineProcess:
     """A fresh interpreter running `rtvc.stt.child`.
@@ -125,9 +123,6 @@ def _ended(process: subprocess.Popen[bytes]) -> int:
     try:
         return process.wait(0.05)
     except subprocess.TimeoutExpired:
-        process.terminate()
-    try:
-        return process.wait(TERMINATE_S)
-    except subprocess.TimeoutExpired:
+        # It takes no notice of SIGTERM, and has nothing to put away.
         process.kill()
         return process.wait()

@@ -39,6 +39,8 @@ ROUND = 50_000
 QUIET_S = 20.0
 MAX_RATIO = 1.5
 """Delay p95 beside the fuzz ÷ without, at most: both share this machine's cores."""
+SETTLE_S = 33.0
+"""Within that the server hands back what is free in its heaps, which it does every 30 s."""
 ROOM_BYTES = 32 << 20
 """More memory at the end of a life than after its first round."""
 ALLOWED = ("101", "400", "403", "404", "405", "414", "426", "429", "431", "503", "505")
@@ -96,7 +98,7 @@ def one_round(server: Watched, number: int, chosen: argparse.Namespace) -> dict[
         "sessions_left": left,
         "alive": server.alive,
         "engine_restarts": server.sessions()["engine_restarts"] if server.alive else None,
-        "vitals": asdict(server.settled()) if server.alive else None,
+        "vitals": asdict(server.settled(SETTLE_S)) if server.alive else None,
         "troubles": server.troubles(),
     }
 
@@ -159,13 +161,15 @@ def _lives(rounds: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 def _life(rows: list[dict[str, Any]]) -> dict[str, Any]:
     seen = [row["vitals"] for row in rows if row["vitals"]]
     at_s = [float(sum(row["seconds"] for row in rows[: n + 1])) for n in range(len(seen))]
-    # The first round is warm-up: buffers grow to their sizes.
-    bent = slope(at_s[1:], [one["server_bytes"] / 2**20 for one in seen[1:]])
+    # Warm-up, as in the soak: buffers and heaps grow to their sizes. A dozen more make a slope.
+    warm = max(1, len(seen) // 5)
+    bent = slope(at_s[warm:], [one["server_bytes"] / 2**20 for one in seen[warm:]])
     return {
         "rounds": len(rows),
         "first": seen[0] if seen else None,
         "last": seen[-1] if seen else None,
         "server_mib_per_hour": None if bent is None else asdict(bent),
+        "creeps": None if bent is None else bent.rises,
     }
 
 
@@ -176,6 +180,7 @@ def _memory_checks(rounds: list[dict[str, Any]]) -> dict[str, bool]:
             life["last"]["server_bytes"] - life["first"]["server_bytes"] <= ROOM_BYTES
             for life in lives
         ),
+        "memory does not creep up": all(life["creeps"] is False for life in lives),
         "descriptors are back": all(
             life["last"]["descriptors"] <= life["first"]["descriptors"] + 2 for life in lives
         ),
@@ -203,7 +208,12 @@ def table(found: dict[str, Any]) -> str:
     for life in found["lives"]:
         if life["first"]:
             first, last = (life[key]["server_bytes"] / 2**20 for key in ("first", "last"))
-            lines.append(f"| Memory, {life['rounds']} rounds | {first:.0f} → {last:.0f} MiB |")
+            bent = life["server_mib_per_hour"]
+            told = "" if bent is None else "; {per_hour:+.1f} MiB/h ({low:+.1f} to {high:+.1f})"
+            told = told.format(**(bent or {}))
+            lines.append(
+                f"| Memory, {life['rounds']} rounds | {first:.1f} → {last:.1f} MiB{told} |"
+            )
     lines += [
         f"| {name} | {'yes' if kept else '**no**'} |" for name, kept in found["checks"].items()
     ]

@@ -77,7 +77,7 @@ def diagnose(
         typer.Option(
             "--api-key",
             metavar="KEY",
-            help="The same, for all users of this machine to see: rather --api-key-file.",
+            help="A key, for all users of this machine to see: rather --api-key-file.",
         ),
     ] = None,
     api_key_file: ApiKeyFile = None,

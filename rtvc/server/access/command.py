@@ -30,7 +30,10 @@ def make(
         expected = f"up to 64 letters, digits, - and _, and not {FROM_ENVIRONMENT}"
         raise UsageError(f"NAME: expected {expected}, got {name!r}")
     if file.exists() and name in {key.name for key in read_keys(file)}:
-        raise UsageError(f"{file} has a key named {name} already: remove its table first")
+        raise UsageError(
+            f"{file} has a key named {name} already; to replace it, remove its table "
+            "first, and SIGHUP ends the sessions of the old one"
+        )
     secret = new_key()
     _append(file, entry(name, secret))
     typer.echo(secret)

@@ -136,7 +136,7 @@ def _not_for_all_to_write(path: Path) -> None:
         mode = path.stat().st_mode
         if os.name == "posix" and mode & stat.S_IWOTH:
             raise UsageError(
-                f"{path}: expected a file that its owner alone may write to, got mode "
+                f"{path}: expected a file that not everybody may write to, got mode "
                 f"{stat.S_IMODE(mode):04o}; see chmod 600"
             )
 

@@ -67,7 +67,7 @@ class DownLanguageModel:
         self, messages: Sequence[Said], *, max_tokens: int | None
     ) -> AsyncGenerator[str, None]:
         if self._is_on():
-            raise ReplyError("language model (down on purpose): ConnectError")
+            raise ReplyError("language model (down on purpose): ConnectError", reason="connect")
         async with aclosing(self._inner.stream(messages, max_tokens=max_tokens)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -143,7 +143,7 @@ class DownSynthesizer:
         self, text: str, *, voice: str | None, speed: float
     ) -> AsyncGenerator[bytes, None]:
         if self._is_on():
-            raise ReplyError("speech synthesis (down on purpose): ConnectError")
+            raise ReplyError("speech synthesis (down on purpose): ConnectError", reason="connect")
         async with aclosing(self._inner.synthesize(text, voice=voice, speed=speed)) as pieces:
             async for piece in pieces:
                 yield piece

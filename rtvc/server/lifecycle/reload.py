@@ -157,4 +157,4 @@ async def _close(*backends: LanguageModel | SpeechSynthesizer | None) -> None:
 
 def _gone(revoked: Iterable[str]) -> str:
     names = ", ".join(sorted(revoked))
-    return f"; keys that are no more: {names}" if names else ""
+    return f"; keys that are no more, with their sessions: {names}" if names else ""

@@ -23,6 +23,7 @@ from rtvc.server.cloud.aws import check_boto3
 from rtvc.server.faults.active import Faults
 from rtvc.server.hearing import Hearing
 from rtvc.server.lifecycle.in_cloud import join_cloud, leave_cloud
+from rtvc.server.lifecycle.memory import keep_handing_back
 from rtvc.server.lifecycle.notify import Notifier
 from rtvc.server.lifecycle.reload import Reload, Sources
 from rtvc.server.lifecycle.signals import Stop, StopSignals, Told
@@ -399,7 +400,10 @@ async def serve(
     if signals is not None:
         signals.listen(_Wishes(server, reload, notifier, preparing).take)
     probe = services.loop_lag.run() if services.instruments else asyncio.sleep(0)
-    probing = asyncio.create_task(probe, name="loop-lag")
+    beside = [
+        asyncio.create_task(probe, name="loop-lag"),
+        asyncio.create_task(keep_handing_back(), name="memory"),
+    ]
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="uvicorn")
     try:
         await asyncio.wait([preparing, serving], return_when=asyncio.FIRST_COMPLETED)
@@ -410,9 +414,9 @@ async def serve(
         await serving
     finally:
         server.should_exit = True
-        preparing.cancel()
-        probing.cancel()
-        await asyncio.wait([preparing, probing, serving])
+        for task in (preparing, *beside):
+            task.cancel()
+        await asyncio.wait([preparing, *beside, serving])
         await reload.close()
         await close(services)
         await leave_cloud(services, server.signalled)
