@@ -153,6 +153,26 @@ async def test_what_auto_scaling_said_counts_without_any_metadata(box: Box) -> N
     assert box.server.failures["metadata"] == 6
 
 
+async def test_metadata_that_fails_for_a_moment_changes_nothing(
+    service: MetadataService, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[bool] = []
+    server = ServerOnIt()
+    metadata = Metadata(server.clock, service.url)
+    on_standby = Leaving(
+        server.host, metadata, Calls(server.failures), INSTANCE_ID, on_uncounted=told.append
+    )
+    service.texts |= {TARGET_STATE: "Standby", REBALANCE: "{}"}
+    for status in (200, 503, 200):
+        service.status = status
+        await on_standby.look()
+    del service.texts[TARGET_STATE]
+    await on_standby.look()
+    await metadata.close()
+    assert told == [True, True, True, False]
+    assert caplog.text.count("expects to take this spot instance back") == 1
+
+
 async def test_a_broken_answer_hides_no_other_sign(box: Box) -> None:
     box.service.texts |= {SPOT: "<html>", TARGET_STATE: "Terminated"}
     await box.leaving.look()
@@ -245,6 +265,22 @@ async def test_who_wants_the_process_gone_gets_one_attempt_and_no_wait(live: Box
     assert live.group.count(COMPLETE) == 1
     live.group.holding = True
     assert await live.leaving.complete(live.aws, given_up)
+
+
+async def test_who_wants_the_process_gone_does_not_wait_for_a_call_that_hangs(
+    live: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving, "_LAST_WORD_S", 0.05)
+    live.leaving.terminating()
+    live.group.open.clear()
+    given_up = asyncio.Event()
+    completing = asyncio.create_task(live.leaving.complete(live.aws, given_up))
+    await asyncio.sleep(0.2)
+    assert not completing.done()
+    given_up.set()
+    async with asyncio.timeout(5):
+        assert not await completing
+    live.group.open.set()
 
 
 async def test_it_is_not_waited_for_without_end(live: Box, monkeypatch: pytest.MonkeyPatch) -> None:

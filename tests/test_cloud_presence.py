@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import pytest
@@ -60,11 +61,15 @@ class Box:
         self.regions: list[str] = []
         self.refusals = 0
         """Times that boto3 can't be set up."""
+        self.reachable = Event()
+        """Not set: setting it up takes its time."""
+        self.reachable.set()
         self.given_up = asyncio.Event()
         metadata = Metadata(self.server.clock, url)
         self.presence = Presence(self.server.host, metadata, self._connect)
 
     def _connect(self, region: str) -> Aws:
+        self.reachable.wait(20)
         self.regions.append(region)
         if len(self.regions) <= self.refusals:
             raise CloudError("no such profile")
@@ -166,10 +171,12 @@ async def test_nobody_stands_aside_when_nobody_looks_any_more(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("rtvc.server.cloud.aside.standing_aside", broken)
-    await until(lambda: box.server.doors[-1] == "open")
-    await until(lambda: "cloud-group ended" in caplog.text)
-    assert box.server.standing.state == "ready"
+    with monkeypatch.context() as for_now:
+        for_now.setattr("rtvc.server.cloud.aside.standing_aside", broken)
+        await until(lambda: box.server.doors[-1] == "open")
+        await until(lambda: "cloud-group failed, and begins again" in caplog.text)
+        assert box.server.standing.state == "ready"
+    await until(lambda: box.server.doors[-1] == "shut")
 
 
 async def test_the_end_is_told_to_the_server_and_then_let_happen(
@@ -186,6 +193,43 @@ async def test_the_end_is_told_to_the_server_and_then_let_happen(
         await box.presence.finish(box.given_up)
     assert box.group.state == "Terminating:Proceed"
     assert box.group.count("CompleteLifecycleAction") == 1
+
+
+async def test_who_is_to_end_before_its_group_is_known_still_lets_the_hook_end_it(
+    service: MetadataService,
+) -> None:
+    service.texts[TARGET_STATE] = "Terminated"
+    box = Box(service.url)
+    box.group.state, box.group.holding = "Terminating:Wait", True
+    box.reachable.clear()
+    box.presence.start()
+    await until(lambda: bool(box.server.left))
+    # Empty, so all is over at once, and AWS has not been asked for anything.
+    finishing = asyncio.create_task(box.presence.finish(box.given_up))
+    await asyncio.sleep(0.1)
+    assert not finishing.done()
+    box.reachable.set()
+    async with asyncio.timeout(20):
+        await finishing
+    assert box.group.state == "Terminating:Proceed"
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+async def test_a_group_that_is_not_found_is_not_waited_for_without_end(
+    service: MetadataService, monkeypatch: pytest.MonkeyPatch, gives_up: bool
+) -> None:
+    monkeypatch.setattr(presence, "_FIND_S", 60.0 if gives_up else 0.1)
+    service.texts[TARGET_STATE] = "Terminated"
+    box = Box(service.url)
+    box.reachable.clear()
+    box.presence.start()
+    await until(lambda: bool(box.server.left))
+    if gives_up:
+        box.given_up.set()
+    async with asyncio.timeout(5):
+        await box.presence.finish(box.given_up)
+    box.reachable.set()
+    assert box.group.asked == []
 
 
 async def test_that_it_is_to_end_may_be_learnt_from_auto_scaling(box: Box) -> None:
@@ -266,7 +310,7 @@ async def test_off_ec2_nothing_happens_but_a_line_in_the_log(
     assert box.group.asked == []
 
 
-async def test_what_nobody_foresaw_ends_nothing_else(
+async def test_what_nobody_foresaw_ends_nothing(
     box: Box, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await until(lambda: box.presence.group is not None)
@@ -274,11 +318,13 @@ async def test_what_nobody_foresaw_ends_nothing_else(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("rtvc.server.cloud.publishing.figures", broken)
-    await until(lambda: "cloud-publishing ended" in caplog.text)
-    assert "a bug" in caplog.text
-    asked = box.group.count("DescribeLifecycleHooks")
-    await until(lambda: box.group.count("DescribeLifecycleHooks") > asked)
+    with monkeypatch.context() as for_now:
+        for_now.setattr("rtvc.server.cloud.publishing.figures", broken)
+        await until(lambda: "cloud-publishing failed, and begins again" in caplog.text)
+        assert "a bug" in caplog.text
+        asked = box.group.count("DescribeLifecycleHooks")
+        await until(lambda: box.group.count("DescribeLifecycleHooks") > asked)
+    assert (await box.published("AutoScalingGroupName"))["Ready"] == 1.0
 
 
 async def test_a_call_that_hangs_holds_nothing_up(box: Box) -> None:

@@ -51,7 +51,7 @@ def leave(signs: Signs, utc: datetime, *, hook_s: float | None, otherwise_s: flo
         left_s = (signs.spot.at - utc).total_seconds() - MARGIN_S
         why = f"EC2 takes this spot instance back (to {signs.spot.action} it)"
         found.append(Leave(why, max(0.0, min(left_s, SPOT_S))))
-    if signs.terminating or _ends(signs.target_state):
+    if signs.terminating or ends(signs.target_state):
         deadline_s = otherwise_s if hook_s is None else max(0.0, hook_s - MARGIN_S)
         found.append(Leave("the Auto Scaling group ends this instance", deadline_s))
     return min(found, key=lambda one: one.deadline_s, default=None)
@@ -68,9 +68,10 @@ def uncounted(target_state: str | None) -> bool:
     return target_state in ("Standby", "Detached") or target_state.startswith("Warmed:")
 
 
-def _ends(target_state: str | None) -> bool:
-    """
-    >>> _ends("Terminated"), _ends("Warmed:Terminated"), _ends("Standby"), _ends(None)
+def ends(target_state: str | None) -> bool:
+    """Whether the group gets rid of the instance.
+
+    >>> ends("Terminated"), ends("Warmed:Terminated"), ends("Standby"), ends(None)
     (True, True, False, False)
     """
     return target_state is not None and target_state.endswith("Terminated")
