@@ -286,6 +286,26 @@ async def test_a_group_that_is_named_is_not_asked_for(service: MetadataService) 
     await box.presence.finish(box.given_up)
 
 
+async def test_an_instance_that_was_moved_speaks_for_its_new_group(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    await until(lambda: box.presence.group == GROUP)
+    box.group.name = "another"
+    await until(lambda: box.presence.group == "another")
+    assert caplog.text.count(f"this instance is not in the Auto Scaling group {GROUP}") == 1
+    assert box.server.left == []
+
+
+async def test_a_group_that_is_named_wrongly_is_told_of_and_then_asked_for(
+    service: MetadataService, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = Box(service.url, group="voices")
+    box.presence.start()
+    await until(lambda: box.presence.group == GROUP)
+    assert caplog.text.count("this instance is not in the Auto Scaling group voices") == 1
+    await box.presence.finish(box.given_up)
+
+
 async def test_what_cannot_be_set_up_is_tried_again(service: MetadataService) -> None:
     box = Box(service.url)
     box.refusals = 3

@@ -147,6 +147,12 @@ async def test_one_that_was_detached_is_let_go_of() -> None:
     assert await box.protecting.run() == "gone"
 
 
+async def test_one_that_is_in_another_group_is_let_go_of() -> None:
+    box = Box(protected=None)
+    box.group.name = "another"
+    assert await box.protecting.run() == "gone"
+
+
 async def test_a_state_that_cannot_be_asked_for_is_asked_for_later() -> None:
     box = Box(protected=None)
     box.group.state = "Terminating:Wait"

@@ -215,6 +215,12 @@ async def test_one_that_was_detached_is_let_go_of() -> None:
     assert await box.stepping.run() == "gone"
 
 
+async def test_one_that_was_moved_to_another_group_is_let_go_of() -> None:
+    box = Box()
+    box.group.name = "another"
+    assert await box.stepping.run() == "gone"
+
+
 async def test_one_that_is_not_listed_may_be_in_a_warm_pool() -> None:
     box = Box()
     box.group.state = "Warmed:Running"
@@ -226,5 +232,5 @@ async def test_of_a_group_that_there_is_none_of_nobody_stands_aside() -> None:
     box = Box()
     aws, calls = Aws(box.group, box.group), Calls(box.server.failures)
     other = SteppingAside(box.server.host, aws, calls, INSTANCE_ID, "another")
-    assert await other.look() == "stays"
+    assert await other.look() == "gone"
     assert box.doors == ["open"]

@@ -57,6 +57,7 @@ class Presence:
         self._aws: Aws | None = None
         self._leaving: Leaving | None = None
         self._publishing: Publishing | None = None
+        self._gone_from: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -156,7 +157,7 @@ class Presence:
     async def _find_group(self, aws: Aws, instance_id: str) -> tuple[str, bool | None] | None:
         """The group, and whether the instance is protected in it, where that is known."""
         named = self._host.settings().group
-        if named is not None:
+        if named is not None and named not in self._gone_from:
             return named, None
         try:
             with self._calls.counted("metadata"):
@@ -185,6 +186,9 @@ class Presence:
         if place == "ends" and self._leaving is not None:
             self._leaving.terminating()
             return True
+        if group not in self._gone_from:
+            _log.warning("this instance is not in the Auto Scaling group %s", group)
+        self._gone_from.add(group)
         self._tell_group(None)
         return False
 

@@ -86,7 +86,7 @@ class Protecting:
         member = await self._calls.make(
             "describe_auto_scaling_instances", lambda: self._aws.member(instance_id)
         )
-        if member is None:
+        if member is None or member.group != self._group:
             return "gone"
         return "ends" if member.ends else self._later(wish)
 

@@ -73,11 +73,11 @@ class SteppingAside:
         return await self._go() if self._aside.goes(roster, sessions=sessions) else "stays"
 
     async def _is_member(self) -> bool:
-        """One in a warm pool is, and is not listed."""
+        """One in a warm pool is, and is not listed; one that was moved to another group is not."""
         member = await self._calls.make(
             "describe_auto_scaling_instances", lambda: self._aws.member(self._instance_id)
         )
-        return member is not None
+        return member is not None and member.group == self._group
 
     def _tell(self) -> None:
         """The server, and who reads its log."""
