@@ -40,6 +40,8 @@ class Other:
     """Of its life."""
     protected: bool = True
     """Whether a scale-in leaves it alone."""
+    health: str = "Healthy"
+    """As EC2 finds it."""
 
 
 class Group:
@@ -121,7 +123,7 @@ class Group:
             "InstanceType": "g6.xlarge",
             "AvailabilityZone": one.zone,
             "LifecycleState": one.state,
-            "HealthStatus": "Healthy",
+            "HealthStatus": one.health,
             "ProtectedFromScaleIn": one.protected,
         }
 

@@ -130,7 +130,7 @@ async def test_one_too_many_stands_aside_and_ends_when_nobody_is_there(
     box.group.others = [Other("i-0123456789abcdef1")]
     box.sessions(1)
     box.presence.start()
-    await until(lambda: box.server.doors == ["open", "closing", "shut"])
+    await until(lambda: box.server.stood == [False, True])
     # Found out by now: how long the hook keeps it.
     await until(lambda: box.group.count("DescribeLifecycleHooks") >= 2)
     found = await box.published("AutoScalingGroupName")
@@ -143,7 +143,7 @@ async def test_one_too_many_stands_aside_and_ends_when_nobody_is_there(
     assert box.group.state == "Terminating"
     assert box.group.count("TerminateInstanceInAutoScalingGroup") == 1
     # Till the end it says that it stands aside, or somebody would be sent there.
-    assert box.server.doors[-1] == "shut"
+    assert box.server.stood == [False, True]
     box.given_up.set()
     await box.presence.finish(box.given_up)
     assert sum(box.server.failures.values()) == 0
@@ -153,10 +153,10 @@ async def test_one_that_is_wanted_again_is_back_and_stays(box: Box) -> None:
     await until(lambda: box.presence.group is not None)
     box.sessions(1)
     box.group.others = [Other("i-0123456789abcdef1")]
-    await until(lambda: box.server.doors[-1] == "shut")
+    await until(lambda: box.server.stood[-1])
     box.group.desired = 2
-    await until(lambda: box.server.doors[-1] == "open")
-    assert box.server.doors == ["open", "closing", "shut", "open"]
+    await until(lambda: not box.server.stood[-1])
+    assert box.server.stood == [False, True, False]
     assert box.group.protected
     assert box.server.left == []
 
@@ -166,17 +166,17 @@ async def test_nobody_stands_aside_when_nobody_looks_any_more(
 ) -> None:
     box.sessions(1)
     box.group.others = [Other("i-0123456789abcdef1")]
-    await until(lambda: box.server.doors[-1] == "shut")
+    await until(lambda: box.server.stood[-1])
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
     with monkeypatch.context() as for_now:
         for_now.setattr("rtvc.server.cloud.aside.standing_aside", broken)
-        await until(lambda: box.server.doors[-1] == "open")
+        await until(lambda: not box.server.stood[-1])
         await until(lambda: "cloud-group failed, and begins again" in caplog.text)
         assert box.server.standing.state == "ready"
-    await until(lambda: box.server.doors[-1] == "shut")
+    await until(lambda: box.server.stood[-1])
 
 
 async def test_the_end_is_told_to_the_server_and_then_let_happen(

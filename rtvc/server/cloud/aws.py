@@ -191,6 +191,7 @@ def _listed(told: Mapping[str, Any]) -> Listed:
         zone=told["AvailabilityZone"],
         state=told["LifecycleState"],
         protected=bool(told["ProtectedFromScaleIn"]),
+        healthy=told["HealthStatus"] != "Unhealthy",
     )
 
 

@@ -2,7 +2,7 @@
 
     metadata ── identity ──▶ publishing                       figures, for CloudWatch
         │                    group ──▶ protecting             from scale-in, while it is needed
-        │                          └─▶ stepping aside ──▶ door while the group has too many
+        │                          └─▶ stepping aside         while the group has too many
         └── signs of the end ─────────▶ leaving ──▶ drain ──▶ the lifecycle hook lets it end
 
 Nothing here holds up the server or ends it: what fails is told, counted and tried again. So is what
@@ -198,7 +198,7 @@ class Presence:
         protecting = Protecting(
             *(self._host, aws, self._calls, instance_id, group),
             protected=protected,
-            spare=lambda: stepping.shut,
+            spare=lambda: stepping.left_alone,
         )
         place: Place = "gone"
         try:
@@ -206,7 +206,7 @@ class Presence:
         finally:
             if place != "ends":
                 # Nobody looks any more whether it is wanted.
-                self._host.door("open")
+                self._host.aside(False)
         return place
 
     def _tell_group(self, group: str | None) -> None:
