@@ -12,7 +12,7 @@ from rtvc.clock import SystemClock
 from rtvc.server.cloud import leaving
 from rtvc.server.cloud.aws import Aws
 from rtvc.server.cloud.calls import Calls
-from rtvc.server.cloud.ending import MARGIN_S
+from rtvc.server.cloud.ending import LATE_S, MARGIN_S
 from rtvc.server.cloud.leaving import Leaving
 from rtvc.server.cloud.metadata import Metadata
 from tests.cloud_group import Group, refused
@@ -124,6 +124,14 @@ async def test_without_a_hook_it_is_as_after_sigterm(box: Box) -> None:
     box.service.texts[TARGET_STATE] = "Terminated"
     await box.leaving.look()
     assert box.server.left == [30.0]
+
+
+async def test_all_is_over_before_the_load_balancer_cuts_what_is_left(box: Box) -> None:
+    update = {"deregistration_delay_s": 300.0}
+    box.server.settings = box.server.settings.model_copy(update=update)
+    box.service.texts[TARGET_STATE] = "Terminated"
+    await box.leaving.look()
+    assert box.server.left == [300 - MARGIN_S - LATE_S]
 
 
 async def test_a_spot_notice_gives_what_is_left_of_two_minutes(box: Box) -> None:

@@ -69,6 +69,7 @@ def test_containers_set_it_by_variables() -> None:
         ({"publish_every_s": 0.5}, "cloud.publish_every_s"),
         ({"capacity": 0}, "cloud.capacity"),
         ({"idle_before_unprotected_s": -1}, "cloud.idle_before_unprotected_s"),
+        ({"deregistration_delay_s": -1}, "cloud.deregistration_delay_s"),
     ],
 )
 def test_a_wrong_setting_is_explained(cloud: dict[str, Any], said: str) -> None:

@@ -9,7 +9,7 @@ from rtvc.errors import CloudError
 from rtvc.server.cloud.aws import HOOK, Aws
 from rtvc.server.cloud.backoff import Backoff
 from rtvc.server.cloud.calls import Calls, first_of
-from rtvc.server.cloud.ending import Departure, Leave, Signs, ends, leave, uncounted
+from rtvc.server.cloud.ending import Departure, Leave, Signs, Times, ends, leave, uncounted
 from rtvc.server.cloud.host import Host
 from rtvc.server.cloud.metadata import Metadata
 
@@ -105,8 +105,8 @@ class Leaving:
         self._advised = advised
 
     def _judge(self, signs: Signs) -> None:
-        clock, otherwise_s = self._host.clock, self._host.shutdown_s()
-        found = leave(signs, clock.utc(), hook_s=self.hook_s, otherwise_s=otherwise_s)
+        clock, delay_s = self._host.clock, self._host.settings().deregistration_delay_s
+        found = leave(signs, clock.utc(), Times(self.hook_s, delay_s, self._host.shutdown_s()))
         if found is not None and self._departure.sooner(clock.now(), found.deadline_s):
             self._leave(found)
 
