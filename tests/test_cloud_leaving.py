@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rtvc.clock import SystemClock
+from rtvc.clock import FakeClock, SystemClock
 from rtvc.server.cloud import leaving
 from rtvc.server.cloud.aws import Aws
 from rtvc.server.cloud.calls import Calls
@@ -140,6 +140,31 @@ async def test_a_spot_notice_gives_what_is_left_of_two_minutes(box: Box) -> None
     box.server.advance(5)
     await box.leaving.look()
     assert box.server.left == [97 - MARGIN_S]
+
+
+class SetLater(FakeClock):
+    """A wall clock that somebody sets."""
+
+    by_s = 0.0
+
+    def utc(self) -> datetime:
+        return super().utc() + timedelta(seconds=self.by_s)
+
+
+async def test_a_wall_clock_that_is_set_meanwhile_cuts_nobody_off(service: MetadataService) -> None:
+    clock = SetLater(1000.0)
+    async with opened(ServerOnIt(clock), service) as box:
+        service.texts[SPOT] = notice(1000 + 120)
+        await box.leaving.look()
+        clock.by_s = 3600.0
+        for status in (200, 500, 200):
+            service.status = status
+            await box.leaving.look()
+        assert box.server.left == [110.0]
+        # Another notice is another matter.
+        service.texts[SPOT] = notice(4600 + 60)
+        await box.leaving.look()
+        assert box.server.left == [110.0, 60 - MARGIN_S]
 
 
 async def test_a_spot_notice_shortens_what_a_hook_had_given(box: Box) -> None:

@@ -11,6 +11,7 @@ from rtvc.server.cloud.backoff import Backoff
 from rtvc.server.cloud.calls import Calls, first_of
 from rtvc.server.cloud.ending import Departure, Leave, Signs, Times, ends, leave, uncounted
 from rtvc.server.cloud.host import Host
+from rtvc.server.cloud.instance import SpotNotice
 from rtvc.server.cloud.metadata import Metadata
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Leaving:
         self._on_uncounted = on_uncounted
         self._departure = Departure()
         self._target_state: str | None = None
+        self._spot: SpotNotice | None = None
         self._terminating = False
         self._advised = False
         self._leaving = asyncio.Event()
@@ -77,8 +79,11 @@ class Leaving:
         """Ask the instance's metadata, and do as it says."""
         metadata, before = self._metadata, self._target_state
         self._target_state = await self._asked("target state", metadata.target_state, before)
-        spot = await self._asked("spot notice", metadata.spot_notice, None)
-        self._judge(Signs(self._target_state, spot, self._terminating))
+        seen = self._spot
+        self._spot = await self._asked("spot notice", metadata.spot_notice, seen)
+        # A notice is measured by the wall clock, and only once: that may be set meanwhile.
+        news = None if self._spot == seen else self._spot
+        self._judge(Signs(self._target_state, news, self._terminating))
         self._on_uncounted(uncounted(self._target_state))
         advice = metadata.rebalance_recommended
         self._tell_advice(await self._asked("advice to rebalance", advice, self._advised))

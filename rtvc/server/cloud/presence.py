@@ -177,7 +177,9 @@ class Presence:
     ) -> bool:
         """Until the instance is in it no more (False) or about to end (True)."""
         self._tell_group(group)
-        following = asyncio.create_task(self._follow_hook(aws, group), name="cloud-hook-time")
+        name = "cloud-hook-time"
+        follow = _kept_up(lambda: self._follow_hook(aws, group), name)
+        following = asyncio.create_task(follow, name=name)
         try:
             place = await self._place(aws, instance_id, group, protected)
         finally:
