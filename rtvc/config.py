@@ -295,6 +295,8 @@ class CloudSettings(_Section):
     """Auto Scaling group; None: asked for, if there is one."""
     idle_before_unprotected_s: Annotated[float, Field(ge=0)] = 300.0
     """After so long without a session an instance that the group has too many of may be ended."""
+    deregistration_delay_s: Annotated[float, Field(ge=0)] | None = None
+    """The load balancer's, after which it cuts what is left on an instance that is to end."""
 
 
 class Settings(_Section):

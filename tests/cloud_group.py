@@ -40,6 +40,8 @@ class Other:
     """Of its life."""
     protected: bool = True
     """Whether a scale-in leaves it alone."""
+    health: str = "Healthy"
+    """As EC2 finds it."""
 
 
 class Group:
@@ -50,6 +52,8 @@ class Group:
     """
 
     def __init__(self) -> None:
+        self.name = GROUP
+        """Of the group."""
         self.state: str | None = "InService"
         """Of the instance; None: it is in no group."""
         self.protected = True
@@ -82,7 +86,7 @@ class Group:
         self._take("autoscaling", "DescribeAutoScalingInstances", request)
         found = {
             "InstanceId": INSTANCE_ID,
-            "AutoScalingGroupName": GROUP,
+            "AutoScalingGroupName": self.name,
             "AvailabilityZone": "eu-west-1a",
             "LifecycleState": self.state,
             "HealthStatus": "HEALTHY",
@@ -99,7 +103,7 @@ class Group:
         itself = [Other(INSTANCE_ID, state=str(self.state), protected=self.protected)]
         listed = [self._listed(one) for one in [*(itself if there else ()), *self.others]]
         found = {
-            "AutoScalingGroupName": GROUP,
+            "AutoScalingGroupName": self.name,
             "MinSize": 1,
             "MaxSize": 60,
             "DesiredCapacity": self.desired,
@@ -109,7 +113,7 @@ class Group:
             "CreatedTime": datetime(2026, 1, 31, 8, tzinfo=UTC),
             "Instances": listed,
         }
-        asked_for = GROUP in request.get("AutoScalingGroupNames", [GROUP])
+        asked_for = self.name in request.get("AutoScalingGroupNames", [self.name])
         told = {"AutoScalingGroups": [found] if asked_for else []}
         return self._give("autoscaling", "DescribeAutoScalingGroups", told)
 
@@ -119,7 +123,7 @@ class Group:
             "InstanceType": "g6.xlarge",
             "AvailabilityZone": one.zone,
             "LifecycleState": one.state,
-            "HealthStatus": "Healthy",
+            "HealthStatus": one.health,
             "ProtectedFromScaleIn": one.protected,
         }
 
@@ -158,8 +162,9 @@ class Group:
 
     def set_instance_protection(self, **request: Any) -> Mapping[str, Any]:
         self._take("autoscaling", "SetInstanceProtection", request)
-        if self.state is None:
-            said = f"The instance {INSTANCE_ID} is not part of Auto Scaling group {GROUP}."
+        group = request["AutoScalingGroupName"]
+        if self.state is None or group != self.name:
+            said = f"The instance {INSTANCE_ID} is not part of Auto Scaling group {group}."
             raise refused("SetInstanceProtection", "ValidationError", said)
         if self.state not in ("InService", "EnteringStandby", "Standby"):
             said = f"The instance {INSTANCE_ID} is not in InService or EnteringStandby or Standby."

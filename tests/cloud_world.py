@@ -14,7 +14,6 @@ from rtvc.config import CloudSettings
 from rtvc.server.cloud.figures import Standing
 from rtvc.server.cloud.host import Host
 from rtvc.server.cloud.instance import Identity
-from rtvc.server.readiness import Door
 
 INSTANCE_ID = "i-0123456789abcdef0"
 GROUP = "voice"
@@ -163,8 +162,8 @@ class ServerOnIt:
         self.left: list[float] = []
         """Deadlines that it was told."""
         self.known: list[Identity] = []
-        self.doors: list[Door] = ["open"]
-        """One after the other, as it was told."""
+        self.stood: list[bool] = [False]
+        """Whether aside, one after the other, as it was told."""
         self.failures: Counter[str] = Counter()
 
     @property
@@ -175,18 +174,18 @@ class ServerOnIt:
             standing=lambda: self.standing,
             shutdown_s=lambda: 30.0,
             known=self.known.append,
-            door=self._move,
+            aside=self._stand,
             leave=self.left.append,
             failures=self.failures,
         )
 
-    def _move(self, door: Door) -> None:
-        if door == self.doors[-1]:
+    def _stand(self, aside: bool) -> None:
+        if aside is self.stood[-1]:
             return
-        self.doors.append(door)
+        self.stood.append(aside)
         state = self.standing.state
         if state in ("ready", "aside"):
-            state = "ready" if door == "open" else "aside"
+            state = "aside" if aside else "ready"
         self.standing = replace(self.standing, state=state)
 
     def advance(self, seconds: float) -> None:

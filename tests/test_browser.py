@@ -415,11 +415,13 @@ def test_loading_full_aside_and_failed_are_shown() -> None:
         assert "8 of 8 conversations are taken" in page.locator("#help").inner_text()
         assert driver.state_of(page)["phase"] == "waiting"
 
-        stub.readiness |= {"state": "aside", "full": False, "sessions": 2}
+        stub.readiness |= {"state": "aside", "full": False, "sessions": 2, "retry_after_s": 1.0}
         page.get_by_role("button", name="Try now").click()
-        page.get_by_role("heading", name="This server takes no new conversations").wait_for()
+        page.get_by_role("heading", name="Looking for another server").wait_for()
         assert not page.locator("#loading").is_visible()
         assert driver.state_of(page)["phase"] == "waiting"
+        # None is found, so it asks this one for a conversation, which the stub has none of.
+        page.get_by_role("heading", name="The server does not answer").wait_for()
 
         stub.readiness |= {"state": "failed", "full": False, "detail": "no such file: model.bin"}
         page.get_by_role("button", name="Try now").click()

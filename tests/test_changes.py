@@ -38,6 +38,7 @@ def settings(**sections: dict[str, Any]) -> Settings:
         ("access", "keys_file", When.RESTART),
         ("cloud", "capacity", When.AT_ONCE),
         ("cloud", "idle_before_unprotected_s", When.AT_ONCE),
+        ("cloud", "deregistration_delay_s", When.AT_ONCE),
         ("cloud", "provider", When.RESTART),
         ("cloud", "group", When.RESTART),
         ("nothing", "known", When.RESTART),

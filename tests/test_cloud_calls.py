@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from rtvc.errors import CloudError
+from rtvc.server.cloud import calls
 from rtvc.server.cloud.backoff import Backoff
 from rtvc.server.cloud.calls import Call, Calls, first_of, in_thread
 
@@ -151,6 +152,38 @@ async def test_failures_of_one_call_are_not_those_of_another(
         denied()
     assert len(log.said) == 2
     assert (log.failures["metadata"], log.failures["put_metric_data"]) == (1, 1)
+
+
+async def test_a_call_that_takes_too_long_is_given_up_and_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "_LONGEST_S", 0.05)
+    log, go_on = Log(caplog), threading.Event()
+    with pytest.raises(CloudError, match=r"no answer within 0\.05 s") as given_up:
+        await log.calls.make("connect", lambda: go_on.wait(20))
+    go_on.set()
+    assert given_up.value.trouble == "unreachable"
+    assert log.failures["connect"] == 1
+    assert len(log.said) == 1
+
+
+async def test_one_question_that_fails_among_others_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Else each round would say that it failed, and that it works again."""
+    log = Log(caplog)
+    for _ in range(3):
+        with log.calls.counted("metadata", "target state"):
+            worked()
+        with pytest.raises(CloudError), log.calls.counted("metadata", "spot notice"):
+            denied()
+    with log.calls.counted("metadata", "spot notice"):
+        worked()
+    assert log.said == [
+        "metadata (spot notice) failed (said once until it works again): not you",
+        "metadata (spot notice) works again",
+    ]
+    assert log.failures["metadata"] == 3
 
 
 def test_a_rate_sees_0_first() -> None:

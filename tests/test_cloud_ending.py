@@ -4,7 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rtvc.server.cloud.ending import MARGIN_S, SPOT_S, Departure, Leave, Signs, leave
+from rtvc.server.cloud.ending import (
+    LATE_S,
+    MARGIN_S,
+    SPOT_S,
+    Departure,
+    Leave,
+    Signs,
+    Times,
+    leave,
+)
 from rtvc.server.cloud.instance import Member, SpotNotice
 
 NOW = datetime(2026, 1, 31, 8, 20, tzinfo=UTC)
@@ -15,7 +24,7 @@ def spot(in_s: float) -> SpotNotice:
 
 
 def judged(signs: Signs, hook_s: float | None = 600.0) -> Leave | None:
-    return leave(signs, NOW, hook_s=hook_s, otherwise_s=30.0)
+    return leave(signs, NOW, Times(hook_s, balancer_s=None, otherwise_s=30.0))
 
 
 def deadline_s(signs: Signs, hook_s: float | None = 600.0) -> float | None:
@@ -38,6 +47,31 @@ def test_sessions_have_as_long_as_the_hook_keeps_the_machine(state: str) -> None
 
 def test_without_a_hook_they_have_as_long_as_after_sigterm() -> None:
     assert deadline_s(Signs("Terminated"), hook_s=None) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("hook_s", "balancer_s", "expected_s"),
+    [
+        (3600.0, 300.0, 300 - MARGIN_S - LATE_S),
+        (300.0, 3600.0, 300 - MARGIN_S),
+        # A load balancer that cuts at once leaves nobody anything.
+        (3600.0, 0.0, 0.0),
+        (None, 300.0, 30.0),
+        (None, 60.0, 60 - MARGIN_S - LATE_S),
+    ],
+)
+def test_nobody_is_left_to_be_cut_by_the_load_balancer(
+    hook_s: float | None, balancer_s: float, expected_s: float
+) -> None:
+    found = leave(Signs("Terminated"), NOW, Times(hook_s, balancer_s, otherwise_s=30.0))
+    assert found is not None
+    assert found.deadline_s == expected_s
+
+
+def test_a_spot_instance_is_not_taken_from_its_load_balancer_first() -> None:
+    found = leave(Signs("InService", spot(120)), NOW, Times(600.0, 60.0, otherwise_s=30.0))
+    assert found is not None
+    assert found.deadline_s == SPOT_S
 
 
 def test_what_auto_scaling_says_counts_as_much() -> None:

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rtvc.clock import SystemClock
+from rtvc.clock import FakeClock, SystemClock
 from rtvc.server.cloud import leaving
 from rtvc.server.cloud.aws import Aws
 from rtvc.server.cloud.calls import Calls
-from rtvc.server.cloud.ending import MARGIN_S
+from rtvc.server.cloud.ending import LATE_S, MARGIN_S
 from rtvc.server.cloud.leaving import Leaving
 from rtvc.server.cloud.metadata import Metadata
 from tests.cloud_group import Group, refused
@@ -126,12 +126,45 @@ async def test_without_a_hook_it_is_as_after_sigterm(box: Box) -> None:
     assert box.server.left == [30.0]
 
 
+async def test_all_is_over_before_the_load_balancer_cuts_what_is_left(box: Box) -> None:
+    update = {"deregistration_delay_s": 300.0}
+    box.server.settings = box.server.settings.model_copy(update=update)
+    box.service.texts[TARGET_STATE] = "Terminated"
+    await box.leaving.look()
+    assert box.server.left == [300 - MARGIN_S - LATE_S]
+
+
 async def test_a_spot_notice_gives_what_is_left_of_two_minutes(box: Box) -> None:
     box.service.texts[SPOT] = notice(1000 + 97)
     await box.leaving.look()
     box.server.advance(5)
     await box.leaving.look()
     assert box.server.left == [97 - MARGIN_S]
+
+
+class SetLater(FakeClock):
+    """A wall clock that somebody sets."""
+
+    by_s = 0.0
+
+    def utc(self) -> datetime:
+        return super().utc() + timedelta(seconds=self.by_s)
+
+
+async def test_a_wall_clock_that_is_set_meanwhile_cuts_nobody_off(service: MetadataService) -> None:
+    clock = SetLater(1000.0)
+    async with opened(ServerOnIt(clock), service) as box:
+        service.texts[SPOT] = notice(1000 + 120)
+        await box.leaving.look()
+        clock.by_s = 3600.0
+        for status in (200, 500, 200):
+            service.status = status
+            await box.leaving.look()
+        assert box.server.left == [110.0]
+        # Another notice is another matter.
+        service.texts[SPOT] = notice(4600 + 60)
+        await box.leaving.look()
+        assert box.server.left == [110.0, 60 - MARGIN_S]
 
 
 async def test_a_spot_notice_shortens_what_a_hook_had_given(box: Box) -> None:
@@ -151,6 +184,26 @@ async def test_what_auto_scaling_said_counts_without_any_metadata(box: Box) -> N
     await box.leaving.look()
     assert box.server.left == [590.0]
     assert box.server.failures["metadata"] == 6
+
+
+async def test_metadata_that_fails_for_a_moment_changes_nothing(
+    service: MetadataService, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[bool] = []
+    server = ServerOnIt()
+    metadata = Metadata(server.clock, service.url)
+    on_standby = Leaving(
+        server.host, metadata, Calls(server.failures), INSTANCE_ID, on_uncounted=told.append
+    )
+    service.texts |= {TARGET_STATE: "Standby", REBALANCE: "{}"}
+    for status in (200, 503, 200):
+        service.status = status
+        await on_standby.look()
+    del service.texts[TARGET_STATE]
+    await on_standby.look()
+    await metadata.close()
+    assert told == [True, True, True, False]
+    assert caplog.text.count("expects to take this spot instance back") == 1
 
 
 async def test_a_broken_answer_hides_no_other_sign(box: Box) -> None:
@@ -245,6 +298,22 @@ async def test_who_wants_the_process_gone_gets_one_attempt_and_no_wait(live: Box
     assert live.group.count(COMPLETE) == 1
     live.group.holding = True
     assert await live.leaving.complete(live.aws, given_up)
+
+
+async def test_who_wants_the_process_gone_does_not_wait_for_a_call_that_hangs(
+    live: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving, "_LAST_WORD_S", 0.05)
+    live.leaving.terminating()
+    live.group.open.clear()
+    given_up = asyncio.Event()
+    completing = asyncio.create_task(live.leaving.complete(live.aws, given_up))
+    await asyncio.sleep(0.2)
+    assert not completing.done()
+    given_up.set()
+    async with asyncio.timeout(5):
+        assert not await completing
+    live.group.open.set()
 
 
 async def test_it_is_not_waited_for_without_end(live: Box, monkeypatch: pytest.MonkeyPatch) -> None:

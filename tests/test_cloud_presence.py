@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import pytest
@@ -60,11 +61,15 @@ class Box:
         self.regions: list[str] = []
         self.refusals = 0
         """Times that boto3 can't be set up."""
+        self.reachable = Event()
+        """Not set: setting it up takes its time."""
+        self.reachable.set()
         self.given_up = asyncio.Event()
         metadata = Metadata(self.server.clock, url)
         self.presence = Presence(self.server.host, metadata, self._connect)
 
     def _connect(self, region: str) -> Aws:
+        self.reachable.wait(20)
         self.regions.append(region)
         if len(self.regions) <= self.refusals:
             raise CloudError("no such profile")
@@ -125,7 +130,7 @@ async def test_one_too_many_stands_aside_and_ends_when_nobody_is_there(
     box.group.others = [Other("i-0123456789abcdef1")]
     box.sessions(1)
     box.presence.start()
-    await until(lambda: box.server.doors == ["open", "closing", "shut"])
+    await until(lambda: box.server.stood == [False, True])
     # Found out by now: how long the hook keeps it.
     await until(lambda: box.group.count("DescribeLifecycleHooks") >= 2)
     found = await box.published("AutoScalingGroupName")
@@ -138,7 +143,7 @@ async def test_one_too_many_stands_aside_and_ends_when_nobody_is_there(
     assert box.group.state == "Terminating"
     assert box.group.count("TerminateInstanceInAutoScalingGroup") == 1
     # Till the end it says that it stands aside, or somebody would be sent there.
-    assert box.server.doors[-1] == "shut"
+    assert box.server.stood == [False, True]
     box.given_up.set()
     await box.presence.finish(box.given_up)
     assert sum(box.server.failures.values()) == 0
@@ -148,10 +153,10 @@ async def test_one_that_is_wanted_again_is_back_and_stays(box: Box) -> None:
     await until(lambda: box.presence.group is not None)
     box.sessions(1)
     box.group.others = [Other("i-0123456789abcdef1")]
-    await until(lambda: box.server.doors[-1] == "shut")
+    await until(lambda: box.server.stood[-1])
     box.group.desired = 2
-    await until(lambda: box.server.doors[-1] == "open")
-    assert box.server.doors == ["open", "closing", "shut", "open"]
+    await until(lambda: not box.server.stood[-1])
+    assert box.server.stood == [False, True, False]
     assert box.group.protected
     assert box.server.left == []
 
@@ -161,15 +166,17 @@ async def test_nobody_stands_aside_when_nobody_looks_any_more(
 ) -> None:
     box.sessions(1)
     box.group.others = [Other("i-0123456789abcdef1")]
-    await until(lambda: box.server.doors[-1] == "shut")
+    await until(lambda: box.server.stood[-1])
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("rtvc.server.cloud.aside.standing_aside", broken)
-    await until(lambda: box.server.doors[-1] == "open")
-    await until(lambda: "cloud-group ended" in caplog.text)
-    assert box.server.standing.state == "ready"
+    with monkeypatch.context() as for_now:
+        for_now.setattr("rtvc.server.cloud.aside.standing_aside", broken)
+        await until(lambda: not box.server.stood[-1])
+        await until(lambda: "cloud-group failed, and begins again" in caplog.text)
+        assert box.server.standing.state == "ready"
+    await until(lambda: box.server.stood[-1])
 
 
 async def test_the_end_is_told_to_the_server_and_then_let_happen(
@@ -186,6 +193,43 @@ async def test_the_end_is_told_to_the_server_and_then_let_happen(
         await box.presence.finish(box.given_up)
     assert box.group.state == "Terminating:Proceed"
     assert box.group.count("CompleteLifecycleAction") == 1
+
+
+async def test_who_is_to_end_before_its_group_is_known_still_lets_the_hook_end_it(
+    service: MetadataService,
+) -> None:
+    service.texts[TARGET_STATE] = "Terminated"
+    box = Box(service.url)
+    box.group.state, box.group.holding = "Terminating:Wait", True
+    box.reachable.clear()
+    box.presence.start()
+    await until(lambda: bool(box.server.left))
+    # Empty, so all is over at once, and AWS has not been asked for anything.
+    finishing = asyncio.create_task(box.presence.finish(box.given_up))
+    await asyncio.sleep(0.1)
+    assert not finishing.done()
+    box.reachable.set()
+    async with asyncio.timeout(20):
+        await finishing
+    assert box.group.state == "Terminating:Proceed"
+
+
+@pytest.mark.parametrize("gives_up", [True, False])
+async def test_a_group_that_is_not_found_is_not_waited_for_without_end(
+    service: MetadataService, monkeypatch: pytest.MonkeyPatch, gives_up: bool
+) -> None:
+    monkeypatch.setattr(presence, "_FIND_S", 60.0 if gives_up else 0.1)
+    service.texts[TARGET_STATE] = "Terminated"
+    box = Box(service.url)
+    box.reachable.clear()
+    box.presence.start()
+    await until(lambda: bool(box.server.left))
+    if gives_up:
+        box.given_up.set()
+    async with asyncio.timeout(5):
+        await box.presence.finish(box.given_up)
+    box.reachable.set()
+    assert box.group.asked == []
 
 
 async def test_that_it_is_to_end_may_be_learnt_from_auto_scaling(box: Box) -> None:
@@ -242,6 +286,26 @@ async def test_a_group_that_is_named_is_not_asked_for(service: MetadataService) 
     await box.presence.finish(box.given_up)
 
 
+async def test_an_instance_that_was_moved_speaks_for_its_new_group(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    await until(lambda: box.presence.group == GROUP)
+    box.group.name = "another"
+    await until(lambda: box.presence.group == "another")
+    assert caplog.text.count(f"this instance is not in the Auto Scaling group {GROUP}") == 1
+    assert box.server.left == []
+
+
+async def test_a_group_that_is_named_wrongly_is_told_of_and_then_asked_for(
+    service: MetadataService, caplog: pytest.LogCaptureFixture
+) -> None:
+    box = Box(service.url, group="voices")
+    box.presence.start()
+    await until(lambda: box.presence.group == GROUP)
+    assert caplog.text.count("this instance is not in the Auto Scaling group voices") == 1
+    await box.presence.finish(box.given_up)
+
+
 async def test_what_cannot_be_set_up_is_tried_again(service: MetadataService) -> None:
     box = Box(service.url)
     box.refusals = 3
@@ -266,7 +330,7 @@ async def test_off_ec2_nothing_happens_but_a_line_in_the_log(
     assert box.group.asked == []
 
 
-async def test_what_nobody_foresaw_ends_nothing_else(
+async def test_what_nobody_foresaw_ends_nothing(
     box: Box, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await until(lambda: box.presence.group is not None)
@@ -274,11 +338,13 @@ async def test_what_nobody_foresaw_ends_nothing_else(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("rtvc.server.cloud.publishing.figures", broken)
-    await until(lambda: "cloud-publishing ended" in caplog.text)
-    assert "a bug" in caplog.text
-    asked = box.group.count("DescribeLifecycleHooks")
-    await until(lambda: box.group.count("DescribeLifecycleHooks") > asked)
+    with monkeypatch.context() as for_now:
+        for_now.setattr("rtvc.server.cloud.publishing.figures", broken)
+        await until(lambda: "cloud-publishing failed, and begins again" in caplog.text)
+        assert "a bug" in caplog.text
+        asked = box.group.count("DescribeLifecycleHooks")
+        await until(lambda: box.group.count("DescribeLifecycleHooks") > asked)
+    assert (await box.published("AutoScalingGroupName"))["Ready"] == 1.0
 
 
 async def test_a_call_that_hangs_holds_nothing_up(box: Box) -> None:

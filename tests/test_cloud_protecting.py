@@ -92,6 +92,30 @@ async def test_standing_aside_counts_as_being_able() -> None:
     assert box.wishes == [False]
 
 
+async def test_a_server_that_failed_is_given_free_until_it_works_again() -> None:
+    """So that a scale-in takes what is broken, and not the one that still works."""
+    box = Box()
+    box.spare = False
+    box.server.standing = replace(box.server.standing, state="failed", sessions=1)
+    await box.look(IDLE_S)
+    assert box.wishes == []
+    box.sessions(0)
+    await box.look(IDLE_S - 1)
+    assert box.wishes == []
+    await box.look(1)
+    assert box.wishes == [False]
+    box.server.standing = replace(box.server.standing, state="ready")
+    await box.look(1)
+    assert box.wishes == [False, True]
+
+
+async def test_while_the_engine_is_replaced_the_instance_is_in_use() -> None:
+    box = Box()
+    box.server.standing = replace(box.server.standing, state="restarting")
+    await box.look(IDLE_S)
+    assert box.wishes == []
+
+
 async def test_what_nobody_knows_is_made_sure_of() -> None:
     box = Box(protected=None)
     await box.look()
@@ -144,6 +168,12 @@ async def test_that_it_is_to_end_is_noticed_by_who_wants_to_protect_it(state: st
 async def test_one_that_was_detached_is_let_go_of() -> None:
     box = Box(protected=None)
     box.group.state = None
+    assert await box.protecting.run() == "gone"
+
+
+async def test_one_that_is_in_another_group_is_let_go_of() -> None:
+    box = Box(protected=None)
+    box.group.name = "another"
     assert await box.protecting.run() == "gone"
 
 

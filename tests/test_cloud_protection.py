@@ -11,7 +11,7 @@ class Instance:
     def __init__(self, *, protected: bool | None = True) -> None:
         self.protection = Protection(100.0, protected=protected)
         self.sessions = 0
-        self.ready = True
+        self.settled = True
         self.spare = True
 
     def wish(self, at_s: float) -> bool | None:
@@ -19,7 +19,7 @@ class Instance:
         return self.protection.wish(
             100.0 + at_s,
             sessions=self.sessions,
-            ready=self.ready,
+            settled=self.settled,
             spare=self.spare,
             idle_s=IDLE_S,
         )
@@ -33,9 +33,9 @@ def test_a_fresh_one_is_not_given_free_before_its_first_caller_could_come() -> N
 
 def test_loading_does_not_count_as_idle() -> None:
     instance = Instance()
-    instance.ready = False
+    instance.settled = False
     assert instance.wish(1000) is None
-    instance.ready = True
+    instance.settled = True
     assert instance.wish(1000 + IDLE_S - 0.1) is None
     assert instance.wish(1000 + IDLE_S) is False
 
@@ -106,5 +106,5 @@ def test_a_caller_does_not_wait_for_the_pause_of_another_wish() -> None:
 
 def test_without_patience_it_is_free_as_soon_as_nobody_is_there() -> None:
     protection = Protection(0.0, protected=True)
-    assert protection.wish(0.0, sessions=1, ready=True, spare=True, idle_s=0.0) is None
-    assert protection.wish(0.0, sessions=0, ready=True, spare=True, idle_s=0.0) is False
+    assert protection.wish(0.0, sessions=1, settled=True, spare=True, idle_s=0.0) is None
+    assert protection.wish(0.0, sessions=0, settled=True, spare=True, idle_s=0.0) is False

@@ -74,6 +74,16 @@ async def test_the_boot_is_told_once_and_to_the_group() -> None:
     assert "BootToReady" not in box.cloud.published("InstanceId")
 
 
+async def test_the_boot_is_told_once_where_there_is_no_group() -> None:
+    box = Box()
+    box.server.standing = replace(box.server.standing, boot_to_ready_s=95.0)
+    await box.publishing.once()
+    await box.publishing.once()
+    first, second = box.cloud.requests("PutMetricData")
+    names = [{one["MetricName"] for one in each["MetricData"]} for each in (first, second)]
+    assert names[0] - names[1] == {"BootToReady"}
+
+
 async def test_failures_are_counted_told_once_and_waited_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

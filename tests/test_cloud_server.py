@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -170,6 +171,33 @@ async def test_a_server_lives_and_leaves_with_its_instance(ec2: Ec2, tmp_path: P
         assert server.child.poll() is None
         server.signal(signal.SIGTERM)
         assert await server.ended() == 0
+
+
+async def test_a_service_manager_hears_of_a_stop_that_was_asked_for_only(
+    ec2: Ec2, tmp_path: Path
+) -> None:
+    """systemd kills who says so after TimeoutStopSec, and a drain may take longer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+
+        def heard() -> set[bytes]:
+            found = set()
+            while True:
+                try:
+                    found.add(manager.recv(1000))
+                except BlockingIOError:
+                    return found
+
+        environment = {**ec2.environment, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with serving(tmp_path, SETTINGS, env=environment) as server:
+            await instance(server)
+            ec2.service.texts[TARGET_STATE] = "Terminated"
+            await server.until_logged("complete_lifecycle_action failed")
+            assert heard() == {b"READY=1"}
+            server.signal(signal.SIGTERM)
+            assert await server.ended() == 0
+            assert heard() == {b"STOPPING=1"}
 
 
 async def until_it_says(server: Server, state: str) -> httpx.Response:

@@ -33,7 +33,7 @@ class Box:
         self.protecting = Protecting(
             *(self.server.host, aws, calls, INSTANCE_ID, GROUP),
             protected=True,
-            spare=lambda: self.stepping.shut,
+            spare=lambda: self.stepping.left_alone,
         )
 
     def sessions(self, number: int) -> None:
@@ -54,14 +54,15 @@ class Box:
             await self.look()
 
     @property
-    def doors(self) -> list[str]:
-        return [*self.server.doors]
+    def stood(self) -> list[bool]:
+        """Aside or not, one after the other."""
+        return [*self.server.stood]
 
 
 async def test_a_group_that_has_what_it_wants_is_only_looked_at() -> None:
     box = Box(desired=6)
     assert await box.looks(20) == {"stays"}
-    assert box.doors == ["open"]
+    assert box.stood == [False]
     assert box.group.requests(LOOKED)[0] == {"AutoScalingGroupNames": [GROUP]}
     # Empty all the time, and protected all the same: callers may come any moment.
     assert {name for name, _ in box.group.asked} == {LOOKED}
@@ -71,13 +72,13 @@ async def test_a_group_that_has_what_it_wants_is_only_looked_at() -> None:
 async def test_it_stands_aside_while_it_is_too_many_and_keeps_its_sessions() -> None:
     box = Box(sessions=3)
     assert await box.looks(20) == {"stays"}
-    assert box.doors == ["open", "closing", "shut"]
+    assert box.stood == [False, True]
     assert box.server.standing.state == "aside"
     assert box.group.protected
     assert box.server.left == []
     box.group.desired = 6
     await box.look()
-    assert box.doors[-1] == "open"
+    assert box.stood == [False, True, False]
     assert box.server.standing.state == "ready"
     assert {name for name, _ in box.group.asked} == {LOOKED}
 
@@ -105,7 +106,7 @@ async def test_once_it_is_empty_it_is_given_free_and_then_ended() -> None:
     ]
     assert box.group.desired == 5
     # It says so till the end: the server drains from here.
-    assert box.doors[-1] == "shut"
+    assert box.stood == [False, True]
     assert sum(box.server.failures.values()) == 0
 
 
@@ -114,7 +115,7 @@ async def test_whoever_is_wanted_again_is_protected_again_and_not_ended() -> Non
     await box.given_free()
     box.group.desired = 6
     assert await box.look() == "stays"
-    assert box.doors[-1] == "open"
+    assert box.stood == [False, True, False]
     assert box.group.protected
     assert box.group.count(ENDED) == 0
 
@@ -144,7 +145,7 @@ async def test_quicker_than_its_list() -> None:
     box.group.troubles[ENDED] = [refused(ENDED, "ValidationError", said)]
     assert await box.look() == "stays"
     assert not box.server.failures["terminate_instance_in_auto_scaling_group"]
-    assert box.doors[-1] == "shut"
+    assert box.stood == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ async def test_an_end_that_is_refused_is_asked_for_again(code: str) -> None:
     await box.given_free()
     box.group.troubles[ENDED] = [refused(ENDED, code)]
     assert await box.look() == "stays"
-    assert box.doors[-1] == "shut"
+    assert box.stood == [False, True]
     assert box.server.failures["terminate_instance_in_auto_scaling_group"] == 1
     assert await box.look() == "ends"
 
@@ -167,7 +168,7 @@ async def test_an_instance_that_could_not_be_ended_and_is_wanted_again_is_back()
     await box.look()
     box.group.desired = 6
     assert await box.look() == "stays"
-    assert box.doors[-1] == "open"
+    assert box.stood == [False, True, False]
     assert box.group.protected
 
 
@@ -180,13 +181,14 @@ async def test_when_nobody_answers_it_stands_aside_no_longer_than_that_is_believ
         assert await box.look(FORGOTTEN_S / 4) == "stays"
         pauses_s.append(box.stepping.pause_s)
         believed = len(pauses_s) < 4
-        assert box.doors[-1] == ("shut" if believed else "open")
+        assert box.stood[-1] is believed
     assert max(pauses_s) > LOOK_S
     assert box.server.failures["describe_auto_scaling_groups"] == 9
     # Nothing is done on what was seen before.
     assert box.group.protected
     await box.look()
-    assert box.doors[-1] == "closing"
+    assert box.stood[-1]
+    assert not box.stepping.left_alone
     assert box.stepping.pause_s == LOOK_S
 
 
@@ -205,7 +207,7 @@ async def test_one_that_is_loading_is_not_given_free() -> None:
     box = Box()
     box.server.standing = replace(box.server.standing, state="loading")
     assert await box.looks(20) == {"stays"}
-    assert box.doors == ["open", "closing", "shut"]
+    assert box.stood == [False, True]
     assert box.group.protected
 
 
@@ -215,16 +217,30 @@ async def test_one_that_was_detached_is_let_go_of() -> None:
     assert await box.stepping.run() == "gone"
 
 
+async def test_one_that_was_moved_to_another_group_is_let_go_of() -> None:
+    box = Box()
+    box.group.name = "another"
+    assert await box.stepping.run() == "gone"
+
+
 async def test_one_that_is_not_listed_may_be_in_a_warm_pool() -> None:
     box = Box()
     box.group.state = "Warmed:Running"
     assert await box.look() == "stays"
-    assert box.doors == ["open"]
+    assert box.stood == [False]
+
+
+async def test_it_is_back_when_another_is_found_broken() -> None:
+    box = Box()
+    await box.looks(3)
+    box.group.others[0].health = "Unhealthy"
+    await box.look()
+    assert box.stood == [False, True, False]
 
 
 async def test_of_a_group_that_there_is_none_of_nobody_stands_aside() -> None:
     box = Box()
     aws, calls = Aws(box.group, box.group), Calls(box.server.failures)
     other = SteppingAside(box.server.host, aws, calls, INSTANCE_ID, "another")
-    assert await other.look() == "stays"
-    assert box.doors == ["open"]
+    assert await other.look() == "gone"
+    assert box.stood == [False]

@@ -5,9 +5,9 @@ import re
 from typing import Any, get_args
 
 from rtvc.config import CloudSettings
-from rtvc.server.cloud.aside import FORGOTTEN_S, LOOK_S
+from rtvc.server.cloud.aside import FORGOTTEN_S, LOOK_S, NOTICED_S
 from rtvc.server.cloud.calls import Call
-from rtvc.server.cloud.ending import MARGIN_S, SPOT_S
+from rtvc.server.cloud.ending import LATE_S, MARGIN_S, SPOT_S
 from rtvc.server.cloud.figures import Standing, figures
 from tests.servers import ROOT
 
@@ -84,8 +84,11 @@ def test_standing_aside_takes_as_long_as_it_says() -> None:
     assert f"every {LOOK_S:g} s each server asks" in TEXT
     assert FORGOTTEN_S == 120
     assert "what was last seen holds for two minutes" in TEXT
+    assert f"long enough to be noticed ({NOTICED_S:g} s)" in TEXT
 
 
 def test_the_deadlines_are_those_of_the_code() -> None:
     assert f"less {MARGIN_S:g} s, {SPOT_S:g} s at most" in TEXT
     assert f"heartbeat timeout, less {MARGIN_S:g} s" in TEXT
+    assert f"that, less {MARGIN_S + LATE_S:g} s, if it is sooner" in TEXT
+    assert f"{MARGIN_S:g} s for the last finals, {LATE_S:g} s as" in TEXT

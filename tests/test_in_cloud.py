@@ -11,7 +11,10 @@ from rtvc.errors import UsageError
 from rtvc.server.cloud.figures import Standing
 from rtvc.server.cloud.instance import Identity
 from rtvc.server.cloud.metadata import ENDPOINT
+from rtvc.server.lifecycle import startup
 from rtvc.server.lifecycle.in_cloud import join_cloud, leave_cloud, standing
+from rtvc.server.lifecycle.reload import Reload
+from rtvc.server.services import Services
 from rtvc.server.web.app import for_strangers, readiness_body
 from rtvc.server.web.documented import ServerState
 from rtvc.server.web.scrape import Scraper
@@ -69,6 +72,7 @@ def test_containers_set_it_by_variables() -> None:
         ({"publish_every_s": 0.5}, "cloud.publish_every_s"),
         ({"capacity": 0}, "cloud.capacity"),
         ({"idle_before_unprotected_s": -1}, "cloud.idle_before_unprotected_s"),
+        ({"deregistration_delay_s": -1}, "cloud.deregistration_delay_s"),
     ],
 )
 def test_a_wrong_setting_is_explained(cloud: dict[str, Any], said: str) -> None:
@@ -142,6 +146,26 @@ async def test_readiness_names_the_instance_to_who_may_know(
         assert "instance" not in for_strangers(body)
         assert set(ServerState.model_fields) <= set(body)
         await leave_cloud(world.services, asyncio.Event())
+
+
+async def test_a_machine_that_is_to_end_may_though_something_cannot_be_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[asyncio.Event] = []
+
+    async def broken(_: Services) -> None:
+        raise OSError("no way")
+
+    async def leave(_: Services, given_up: asyncio.Event) -> None:
+        left.append(given_up)
+
+    monkeypatch.setattr(startup, "close", broken)
+    monkeypatch.setattr(startup, "leave_cloud", leave)
+    reload = Reload(world.services, startup._sources(world.services, None), None)
+    given_up = asyncio.Event()
+    with pytest.raises(OSError, match="no way"):
+        await startup._let_go(world.services, reload, given_up)
+    assert left == [given_up]
 
 
 async def test_what_failed_is_scraped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from rtvc.errors import UsageError
-from rtvc.server.readiness import Door, Readiness, State
+from rtvc.server.readiness import Readiness, State
 
 
 def a_readiness(*states: State) -> Readiness:
@@ -44,22 +44,16 @@ def test_a_replaced_engine_makes_a_ready_server_restart_and_a_stopping_one_drain
 
 def test_a_server_stands_aside_and_comes_back() -> None:
     readiness = a_readiness("ready")
-    doors: tuple[Door, ...] = ("open", "closing", "shut", "open")
     stood = []
-    for door in doors:
-        readiness.set_door(door)
+    for aside in (False, True, False):
+        readiness.set_aside(aside)
         stood.append((readiness.state, readiness.ready, readiness.lets_in))
-    assert stood == [
-        ("ready", True, True),
-        ("aside", False, True),
-        ("aside", False, False),
-        ("ready", True, True),
-    ]
+    assert stood == [("ready", True, True), ("aside", False, True), ("ready", True, True)]
 
 
 def test_what_is_worse_than_standing_aside_is_told_instead() -> None:
     readiness = a_readiness("warming")
-    readiness.set_door("closing")
+    readiness.set_aside(True)
     assert (readiness.state, readiness.lets_in) == ("warming", False)
     assert readiness.detail == "task 0: warming…"
     readiness.update("task 0", "ready", 1.0)
@@ -68,8 +62,6 @@ def test_what_is_worse_than_standing_aside_is_told_instead() -> None:
     readiness.restarting = True
     assert (readiness.state, readiness.lets_in) == ("restarting", True)
     assert readiness.detail == "the engine is being replaced"
-    readiness.set_door("shut")
-    assert (readiness.state, readiness.lets_in) == ("restarting", False)
     readiness.draining = True
     assert (readiness.state, readiness.lets_in) == ("draining", False)
     readiness.draining = False
@@ -81,9 +73,8 @@ def test_who_listens_hears_that_it_stands_aside_once() -> None:
     readiness = a_readiness("ready")
     heard: list[str] = []
     readiness.listen(lambda: heard.append(readiness.state))
-    doors: tuple[Door, ...] = ("open", "closing", "closing", "shut", "open", "open")
-    for door in doors:
-        readiness.set_door(door)
+    for aside in (False, True, True, False, False):
+        readiness.set_aside(aside)
     assert heard == ["aside", "ready"]
 
 

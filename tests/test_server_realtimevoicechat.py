@@ -598,27 +598,20 @@ def test_the_door_is_shut_until_ready_and_when_full(world: World) -> None:
     assert int(full.value.headers["retry-after"]) > 0
 
 
-def test_who_stands_aside_lets_in_who_comes_before_it_is_noticed(world: World) -> None:
+def test_who_stands_aside_lets_in_who_comes_all_the_same(world: World) -> None:
+    """Nobody has noticed so far, or there is nobody else who is ready."""
     readiness, admission = world.services.readiness, world.services.admission
     readiness.update("speech-to-text", "ready", 1.0)
     admission.max_sessions = 8
     with TestClient(build_app(world.services)) as client, client.websocket_connect("/ws"):
-        readiness.set_door("closing")
+        readiness.set_aside(True)
         told = client.get("/readyz")
         assert (told.status_code, told.json()["state"]) == (503, "aside")
         assert told.json()["full"] is False
         assert told.json()["retry_after_s"] > 0
         with client.websocket_connect("/ws"):
-            readiness.set_door("shut")
-            with pytest.raises(WebSocketDenialResponse) as shut, client.websocket_connect("/ws"):
-                pass
-            assert shut.value.status_code == 503
-            assert shut.value.json()["error"]["code"] == "not_ready"
-            assert "standing aside" in shut.value.json()["error"]["message"]
-            assert int(shut.value.headers["retry-after"]) > 0
-            # Who is inside stays, and to be refused like that is not for lack of room.
             assert (admission.sessions, admission.refused) == (2, 0)
-            readiness.set_door("open")
+            readiness.set_aside(False)
             assert client.get("/readyz").status_code == 200
             with client.websocket_connect("/ws"):
                 assert admission.sessions == 3

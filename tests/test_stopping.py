@@ -8,7 +8,15 @@ import pytest
 
 from rtvc.clock import FakeClock, SystemClock
 from rtvc.server.hearing import Hearing
-from rtvc.server.lifecycle.stopping import QUIET_S, REASON, Drain, Patience
+from rtvc.server.lifecycle.signals import Stop
+from rtvc.server.lifecycle.stopping import (
+    INTERRUPT_S,
+    QUIET_S,
+    REASON,
+    Drain,
+    Patience,
+    deadline_s,
+)
 from tests.test_server_realtimevoicechat import Page, World, heard
 
 PATIENCE = Patience(deadline_s=20, idle_s=10, last_final_s=5)
@@ -107,6 +115,30 @@ async def test_who_talks_on_is_cut_off_at_the_nearer_deadline() -> None:
     async with asyncio.timeout(5):
         await running
     assert talker.told == [(1001, REASON, True), (1001, REASON, False)]
+
+
+@pytest.mark.parametrize(
+    ("told", "leave_s", "shutdown_s", "expected_s"),
+    [
+        (Stop.GENTLY, None, 30.0, 30.0),
+        (Stop.SOON, None, 30.0, INTERRUPT_S),
+        (Stop.SOON, None, 2.0, 2.0),
+        # The machine alone: as long as it stays.
+        (None, 590.0, 30.0, 590.0),
+        (None, 110.0, 3600.0, 110.0),
+        # Both, in whatever order: no signal makes a machine stay for longer.
+        (Stop.GENTLY, 590.0, 30.0, 30.0),
+        (Stop.GENTLY, 110.0, 3600.0, 110.0),
+        (Stop.SOON, 110.0, 3600.0, INTERRUPT_S),
+        (Stop.SOON, 1.0, 3600.0, 1.0),
+        # Nobody asked: something went wrong.
+        (None, None, 30.0, INTERRUPT_S),
+    ],
+)
+def test_sessions_have_the_least_of_what_was_said(
+    told: Stop | None, leave_s: float | None, shutdown_s: float, expected_s: float
+) -> None:
+    assert deadline_s(told, leave_s, shutdown_s) == expected_s
 
 
 def test_nobody_is_told_twice() -> None:

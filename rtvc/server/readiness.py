@@ -11,10 +11,6 @@ _log = logging.getLogger(__name__)
 
 State = Literal["waiting", "loading", "warming", "ready", "failed"]
 
-Door = Literal["open", "closing", "shut"]
-"""Not open on a server that stands aside. "closing": it says that it is not ready, and lets in who
-comes all the same, as a load balancer takes a while to notice; "shut": it lets in nobody."""
-
 _ASIDE = "standing aside: its group has more servers than it needs"
 
 
@@ -50,8 +46,8 @@ class Readiness:
         """Set when the server stops taking sessions."""
         self.restarting = False
         """Set while the engine's process is being replaced."""
-        self.door: Door = "open"
-        """Not "open" while the server stands aside: sessions go on, new ones belong elsewhere."""
+        self.aside = False
+        """Set while the server stands aside: sessions go on, and new ones belong elsewhere."""
 
     @property
     def tasks(self) -> list[Task]:
@@ -75,7 +71,7 @@ class Readiness:
     def _state_of_the_warm(self) -> str:
         if self.restarting:
             return "restarting"
-        return "ready" if self.door == "open" else "aside"
+        return "aside" if self.aside else "ready"
 
     @property
     def ready(self) -> bool:
@@ -83,8 +79,12 @@ class Readiness:
 
     @property
     def lets_in(self) -> bool:
-        """Whether a session that comes now is let in, though others may be sent elsewhere."""
-        return self.state in ("ready", "restarting", "aside") and self.door != "shut"
+        """Whether a session that comes now is let in, though others may be sent elsewhere.
+
+        Whoever comes to a server that stands aside comes because nobody has noticed so far, or
+        because there is nobody else: a load balancer that finds none ready sends callers to all.
+        """
+        return self.state in ("ready", "restarting", "aside")
 
     @property
     def progress(self) -> float:
@@ -100,7 +100,7 @@ class Readiness:
                 return f"{task.name}: {task.detail or task.state}"
         if self.restarting:
             return "the engine is being replaced"
-        return "ready" if self.door == "open" else _ASIDE
+        return _ASIDE if self.aside else "ready"
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` at every change."""
@@ -116,9 +116,9 @@ class Readiness:
         )
         self.changed()
 
-    def set_door(self, door: Door) -> None:
+    def set_aside(self, aside: bool) -> None:
         """Who has a session notices nothing but the state."""
-        before, self.door = self.state, door
+        before, self.aside = self.state, aside
         if self.state != before:
             self.changed()
 

@@ -5,10 +5,12 @@ are, as a load balancer that spreads callers leaves none empty. So those that ar
 aside (`rtvc.surplus`): every server reads the same list and works out the same names. Who stands
 aside says "not ready", keeps the sessions that it has, and once it is empty has the group end it.
 When more are wanted it is ready again at once.
+
+It refuses nobody: how the others are it does not know. If all of them fail, a load balancer that
+finds none ready sends callers to all, and they find this one.
 """
 
 from rtvc.server.cloud.instance import Roster
-from rtvc.server.readiness import Door
 from rtvc.surplus import Member, standing_aside
 
 LOOK_S = 30.0
@@ -26,12 +28,12 @@ def too_many(roster: Roster) -> frozenset[str]:
     """Ids of the instances that stand aside.
 
     Of those in service: one that is still on its way has to say that it is ready to get there, and
-    one that is leaving is not wanted any more.
+    one that is leaving is not wanted any more. Nor is one that EC2 finds broken: it is replaced.
     """
     members = [
         Member(one.instance_id, one.protected, one.zone)
         for one in roster.instances
-        if one.state == _IN_SERVICE
+        if one.state == _IN_SERVICE and one.healthy
     ]
     return standing_aside(members, roster.desired)
 
@@ -43,38 +45,39 @@ class Aside:
     >>> both = tuple(Listed(f"i-{n}", "a", "InService", protected=True) for n in (1, 2))
     >>> aside = Aside("i-1")
     >>> aside.seen(0.0, Roster(1, both))
-    >>> aside.door
-    'closing'
+    >>> aside.stands, aside.left_alone(NOTICED_S - 1), aside.left_alone(NOTICED_S)
+    (True, False, True)
     """
 
     def __init__(self, instance_id: str) -> None:
-        self.door: Door = "open"
+        self.stands = False
         """What the server is told."""
         self._instance_id = instance_id
-        self._closing_at_s = 0.0
+        self._since_s = 0.0
         self._seen_at_s = 0.0
 
     def seen(self, now_s: float, roster: Roster) -> None:
         """The group as it is now."""
         self._seen_at_s = now_s
-        if self._instance_id not in too_many(roster):
-            self.door = "open"
-        elif self.door == "open":
-            self.door, self._closing_at_s = "closing", now_s
-        elif now_s - self._closing_at_s >= NOTICED_S:
-            self.door = "shut"
+        stood, self.stands = self.stands, self._instance_id in too_many(roster)
+        if self.stands and not stood:
+            self._since_s = now_s
 
     def unseen(self, now_s: float) -> None:
         """Nobody could say how the group is."""
         if now_s - self._seen_at_s >= FORGOTTEN_S:
-            self.door = "open"
+            self.stands = False
 
-    def goes(self, roster: Roster, *, sessions: int) -> bool:
+    def left_alone(self, now_s: float) -> bool:
+        """Whether a load balancer sends nobody any more, as long as another server is ready."""
+        return self.stands and now_s - self._since_s >= NOTICED_S
+
+    def goes(self, now_s: float, roster: Roster, *, sessions: int) -> bool:
         """Whether nothing keeps the instance in the group, which was seen to be so just now.
 
-        Its protection was lifted, so it has been empty for long enough; its door is shut, so that
-        nobody comes while it goes.
+        Its protection was lifted, so it has been empty for long enough; who comes just while it
+        goes has the time that a drain leaves.
         """
         own = roster.find(self._instance_id)
         free = own is not None and own.state == _IN_SERVICE and not own.protected
-        return free and self.door == "shut" and sessions == 0
+        return free and self.left_alone(now_s) and sessions == 0

@@ -74,7 +74,10 @@ class CloudWatchClient(Protocol):
 
 
 class Aws:
-    """Every call may raise `CloudError`, after `_CONNECT_S` and `_ANSWER_S` at the latest."""
+    """Every call may raise `CloudError`.
+
+    `_CONNECT_S` and `_ANSWER_S` bound what is waited for at a time, and not a call as a whole.
+    """
 
     def __init__(self, autoscaling: AutoScalingClient, cloudwatch: CloudWatchClient) -> None:
         self._autoscaling = autoscaling
@@ -188,6 +191,7 @@ def _listed(told: Mapping[str, Any]) -> Listed:
         zone=told["AvailabilityZone"],
         state=told["LifecycleState"],
         protected=bool(told["ProtectedFromScaleIn"]),
+        healthy=told["HealthStatus"] != "Unhealthy",
     )
 
 

@@ -29,6 +29,9 @@ Call = Literal[
 ]
 """What is asked; the label of a metric."""
 
+_LONGEST_S = 30.0
+"""For a call with all that belongs to it: names that are looked up, credentials, the answer."""
+
 
 async def in_thread(work: Callable[[], T]) -> T:
     """What `work` returns, from a thread that nobody waits for when the process ends.
@@ -72,31 +75,37 @@ class Calls:
         as a rate has to have seen 0.
         """
         self._failures = failures
-        self._told: defaultdict[Call, set[CloudTrouble]] = defaultdict(set)
+        self._told: defaultdict[str, set[CloudTrouble]] = defaultdict(set)
         failures.update({call: 0 for call in get_args(Call)})
 
     async def make(self, call: Call, work: Callable[[], T]) -> T:
         """What `work` returns, from a thread.
 
         Raises:
-            CloudError: as `work` did; it is counted.
+            CloudError: as `work` did, or it took too long; it is counted.
         """
         with self.counted(call):
-            return await in_thread(work)
+            try:
+                async with asyncio.timeout(_LONGEST_S):
+                    return await in_thread(work)
+            except TimeoutError:
+                said = f"no answer within {_LONGEST_S:g} s"
+                raise CloudError(said, trouble="unreachable") from None
 
     @contextmanager
-    def counted(self, call: Call) -> Iterator[None]:
-        """Around a call that is made here."""
+    def counted(self, call: Call, about: str = "") -> Iterator[None]:
+        """Around a call that is made here; `about`: which of several that fail independently."""
+        name = f"{call} ({about})" if about else call
         try:
             yield
         except CloudError as error:
-            self._failed(call, error)
+            self._failures[call] += 1
+            self._tell(name, error)
             raise
-        if self._told.pop(call, None):
-            _log.warning("%s works again", call)
+        if self._told.pop(name, None):
+            _log.warning("%s works again", name)
 
-    def _failed(self, call: Call, error: CloudError) -> None:
-        self._failures[call] += 1
-        if error.trouble not in self._told[call]:
-            self._told[call].add(error.trouble)
-            _log.warning("%s failed (said once until it works again): %s", call, error)
+    def _tell(self, name: str, error: CloudError) -> None:
+        if error.trouble not in self._told[name]:
+            self._told[name].add(error.trouble)
+            _log.warning("%s failed (said once until it works again): %s", name, error)

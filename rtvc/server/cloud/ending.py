@@ -15,6 +15,8 @@ SPOT_S = 110.0
 """Of the two minutes that EC2 gives a spot instance."""
 MARGIN_S = 10.0
 """For the finals of those who still speak at the deadline, and for their close frames."""
+LATE_S = 30.0
+"""The load balancer may have begun so long before the end was seen, at worst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +41,40 @@ class Leave:
     """From now on, for sessions to finish."""
 
 
-def leave(signs: Signs, utc: datetime, *, hook_s: float | None, otherwise_s: float) -> Leave | None:
-    """What the signs say; None: nothing of the sort.
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long others leave an instance that is to end."""
 
-    `hook_s`: how long the lifecycle hook keeps an instance; where there is none, or none is known,
-    sessions have `otherwise_s`.
-    """
+    hook_s: float | None
+    """The lifecycle hook; None: there is none, or none is known."""
+    balancer_s: float | None
+    """The load balancer, whose connections it cuts then; None: for as long as they last."""
+    otherwise_s: float
+    """What sessions have where there is no hook."""
+
+    @property
+    def sessions_s(self) -> float:
+        """What sessions have.
+
+        >>> Times(600.0, None, 30.0).sessions_s, Times(3600.0, 300.0, 30.0).sessions_s
+        (590.0, 260.0)
+        """
+        deadline_s = self.otherwise_s if self.hook_s is None else self.hook_s - MARGIN_S
+        if self.balancer_s is not None:
+            deadline_s = min(deadline_s, self.balancer_s - MARGIN_S - LATE_S)
+        return max(0.0, deadline_s)
+
+
+def leave(signs: Signs, utc: datetime, times: Times) -> Leave | None:
+    """What the signs say; None: nothing of the sort."""
     found = []
     if signs.spot is not None:
         # Instants of two clocks; both are set by the same service, and seconds will do.
         left_s = (signs.spot.at - utc).total_seconds() - MARGIN_S
         why = f"EC2 takes this spot instance back (to {signs.spot.action} it)"
         found.append(Leave(why, max(0.0, min(left_s, SPOT_S))))
-    if signs.terminating or _ends(signs.target_state):
-        deadline_s = otherwise_s if hook_s is None else max(0.0, hook_s - MARGIN_S)
-        found.append(Leave("the Auto Scaling group ends this instance", deadline_s))
+    if signs.terminating or ends(signs.target_state):
+        found.append(Leave("the Auto Scaling group ends this instance", times.sessions_s))
     return min(found, key=lambda one: one.deadline_s, default=None)
 
 
@@ -68,9 +89,10 @@ def uncounted(target_state: str | None) -> bool:
     return target_state in ("Standby", "Detached") or target_state.startswith("Warmed:")
 
 
-def _ends(target_state: str | None) -> bool:
-    """
-    >>> _ends("Terminated"), _ends("Warmed:Terminated"), _ends("Standby"), _ends(None)
+def ends(target_state: str | None) -> bool:
+    """Whether the group gets rid of the instance.
+
+    >>> ends("Terminated"), ends("Warmed:Terminated"), ends("Standby"), ends(None)
     (True, True, False, False)
     """
     return target_state is not None and target_state.endswith("Terminated")

@@ -8,7 +8,6 @@ from rtvc.clock import Clock
 from rtvc.config import CloudSettings
 from rtvc.server.cloud.figures import Standing
 from rtvc.server.cloud.instance import Identity
-from rtvc.server.readiness import Door
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Host:
     """What sessions have after SIGTERM."""
     known: Callable[[Identity], None]
     """Told once, who the instance is."""
-    door: Callable[[Door], None]
+    aside: Callable[[bool], None]
     """Told, again and again, whether the server stands aside."""
     leave: Callable[[float], None]
     """Told that sessions have so long from now; a second time only if it is sooner."""

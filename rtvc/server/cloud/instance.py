@@ -61,6 +61,8 @@ class Listed:
     """As `Member.state`."""
     protected: bool
     """Whether a scale-in leaves it alone."""
+    healthy: bool = True
+    """Whether it passes the group's health check; if not, the group replaces it."""
 
     @property
     def ends(self) -> bool:

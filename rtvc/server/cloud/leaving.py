@@ -8,9 +8,10 @@ from typing import TypeVar
 from rtvc.errors import CloudError
 from rtvc.server.cloud.aws import HOOK, Aws
 from rtvc.server.cloud.backoff import Backoff
-from rtvc.server.cloud.calls import Calls
-from rtvc.server.cloud.ending import Departure, Leave, Signs, leave, uncounted
+from rtvc.server.cloud.calls import Calls, first_of
+from rtvc.server.cloud.ending import Departure, Leave, Signs, Times, ends, leave, uncounted
 from rtvc.server.cloud.host import Host
+from rtvc.server.cloud.instance import SpotNotice
 from rtvc.server.cloud.metadata import Metadata
 
 _log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ _LONGEST_BEAT_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
 WAIT_S = 3_900.0
 """For the hook, when all sessions are over: a load balancer may take an hour to let go."""
+_LAST_WORD_S = 5.0
+"""For a call that is under way when somebody wants the process gone."""
 
 
 class Leaving:
@@ -53,9 +56,16 @@ class Leaving:
         self._instance_id = instance_id
         self._on_uncounted = on_uncounted
         self._departure = Departure()
+        self._target_state: str | None = None
+        self._spot: SpotNotice | None = None
         self._terminating = False
         self._advised = False
         self._leaving = asyncio.Event()
+
+    @property
+    def nameless(self) -> bool:
+        """Whether its group ends it, and nobody has found out so far which one that is."""
+        return self._leaving.is_set() and ends(self._target_state) and self.group is None
 
     # Before.
 
@@ -67,19 +77,24 @@ class Leaving:
 
     async def look(self) -> None:
         """Ask the instance's metadata, and do as it says."""
-        target_state = await self._asked(self._metadata.target_state)
-        spot = await self._asked(self._metadata.spot_notice)
-        self._judge(Signs(target_state, spot, self._terminating))
-        self._on_uncounted(uncounted(target_state))
-        self._tell_advice(bool(await self._asked(self._metadata.rebalance_recommended)))
+        metadata, before = self._metadata, self._target_state
+        self._target_state = await self._asked("target state", metadata.target_state, before)
+        seen = self._spot
+        self._spot = await self._asked("spot notice", metadata.spot_notice, seen)
+        # A notice is measured by the wall clock, and only once: that may be set meanwhile.
+        news = None if self._spot == seen else self._spot
+        self._judge(Signs(self._target_state, news, self._terminating))
+        self._on_uncounted(uncounted(self._target_state))
+        advice = metadata.rebalance_recommended
+        self._tell_advice(await self._asked("advice to rebalance", advice, self._advised))
 
-    async def _asked(self, question: Callable[[], Awaitable[T]]) -> T | None:
-        """None as well where there is no answer: then there is no sign."""
+    async def _asked(self, about: str, question: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        """`otherwise` where there is no answer."""
         try:
-            with self._calls.counted("metadata"):
+            with self._calls.counted("metadata", about):
                 return await question()
         except CloudError:
-            return None
+            return otherwise
 
     def terminating(self) -> None:
         """EC2 Auto Scaling said that it is getting rid of the instance."""
@@ -95,8 +110,8 @@ class Leaving:
         self._advised = advised
 
     def _judge(self, signs: Signs) -> None:
-        clock, otherwise_s = self._host.clock, self._host.shutdown_s()
-        found = leave(signs, clock.utc(), hook_s=self.hook_s, otherwise_s=otherwise_s)
+        clock, delay_s = self._host.clock, self._host.settings().deregistration_delay_s
+        found = leave(signs, clock.utc(), Times(self.hook_s, delay_s, self._host.shutdown_s()))
         if found is not None and self._departure.sooner(clock.now(), found.deadline_s):
             self._leave(found)
 
@@ -145,6 +160,10 @@ class Leaving:
         group = self.group
         if not self._leaving.is_set() or group is None or not self.hooked:
             return False
+        completing = self._until_complete(aws, group, given_up)
+        return await first_of(completing, _out_of_patience(given_up))
+
+    async def _until_complete(self, aws: Aws, group: str, given_up: asyncio.Event) -> bool:
         backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         until_s = self._host.clock.now() + WAIT_S
         while True:
@@ -152,7 +171,7 @@ class Leaving:
             if pause_s is None:
                 _log.warning("all sessions are over: the hook %s lets this instance end", HOOK)
                 return True
-            if self._host.clock.now() + pause_s > until_s or await _set(given_up, pause_s):
+            if self._host.clock.now() + pause_s > until_s or await is_set(given_up, pause_s):
                 return False
 
     async def _complete_once(self, aws: Aws, group: str, backoff: Backoff) -> float | None:
@@ -166,7 +185,14 @@ class Leaving:
         return None if done else _NOT_HELD_S
 
 
-async def _set(event: asyncio.Event, within_s: float) -> bool:
+async def _out_of_patience(given_up: asyncio.Event) -> bool:
+    """False, once nobody waits any more for a call that hangs."""
+    await given_up.wait()
+    await asyncio.sleep(_LAST_WORD_S)
+    return False
+
+
+async def is_set(event: asyncio.Event, within_s: float) -> bool:
     """Whether it is set by then."""
     try:
         async with asyncio.timeout(within_s):

@@ -2,10 +2,11 @@
 
     metadata ── identity ──▶ publishing                       figures, for CloudWatch
         │                    group ──▶ protecting             from scale-in, while it is needed
-        │                          └─▶ stepping aside ──▶ door while the group has too many
+        │                          └─▶ stepping aside         while the group has too many
         └── signs of the end ─────────▶ leaving ──▶ drain ──▶ the lifecycle hook lets it end
 
-Nothing here holds up the server or ends it: what fails is told, counted and tried again.
+Nothing here holds up the server or ends it: what fails is told, counted and tried again. So is what
+nobody foresaw: a mistake in what is published must not cost the drain.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from rtvc.server.cloud.backoff import Backoff
 from rtvc.server.cloud.calls import Calls, first_of
 from rtvc.server.cloud.host import Host
 from rtvc.server.cloud.instance import Identity
-from rtvc.server.cloud.leaving import Leaving
+from rtvc.server.cloud.leaving import Leaving, is_set
 from rtvc.server.cloud.metadata import Metadata
 from rtvc.server.cloud.protecting import Place, Protecting
 from rtvc.server.cloud.publishing import Publishing
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 60.0
 _HOOK_S = 300.0
 """Terraform may make the hook after the first instances."""
+_FIND_S, _FIND_LOOK_S = 120.0, 0.2
+"""For the group of an instance that is to end before anybody knew its name."""
 
 
 class Presence:
@@ -54,11 +57,12 @@ class Presence:
         self._aws: Aws | None = None
         self._leaving: Leaving | None = None
         self._publishing: Publishing | None = None
+        self._gone_from: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin, on the running event loop."""
-        self._begin(self._live(), "cloud")
+        self._begin(self._live, "cloud")
 
     def describe(self) -> dict[str, Any] | None:
         """For /readyz; None: nothing is known so far."""
@@ -69,11 +73,21 @@ class Presence:
         it, or `given_up` is set.
         """
         try:
+            await self._until_found(given_up)
             await self._end_tasks()
             if self._leaving is not None and self._aws is not None:
                 await self._leaving.complete(self._aws, given_up)
         finally:
             await self._metadata.close()
+
+    async def _until_found(self, given_up: asyncio.Event) -> None:
+        """Who is to end while it boots is empty at once; its hook has to be completed all the same,
+        or the machine is kept for nothing.
+        """
+        until_s = self._host.clock.now() + _FIND_S
+        while self._leaving is not None and self._leaving.nameless:
+            if self._host.clock.now() > until_s or await is_set(given_up, _FIND_LOOK_S):
+                return
 
     async def _end_tasks(self) -> None:
         tasks = list(self._tasks)
@@ -82,16 +96,10 @@ class Presence:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        task = asyncio.create_task(_kept_up(work, name), name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            _log.error("%s ended, and the server goes on without", task.get_name(), exc_info=error)
+        task.add_done_callback(self._tasks.discard)
 
     # From nothing known to all that is to be done.
 
@@ -102,13 +110,16 @@ class Presence:
         leaving = self._leaving = Leaving(
             self._host, self._metadata, self._calls, identity.instance_id, self._set_uncounted
         )
-        self._begin(leaving.run(), "cloud-leaving")
+        self._begin(leaving.run, "cloud-leaving")
+        self._begin(lambda: self._talk(leaving, identity), "cloud-aws")
+
+    async def _talk(self, leaving: Leaving, identity: Identity) -> None:
         aws = self._aws = await self._until_connected(identity.region)
         publishing = Publishing(self._host, aws, self._calls, identity.instance_id)
         self._publishing = publishing
-        self._begin(publishing.run(), "cloud-publishing")
-        self._begin(leaving.hold(aws), "cloud-hook")
-        self._begin(self._belong(aws, identity.instance_id), "cloud-group")
+        self._begin(publishing.run, "cloud-publishing")
+        self._begin(lambda: leaving.hold(aws), "cloud-hook")
+        self._begin(lambda: self._belong(aws, identity.instance_id), "cloud-group")
 
     async def _until_known(self) -> Identity:
         backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
@@ -146,7 +157,7 @@ class Presence:
     async def _find_group(self, aws: Aws, instance_id: str) -> tuple[str, bool | None] | None:
         """The group, and whether the instance is protected in it, where that is known."""
         named = self._host.settings().group
-        if named is not None:
+        if named is not None and named not in self._gone_from:
             return named, None
         try:
             with self._calls.counted("metadata"):
@@ -166,7 +177,9 @@ class Presence:
     ) -> bool:
         """Until the instance is in it no more (False) or about to end (True)."""
         self._tell_group(group)
-        following = asyncio.create_task(self._follow_hook(aws, group), name="cloud-hook-time")
+        name = "cloud-hook-time"
+        follow = _kept_up(lambda: self._follow_hook(aws, group), name)
+        following = asyncio.create_task(follow, name=name)
         try:
             place = await self._place(aws, instance_id, group, protected)
         finally:
@@ -175,6 +188,9 @@ class Presence:
         if place == "ends" and self._leaving is not None:
             self._leaving.terminating()
             return True
+        if group not in self._gone_from:
+            _log.warning("this instance is not in the Auto Scaling group %s", group)
+        self._gone_from.add(group)
         self._tell_group(None)
         return False
 
@@ -184,7 +200,7 @@ class Presence:
         protecting = Protecting(
             *(self._host, aws, self._calls, instance_id, group),
             protected=protected,
-            spare=lambda: stepping.shut,
+            spare=lambda: stepping.left_alone,
         )
         place: Place = "gone"
         try:
@@ -192,7 +208,7 @@ class Presence:
         finally:
             if place != "ends":
                 # Nobody looks any more whether it is wanted.
-                self._host.door("open")
+                self._host.aside(False)
         return place
 
     def _tell_group(self, group: str | None) -> None:
@@ -217,3 +233,16 @@ class Presence:
             if self._leaving is not None:
                 self._leaving.hook_s, self._leaving.hooked = hook_s, hook_s is not None
             await asyncio.sleep(_HOOK_S)
+
+
+async def _kept_up(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    """Until it is done; what nobody foresaw has it begin again."""
+    backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 (a mistake of ours; the server goes on)
+            _log.exception("%s failed, and begins again", name)
+        else:
+            return
+        await asyncio.sleep(backoff.failed())

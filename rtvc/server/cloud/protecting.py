@@ -1,4 +1,4 @@
-"""Protects the instance from a scale-in, unless it stands aside and nobody is on the line."""
+"""Protects the instance from a scale-in, unless nobody is on the line and nobody will be."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,9 @@ _LOOK_S = 1.0
 """An instance that was given free and is wanted again is protected after so long."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 
-_ABLE = ("ready", "aside")
+_FAILED = "failed"
+"""The state in which it can take nobody. Of all that a scale-in may take it costs least."""
+_SETTLED = ("ready", "aside", _FAILED)
 """States in which nobody on the line means that nobody needs it."""
 
 Place = Literal["stays", "ends", "gone"]
@@ -62,8 +64,8 @@ class Protecting:
         wish = self._protection.wish(
             self._host.clock.now(),
             sessions=standing.sessions,
-            ready=standing.state in _ABLE,
-            spare=self._spare(),
+            settled=standing.state in _SETTLED,
+            spare=self._spare() or standing.state == _FAILED,
             idle_s=self._host.settings().idle_before_unprotected_s,
         )
         if wish is None:
@@ -86,7 +88,7 @@ class Protecting:
         member = await self._calls.make(
             "describe_auto_scaling_instances", lambda: self._aws.member(instance_id)
         )
-        if member is None:
+        if member is None or member.group != self._group:
             return "gone"
         return "ends" if member.ends else self._later(wish)
 

@@ -1,7 +1,8 @@
-"""When a scale-in may take this instance: once it stands aside and was empty for a while; pure.
+"""When a scale-in may take this instance: once it can be spared and was empty for a while; pure.
 
-The group launches its instances protected, so that none is taken before its first caller. One that
-happens to be empty and does not stand aside stays protected: the load balancer sends it callers,
+It can be spared when it stands aside, or has failed: then the group gets rid of what is broken
+before what works. The group launches its instances protected, so that none is taken before its
+first caller. One that only happens to be empty stays protected: the load balancer sends it callers,
 and would cut those who came just when the group took it. An instance that is wanted again is
 protected again, or told that it is ending already, and then the server drains.
 """
@@ -11,8 +12,8 @@ class Protection:
     """What EC2 Auto Scaling is told, and when.
 
     >>> protection = Protection(0.0, protected=True)
-    >>> protection.wish(300.0, sessions=0, ready=True, spare=False, idle_s=300)
-    >>> protection.wish(300.0, sessions=0, ready=True, spare=True, idle_s=300)
+    >>> protection.wish(300.0, sessions=0, settled=True, spare=False, idle_s=300)
+    >>> protection.wish(300.0, sessions=0, settled=True, spare=True, idle_s=300)
     False
     """
 
@@ -24,14 +25,14 @@ class Protection:
         self._refused: tuple[bool, float] | None = None
 
     def wish(
-        self, now_s: float, *, sessions: int, ready: bool, spare: bool, idle_s: float
+        self, now_s: float, *, sessions: int, settled: bool, spare: bool, idle_s: float
     ) -> bool | None:
         """What to ask for now; None: nothing.
 
-        `ready`: a server that still loads was launched for callers, and counts as in use. `spare`:
-        it stands aside, and nobody comes to it any more.
+        `settled`: a server that still loads was launched for callers, and counts as in use.
+        `spare`: the group can do without it, and nobody comes to it any more.
         """
-        in_use = sessions > 0 or not ready
+        in_use = sessions > 0 or not settled
         if in_use:
             self._in_use_at_s = now_s
         wanted = in_use or not spare or now_s - self._in_use_at_s < idle_s

@@ -26,7 +26,7 @@ class Publishing:
         self._calls = calls
         self._instance_id = instance_id
         self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
-        self._boot_told = False
+        self._boot_told: set[str | None] = set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -38,18 +38,18 @@ class Publishing:
 
     async def once(self) -> float:
         """Publish now; returns how long to wait at least until the next time."""
-        standing = self._host.standing()
-        boot_told = standing.boot_to_ready_s is not None and self.group is not None
+        standing, group = self._host.standing(), self.group
         if self.uncounted:
             standing = replace(standing, state=STANDBY)
-        if self._boot_told:
+        if group in self._boot_told:
             standing = replace(standing, boot_to_ready_s=None)
         namespace = self._host.settings().namespace
-        data = metric_data(figures(standing), instance_id=self._instance_id, group=self.group)
+        data = metric_data(figures(standing), instance_id=self._instance_id, group=group)
         try:
             await self._calls.make("put_metric_data", lambda: self._aws.publish(namespace, data))
         except CloudError:
             return self._backoff.failed()
         self._backoff.worked()
-        self._boot_told = self._boot_told or boot_told
+        if standing.boot_to_ready_s is not None:
+            self._boot_told |= {None, group}
         return 0.0

@@ -10,7 +10,6 @@ from rtvc.server.cloud.backoff import Backoff
 from rtvc.server.cloud.calls import Calls
 from rtvc.server.cloud.host import Host
 from rtvc.server.cloud.protecting import Place
-from rtvc.server.readiness import Door
 
 _log = logging.getLogger(__name__)
 
@@ -29,13 +28,13 @@ class SteppingAside:
         self._instance_id = instance_id
         self._group = group
         self._aside = Aside(instance_id)
-        self._told: Door = "open"
+        self._told = False
         self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
 
     @property
-    def shut(self) -> bool:
-        """Whether the server lets in nobody, and stays because of its sessions only."""
-        return self._aside.door == "shut"
+    def left_alone(self) -> bool:
+        """Whether nobody is sent to the server any more, and it stays for its sessions only."""
+        return self._aside.left_alone(self._host.clock.now())
 
     async def run(self) -> Place:
         """Until it is in the group no more, or about to end."""
@@ -69,24 +68,23 @@ class SteppingAside:
             return "gone"
         self._aside.seen(self._host.clock.now(), roster)
         self._tell()
-        sessions = self._host.standing().sessions
-        return await self._go() if self._aside.goes(roster, sessions=sessions) else "stays"
+        now_s, sessions = self._host.clock.now(), self._host.standing().sessions
+        return await self._go() if self._aside.goes(now_s, roster, sessions=sessions) else "stays"
 
     async def _is_member(self) -> bool:
-        """One in a warm pool is, and is not listed."""
+        """One in a warm pool is, and is not listed; one that was moved to another group is not."""
         member = await self._calls.make(
             "describe_auto_scaling_instances", lambda: self._aws.member(self._instance_id)
         )
-        return member is not None
+        return member is not None and member.group == self._group
 
     def _tell(self) -> None:
         """The server, and who reads its log."""
-        before, self._told = self._told, self._aside.door
-        self._host.door(self._told)
-        stood, stands = before != "open", self._told != "open"
-        if stands and not stood:
+        stood, self._told = self._told, self._aside.stands
+        self._host.aside(self._told)
+        if self._told and not stood:
             _log.warning("the group has more instances than it wants: this one stands aside")
-        elif stood and not stands:
+        elif stood and not self._told:
             _log.warning("this instance stands aside no more")
 
     async def _go(self) -> Place:

@@ -24,7 +24,7 @@ def join_cloud(services: Services, leave: Callable[[float], None]) -> None:
             standing=lambda: standing(services),
             shutdown_s=lambda: services.settings.serve.shutdown_s,
             known=lambda identity: boot.launched(identity.launched_at),
-            door=services.readiness.set_door,
+            aside=services.readiness.set_aside,
             leave=leave,
             failures=services.metrics.cloud_failures,
         )

@@ -27,7 +27,7 @@ from rtvc.server.lifecycle.memory import keep_handing_back
 from rtvc.server.lifecycle.notify import Notifier
 from rtvc.server.lifecycle.reload import Reload, Sources
 from rtvc.server.lifecycle.signals import Stop, StopSignals, Told
-from rtvc.server.lifecycle.stopping import INTERRUPT_S, Drain, Patience
+from rtvc.server.lifecycle.stopping import Drain, Patience, deadline_s
 from rtvc.server.lifecycle.tls import CertificateFiles, Certificates
 from rtvc.server.measuring.boot import process_age_s
 from rtvc.server.measuring.metrics import Metrics, NoMetrics
@@ -314,6 +314,8 @@ class _Uvicorn(uvicorn.Server):
 
     def stop(self, how: Stop) -> None:
         """As a signal said."""
+        if self._told is None:
+            self._notifier.stopping()
         self._told = how
         self.signalled.set()
         self.should_exit = True
@@ -326,7 +328,11 @@ class _Uvicorn(uvicorn.Server):
             self._drain.hurry(self._deadline_s())
 
     def leave(self, deadline_s: float) -> None:
-        """The machine is taken away: sessions have so long from now."""
+        """The machine is taken away: sessions have so long from now.
+
+        The service manager is not told: it would give the server its TimeoutStopSec from then on,
+        and kill it while people talk.
+        """
         self._leave_s = deadline_s
         self.should_exit = True
         self._begin_draining()
@@ -357,7 +363,6 @@ class _Uvicorn(uvicorn.Server):
         if not readiness.draining:
             readiness.draining = True
             readiness.changed()
-            self._notifier.stopping()
 
     def _new_drain(self) -> Drain:
         services, serve = self._services, self._services.settings.serve
@@ -368,11 +373,8 @@ class _Uvicorn(uvicorn.Server):
         return drain
 
     def _deadline_s(self) -> float:
-        """For sessions to finish; who sends a signal decides, whatever the machine is in for."""
-        if self._told is None and self._leave_s is not None:
-            return self._leave_s
-        shutdown_s = self._services.settings.serve.shutdown_s
-        return shutdown_s if self._told is Stop.GENTLY else min(shutdown_s, INTERRUPT_S)
+        """For sessions to finish."""
+        return deadline_s(self._told, self._leave_s, self._services.settings.serve.shutdown_s)
 
 
 async def serve(
@@ -417,11 +419,18 @@ async def serve(
         for task in (preparing, *beside):
             task.cancel()
         await asyncio.wait([preparing, *beside, serving])
-        await reload.close()
-        await close(services)
-        await leave_cloud(services, server.signalled)
+        await _let_go(services, reload, server.signalled)
         watching.cancel()
         await asyncio.wait([watching])
+
+
+async def _let_go(services: Services, reload: Reload, given_up: asyncio.Event) -> None:
+    """Close all there is; whatever of it can't be closed, a machine that is to end may end."""
+    try:
+        await reload.close()
+        await close(services)
+    finally:
+        await leave_cloud(services, given_up)
 
 
 class _Wishes:

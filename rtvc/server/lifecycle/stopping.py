@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from rtvc.clock import Clock
+from rtvc.server.lifecycle.signals import Stop
 from rtvc.server.services import OpenSession
 from rtvc.server.sessions.session_life import GOING_AWAY
 
@@ -33,6 +34,23 @@ class Patience:
     """A session that sent nothing for so long does not hold up the stop, whatever goes on."""
     last_final_s: float
     """For the finals of those who still spoke at the deadline."""
+
+
+def deadline_s(told: Stop | None, leave_s: float | None, shutdown_s: float) -> float:
+    """What sessions have: the least of what a signal leaves them and of what the machine does.
+
+    `told` None: no signal came; `leave_s` None: nobody takes the machine away. Both None: something
+    went wrong, and nobody is kept waiting.
+
+    >>> deadline_s(Stop.GENTLY, None, 30.0), deadline_s(Stop.SOON, None, 30.0)
+    (30.0, 5.0)
+    >>> deadline_s(None, 590.0, 30.0), deadline_s(Stop.GENTLY, 590.0, 30.0)
+    (590.0, 30.0)
+    """
+    if told is None and leave_s is not None:
+        return leave_s
+    by_signal_s = shutdown_s if told is Stop.GENTLY else min(shutdown_s, INTERRUPT_S)
+    return by_signal_s if leave_s is None else min(by_signal_s, leave_s)
 
 
 class Drain:

@@ -118,8 +118,8 @@ export function waitingHelp(reason, seconds, readiness) {
     return { title, text: `${taken}conversations are taken. ${again}`, action };
   }
   if (reason === "aside") {
-    const title = "This server takes no new conversations";
-    const text = `Its group has more servers than it needs; those who talk here go on. ${again}`;
+    const title = "Looking for another server";
+    const text = `The group of this one has more than it needs; those who talk here go on. ${again}`;
     return { title, text, action };
   }
   if (reason === "lost") {

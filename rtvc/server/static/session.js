@@ -27,6 +27,8 @@ const READYZ_TIMEOUT_MS = 5_000;
 
 /** Waits between attempts; the last one repeats. */
 const BACKOFF_S = [1, 2, 4, 8, 15];
+/** By then a load balancer sends us elsewhere, or has nobody else: who stands aside lets us in. */
+const ASIDE_ATTEMPTS = 3;
 
 /** Four seconds of audio as base64: a network that far behind gets no more until it caught up. */
 const MAX_UNSENT_BYTES = 256 * 1024;
@@ -136,9 +138,11 @@ export class Session {
     this.listener.serverPreparing(readiness);
     if (readiness.state === "failed") return this.#fail(readiness.detail), true;
     if (readiness.needs_key) return this.#keyNeeded(), true;
-    if (readiness.state === "aside") return this.#retry("aside", readiness.retry_after_s), true;
+    const aside = readiness.state === "aside";
+    if (aside && this.attempt < ASIDE_ATTEMPTS)
+      return this.#retry("aside", readiness.retry_after_s), true;
     if (readiness.full) return this.#retry("full", readiness.retry_after_s), true;
-    if (readiness.state !== "ready") return false;
+    if (!aside && readiness.state !== "ready") return false;
     void this.#connect();
     return true;
   }
