@@ -88,7 +88,7 @@ def test_an_instance_counts_a_while_after_it_is_ready_however_long_that_took() -
     scaling.tick(0.0)
     for call in line(8, 1.0, 2 * HOUR_S):
         scaling.arrive(call)
-    warming = []
+    warming: list[int] = []
     for at_s in range(10, 400, TICK_S):
         scaling.tick(at_s)
         warming += [at_s] if scaling._as_seen(at_s).warming else []

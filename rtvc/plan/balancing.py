@@ -54,15 +54,15 @@ class _Node(Generic[TargetT]):
 
     def fewest(self) -> TargetT | None:
         """That it gave fewest calls; None: there is no instance."""
-        return self._first(self._by_calls)
+        return _first(self._by_calls)
 
     def fullest(self) -> TargetT | None:
         """That has room; None: none has."""
-        return self._first(self._by_calls[-2::-1])
+        return _first(self._by_calls[-2::-1])
 
-    @staticmethod
-    def _first(by_calls: Iterable[dict[int, TargetT]]) -> TargetT | None:
-        return next((next(iter(some.values())) for some in by_calls if some), None)
+
+def _first(by_calls: Iterable[dict[int, TargetT]]) -> TargetT | None:
+    return next((next(iter(some.values())) for some in by_calls if some), None)
 
 
 class Balancer(Generic[TargetT]):

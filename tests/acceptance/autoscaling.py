@@ -120,7 +120,7 @@ def compared(others: Sequence[DayRow]) -> list[str]:
         "Otherwise": [row for row in others if row.name not in names],
         "Where AWS promises nothing": [row for row in others if row.name in names],
     }
-    lines = []
+    lines: list[str] = []
     for first, rows in tables.items():
         if rows:
             lines += [*rows_table(first, rows), ""]
