@@ -12,7 +12,7 @@ import pytest
 from rtvc.cli import main
 from rtvc.clock import FakeClock
 from rtvc.errors import RecordError, UsageError
-from rtvc.plan.autoscaling import AS_SET_UP, EVERY_S, Scene, live, moments, otherwise
+from rtvc.plan.autoscaling import AS_SET_UP, EVERY_S, Scene, live, moments, otherwise, unsaid
 from rtvc.plan.clairvoyant import Paid
 from rtvc.plan.day import DAY_S, Day
 from rtvc.plan.fleet_run import Order, assumptions, day_of, make_fleet_run
@@ -33,7 +33,7 @@ from rtvc.results.autoscaling import (
     worst,
     write_fleet,
 )
-from tests.acceptance.autoscaling import promises, rows_table, scene, table
+from tests.acceptance.autoscaling import compared, figures, promises, rows_table, scene, table
 from tests.plan_worlds import CPU
 
 GOOD = DayRow(
@@ -138,6 +138,9 @@ def test_each_other_way_differs_from_the_one_that_is_set_up() -> None:
     assert len({str(each) for each in others.values()}) == len(others)
     assert made not in others.values()
     assert all(each.day == made.day for each in others.values())
+    # What is AWS's to decide is neither in the policy nor ours.
+    assert unsaid(made).keys() < others.keys()
+    assert all(each.policy == made.policy for each in unsaid(made).values())
 
 
 @pytest.mark.slow
@@ -230,12 +233,31 @@ def test_the_table_has_a_row_for_each_day_and_each_other_way() -> None:
     assert widths == {len(COLUMNS) + 2}
 
 
+def test_where_aws_promises_nothing_it_is_said_what_would_be_bad() -> None:
+    fine, bad = (name for name in list(unsaid(a_scene()))[:2])
+    ours = replace(GOOD, name="an hour's delay", refused=99)
+    rows = [ours, replace(GOOD, name=fine), replace(GOOD, name=bad, instance_s=999_999.0)]
+    otherwise_table, silent_table = "\n".join(compared(rows)).split("| Where AWS promises nothing")
+    assert "Not as it should be: an hour's delay." in otherwise_table
+    assert f"Not as it should be: {bad}." in silent_table
+    assert fine in silent_table
+    assert "none of these" in "\n".join(compared([replace(GOOD, name=fine)]))
+    assert compared([]) == []
+
+
+def test_figures_are_json() -> None:
+    told = figures(replace(GOOD, wait_max_s=math.inf))
+    assert told["wait_max_s"] == "inf"
+    json.dumps(told, allow_nan=False)
+
+
 def test_assumptions_say_what_was_asked_for() -> None:
-    made = a_scene(balancing="round-robin", retries=3, scale_in="drain")
+    made = a_scene(balancing="round-robin", retries=3, scale_in="drain", low=0.7)
     said = "\n".join(
         assumptions(replace(made, day=replace(made.day, spikes=spikes(["17:30=20%"]))))
     )
-    for fact in ("30 calls at once", "3 others", "deregistration delay are cut", "17:30", "20 %"):
+    facts = ("30 calls at once", "3 others", "deregistration delay are cut", "17:30", "20 %")
+    for fact in (*facts, "below 70 % of it", "60 s after it is ready"):
         assert fact in said
     assert len(set(assumptions(made))) == len(assumptions(made))
 
@@ -340,10 +362,14 @@ def test_the_same_day_otherwise_is_printed_as_json_where_that_is_asked_for(
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (("--capacity", "many"), "expected --capacity as a number"),
+        (("--capacity", "many"), "expected --capacity as a whole number from 1 on"),
+        (("--capacity", "-5"), "expected --capacity as a whole number from 1 on"),
+        (("--capacity", "2.5"), "expected --capacity as a whole number from 1 on"),
         (("--capacity", "0"), "from 1 to 100,000"),
         (("--capacity", "4", "--balancing", "magic"), "--balancing least, round-robin, fullest"),
         (("--capacity", "4", "--scale-in", "now"), "--scale-in aside, idle, drain"),
+        (("--capacity", "4", "--low", "0%"), "--low of more than 0"),
+        (("--capacity", "4", "--low", "low"), "--low of more than 0"),
         (("--capacity", "4", "--spike", "noon=20%"), "a time such as 17:30, got 'noon'"),
         (("--capacity", "4", "--spike", "17:30"), "--spike NAME=PART"),
         (("--capacity", "4", "--spike", "17:30=300%"), "--spike of more than 0"),

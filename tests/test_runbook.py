@@ -1,4 +1,6 @@
-"""docs/runbook.md and docs/ec2.md: every command, alert, alarm, panel, setting and link exists."""
+"""docs/runbook.md and docs/ec2.md: every command, alert, alarm, panel, setting and link exists;
+of docs/autoscaling.md every command and link.
+"""
 
 import json
 import re
@@ -27,6 +29,8 @@ from tests.servers import ROOT
 PAGES = {name: ROOT / "docs" / f"{name}.md" for name in ("runbook", "ec2")}
 TEXTS = {name: page.read_text("utf-8") for name, page in PAGES.items()}
 RUNBOOK = TEXTS["runbook"]
+AUTOSCALING = ROOT / "docs" / "autoscaling.md"
+WITH_COMMANDS = (*TEXTS.values(), AUTOSCALING.read_text("utf-8"))
 INFRA = ROOT / "infra"
 OBSERVABILITY = TERRAFORM / "modules" / "observability"
 
@@ -114,15 +118,15 @@ CHECKS: dict[str, Callable[[list[str], bool], list[str]]] = {
 
 
 def all_lines() -> list[str]:
-    return sorted({line for text in TEXTS.values() for line in (*commands(text), *mentions(text))})
+    return sorted({line for text in WITH_COMMANDS for line in (*commands(text), *mentions(text))})
 
 
-@pytest.mark.parametrize("line", sorted({line for t in TEXTS.values() for line in commands(t)}))
+@pytest.mark.parametrize("line", sorted({line for t in WITH_COMMANDS for line in commands(t)}))
 def test_every_command_can_be_typed(line: str) -> None:
     assert complaints(line) == []
 
 
-@pytest.mark.parametrize("line", sorted({line for t in TEXTS.values() for line in mentions(t)}))
+@pytest.mark.parametrize("line", sorted({line for t in WITH_COMMANDS for line in mentions(t)}))
 def test_every_command_that_is_mentioned_is_there(line: str) -> None:
     assert complaints(line, mentioned=True) == []
 
@@ -297,6 +301,12 @@ def test_every_setting_is_one(page: str) -> None:
 @each_page
 def test_every_link_leads_somewhere(page: str) -> None:
     assert broken_links(PAGES[page], TEXTS[page]) == []
+
+
+def test_every_link_of_the_page_about_scaling_leads_somewhere() -> None:
+    """But to what its command makes."""
+    broken = broken_links(AUTOSCALING, AUTOSCALING.read_text("utf-8"))
+    assert [link for link in broken if not link.startswith("../reports/autoscaling/")] == []
 
 
 def test_the_readme_leads_there() -> None:

@@ -7,13 +7,17 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rtvc.plan.balancing import Balancing
 from rtvc.plan.clairvoyant import Paid, lower_bound
 from rtvc.plan.day import DAY_S, LEAD_S, Call, Day, calls
 from rtvc.plan.policy import Policy
-from rtvc.plan.scaling import LOOKED_S, SEEN_LATE_S, TICK_S, Scaling, Tally, run_day
+from rtvc.plan.scaling import LOOKED_S, SEEN_LATE_S, TICK_S, Scaling, run_day
 from rtvc.plan.scaling_fleet import Fleet, ScaleIn
+from rtvc.plan.scaling_instance import Tally
+from rtvc.plan.target_tracking import Group
 
 POLICY = Policy(
     target_percent=50,
@@ -71,6 +75,35 @@ def test_nobody_is_served_by_an_instance_that_boots() -> None:
     assert tally.waits_s == [10.0]
 
 
+def test_a_figure_that_is_heard_late_is_answered_late() -> None:
+    tally = lived(line(8, 1.0, 2 * HOUR_S), heard_late_s=30.0)
+    assert [ticks(tally, at_s) for at_s in (30, 50, 60)] == [1, 1, 2]
+
+
+def test_an_instance_counts_a_while_after_it_is_ready_however_long_that_took() -> None:
+    """Terraform takes the boot that is assumed (60 s) off the warm-up (90 s), and AWS counts from
+    when an instance is in service."""
+    fleet = replace(FLEET, boot_s=300.0)
+    scaling = Scaling(fleet, replace(POLICY, warm_up_s=90.0), 1)
+    scaling.tick(0.0)
+    for call in line(8, 1.0, 2 * HOUR_S):
+        scaling.arrive(call)
+    warming: list[int] = []
+    for at_s in range(10, 400, TICK_S):
+        scaling.tick(at_s)
+        warming += [at_s] if scaling._as_seen(at_s).warming else []
+    # Started at 30 s, ready at 330 s.
+    assert warming == list(range(30, 360, TICK_S))
+
+
+@pytest.mark.parametrize("by_wanted", [False, True])
+def test_who_is_taken_away_is_told_apart_from_who_is_there(by_wanted: bool) -> None:
+    scaling = Scaling(replace(FLEET, by_wanted=by_wanted), POLICY, 3)
+    scaling._take_away(scaling._group[0], 0.0)
+    expected = Group(settled=3, warming=0) if by_wanted else Group(2, 0, leaving=1)
+    assert scaling._as_seen(0.0) == expected
+
+
 def test_there_are_never_more_than_allowed_and_callers_beyond_are_refused() -> None:
     came = [Call(1.0 + 5 * number, 2 * HOUR_S) for number in range(60)]
     tally = lived(came, most=3)
@@ -118,6 +151,10 @@ def test_calls_that_outlast_the_delay_are_cut_where_any_instance_may_go() -> Non
     tally = lived(came, **hasty)
     assert tally.cut == 3
     assert len(tally.served) == 40
+    # Of these there was no more than until then: the least possible must not count the rest.
+    until_s = [call.at_s + call.length_s for call in tally.served[36:]]
+    assert sorted(until_s)[:3] == [min(until_s)] * 3
+    assert min(until_s) < 0 < HOUR_S < max(until_s)
     assert lived(came, **hasty, deregistration_delay_s=4 * HOUR_S).cut == 0
 
 
@@ -145,8 +182,9 @@ def test_who_stands_aside_gets_no_calls_and_goes_when_empty() -> None:
     assert tally.cut == 0
     assert max(tally.aside) == 1
     gone_s = min(until_s for _, until_s in tally.spans)
-    # The last call, a while of nothing, the load balancer's delay; a tick for each.
-    expected_s = 2400 + POLICY.idle_before_unprotected_s + POLICY.deregistration_delay_s
+    # The last call, a while of nothing, another look, the load balancer's delay; a tick for each.
+    free_s = 2400 + POLICY.idle_before_unprotected_s
+    expected_s = free_s + LOOKED_S + POLICY.deregistration_delay_s
     assert expected_s <= gone_s <= expected_s + 3 * TICK_S
 
 
@@ -161,6 +199,13 @@ def test_who_stands_aside_comes_back_when_people_call_again() -> None:
     # Whoever was refused would have found room when it was back, a minute and a half later.
     assert tally.refused_at_s
     assert 0 < max(tally.waits_s) < 120
+
+
+def test_one_that_is_empty_already_goes_a_look_after_it_lets_nobody_in() -> None:
+    """Named at the first look, shut at the second, and ended at the third."""
+    tally = lived(a_pair(0.0), wanted=2)
+    gone_s = min(until_s for _, until_s in tally.spans)
+    assert gone_s == FALLS_S + 3 * LOOKED_S + POLICY.deregistration_delay_s
 
 
 def test_an_empty_one_may_go_before_the_delay_is_over() -> None:
@@ -236,6 +281,43 @@ def test_every_day_adds_up(balancing: Balancing, scale_in: ScaleIn) -> None:
     bound = lower_bound(tally.served, FLEET.capacity, FLEET.boot_s)
     assert paid(tally).instance_s >= bound.instance_s
     assert scale_in == "drain" or tally.cut == 0
+
+
+def test_a_balancer_of_several_nodes_adds_up_too() -> None:
+    came = a_day()
+    tally = lived(came, wanted=2, most=30, nodes=3)
+    one = lived(came, wanted=2, most=30)
+    assert tally.served != one.served or tally.spans != one.spans
+    assert tally.calls == one.calls
+    assert len(tally.waits_s) == len(tally.refused_at_s)
+    assert tally.cut == 0
+
+
+@pytest.mark.slow
+@given(
+    seed=st.integers(0, 10_000),
+    peak_calls=st.floats(1.0, 40.0),
+    capacity=st.integers(1, 12),
+    boot_s=st.sampled_from([0.0, 45.0, 180.0, 900.0]),
+    scale_in=st.sampled_from(["aside", "idle", "drain"]),
+    balancing=st.sampled_from(["least", "round-robin", "fullest"]),
+)
+@settings(deadline=None, max_examples=25)
+def test_no_fleet_pays_less_than_the_least_possible(
+    seed: int,
+    peak_calls: float,
+    capacity: int,
+    boot_s: float,
+    scale_in: ScaleIn,
+    balancing: Balancing,
+) -> None:
+    """However it goes about it, and whomever it refuses or cuts."""
+    fleet = Fleet(
+        capacity, boot_s, least=1, most=12, balancing=balancing, scale_in=scale_in, nodes=2
+    )
+    tally = run_day(calls(Day(peak_calls), seed), fleet, POLICY, 1)
+    bound = lower_bound(tally.served, capacity, boot_s)
+    assert bound.instance_s <= paid(tally).instance_s + 1e-6
 
 
 def test_what_is_published_by_those_who_stand_aside_steadies_the_group() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -17,6 +18,7 @@ from rtvc.errors import UsageError
 from rtvc.plan.balancing import Balancer, Balancing, Target
 from rtvc.plan.day import DAY_S, LEAD_S, LONGEST_S, OFFICE, Day, Lengths, Spike, calls
 from rtvc.plan.policy import FILE, policy_file, read_policy
+from rtvc.plan.scaling import LOOKED_S, SEEN_LATE_S
 from rtvc.plan.target_tracking import MINUTES_IN, Group, TargetTracking
 
 # A day
@@ -100,10 +102,10 @@ def test_a_day_that_no_service_has_is_refused(change: dict[str, Any], expected: 
 
 
 def opened(
-    balancing: Balancing, capacity: int, loads: Sequence[int], retries: int = 0
+    balancing: Balancing, capacity: int, loads: Sequence[int], retries: int = 0, nodes: int = 1
 ) -> tuple[Balancer[Target], list[Target]]:
     """Instances with so many calls."""
-    balancer = Balancer[Target](balancing, capacity, retries)
+    balancer = Balancer[Target](balancing, capacity, retries, nodes)
     targets = [Target(number, calls=load) for number, load in enumerate(loads)]
     for target in targets:
         balancer.open(target)
@@ -143,30 +145,50 @@ def test_who_is_closed_keeps_its_calls_and_gets_none() -> None:
     assert balancer.take() is targets[0]
 
 
+def test_each_node_knows_only_the_calls_that_it_gave() -> None:
+    balancer, targets = opened("least", 4, [0, 0], nodes=2)
+    # By turns, and neither sees what the other did.
+    assert [balancer.take() for _ in range(4)] == [targets[0]] * 2 + [targets[1]] * 2
+    for node in (0, 1):
+        balancer.give_back(targets[1], node)
+    assert [balancer.take() for _ in range(2)] == [targets[1]] * 2
+
+
+def test_a_node_runs_into_one_that_another_has_filled() -> None:
+    balancer, targets = opened("least", 1, [0, 0], nodes=2)
+    assert balancer.take() is targets[0]
+    assert balancer.take() is None
+    assert balancer.has_room
+    assert balancer.take() is targets[1]
+    assert not balancer.has_room
+
+
 @given(
     balancing=st.sampled_from(get_args(Balancing)),
     capacity=st.integers(1, 3),
+    nodes=st.sampled_from([1, 3]),
     deeds=st.lists(st.tuples(st.sampled_from(["take", "back", "flip"]), st.integers(0, 3))),
 )
 @settings(deadline=None, max_examples=200)
 def test_nobody_gets_more_than_it_holds_and_nobody_is_forgotten(
-    balancing: Balancing, capacity: int, deeds: list[tuple[str, int]]
+    balancing: Balancing, capacity: int, nodes: int, deeds: list[tuple[str, int]]
 ) -> None:
-    balancer, targets = opened(balancing, capacity, [0, 0, 0, 0], retries=3)
-    taken = 0
+    several = nodes if balancing == "least" else 1
+    balancer, targets = opened(balancing, capacity, [0, 0, 0, 0], retries=3, nodes=several)
+    given_by: dict[int, list[int]] = {target.number: [] for target in targets}
     for deed, number in deeds:
         target = targets[number]
         if deed == "take":
             room = [each for each in targets if each.open and each.calls < capacity]
             found = balancer.take()
-            assert (found in room) if room else (found is None)
-            taken += found is not None
+            assert found in room or (found is None and (not room or several > 1))
+            if found is not None:
+                given_by[found.number].append(balancer.node)
         elif deed == "back" and target.calls:
-            balancer.give_back(target)
-            taken -= 1
+            balancer.give_back(target, given_by[number].pop())
         elif deed == "flip":
             (balancer.close if target.open else balancer.open)(target)
-        assert sum(each.calls for each in targets) == taken
+        assert [each.calls for each in targets] == [len(each) for each in given_by.values()]
         assert all(0 <= each.calls <= capacity for each in targets)
         open_room = any(each.open and each.calls < capacity for each in targets)
         assert balancer.has_room is open_room
@@ -234,6 +256,30 @@ def test_nothing_is_taken_away_while_something_warms_up() -> None:
     assert fed(policy, 40.0, 60, settled=10)[-1] == 5
 
 
+def test_who_is_going_already_is_not_taken_away_once_more() -> None:
+    """AWS counts them when a group shrinks."""
+    assert fed(tracking(10), 40.0, 60 * MINUTES_IN, leaving=5)[-1] == 8
+    assert fed(tracking(10), 96.0, 30, leaving=5)[-1] == 12
+
+
+def test_how_low_the_low_alarm_is_may_be_said() -> None:
+    lower = tracking(10, low=0.7)
+    assert set(fed(lower, 56.0, 120 * MINUTES_IN)) == {10}
+    assert fed(lower, 55.9, 60 * MINUTES_IN)[-1] == 7
+
+
+def test_the_low_alarm_may_look_at_each_period() -> None:
+    """One figure in six is at the target: no minute is, on average."""
+    by_minute, by_period = tracking(10), tracking(10, low_period_s=10)
+    for _ in range(MINUTES_IN):
+        for policy in (by_minute, by_period):
+            fed(policy, 40.0, 50)
+            fed(policy, 80.0, 10)
+    assert (by_minute.wanted, by_period.wanted) == (6, 10)
+    assert set(fed(by_period, 40.0, 60 * MINUTES_IN - 10)) == {10}
+    assert fed(by_period, 40.0, 10) == [5]
+
+
 def test_it_stays_between_least_and_most() -> None:
     assert fed(tracking(10), 500.0, 30)[-1] == 20
     assert fed(tracking(10), 1.0, 60 * MINUTES_IN)[-1] == 2
@@ -260,9 +306,27 @@ def test_the_policy_that_ships_is_whole_and_its_numbers_go_together() -> None:
     assert policy_file().parts[-len(FILE.parts) :] == FILE.parts
     # Otherwise instances would be counted that hold nobody yet.
     assert policy.warm_up_s >= policy.boot_s_assumed
-    # More than EC2 and the load balancer take.
-    assert policy.deregistration_delay_s <= 3600
-    assert policy.hook_timeout_s <= 7200
+    assert policy.settling_s == policy.warm_up_s - policy.boot_s_assumed
+    assert replace(policy, warm_up_s=policy.boot_s_assumed / 2).settling_s == 0
+
+
+def in_terraform(file: str) -> str:
+    """A file of the module, without the alignment of its equals signs."""
+    return re.sub(r" +=", " =", (policy_file().parent / file).read_text("utf-8"))
+
+
+def test_terraform_does_with_the_numbers_what_is_simulated() -> None:
+    group, balancer = in_terraform("group.tf"), in_terraform("balancer.tf")
+    settling = "max(local.scaling.warm_up_s - local.scaling.boot_s_assumed, 0)"
+    assert f"settling_s = {settling}" in group
+    assert "default_instance_warmup = local.settling_s" in group
+    assert "target_value = local.scaling.target_percent" in group
+    assert "period = local.scaling.metric_period_s" in group
+    assert "heartbeat_timeout = local.scaling.hook_timeout_s" in group
+    assert "deregistration_delay = local.scaling.deregistration_delay_s" in balancer
+    check = dict(re.findall(r"(?m)^    (interval|unhealthy_threshold) = (\d+)$", balancer))
+    noticed_s = int(check["interval"]) * int(check["unhealthy_threshold"])
+    assert noticed_s == SEEN_LATE_S - LOOKED_S
 
 
 def test_what_else_stands_in_the_file_is_not_ours(tmp_path: Path) -> None:
@@ -279,7 +343,10 @@ def test_what_else_stands_in_the_file_is_not_ours(tmp_path: Path) -> None:
         ({"target_percent": 101}, "above 0 and up to 100"),
         ({"metric_period_s": 20}, "of 10, 30, 60, got 20"),
         ({"warm_up_s": -1}, "seconds in warm_up_s"),
+        ({"warm_up_s": math.nan}, "0 to 86400 seconds in warm_up_s, got nan"),
         ({"boot_s_assumed": 0}, "seconds in boot_s_assumed"),
+        ({"deregistration_delay_s": 3601}, "0 to 3600 seconds in deregistration_delay_s"),
+        ({"hook_timeout_s": 10}, "30 to 7200 seconds in hook_timeout_s, got 10"),
     ],
 )
 def test_a_slip_in_the_policy_is_named(

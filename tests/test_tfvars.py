@@ -24,6 +24,7 @@ from rtvc.plan.tfvars import (
 )
 from rtvc.record import Run, RunWriter, complete_manifest, load_run, new_manifest
 from rtvc.summary import summarize, write_summary
+from tests.documents import declared
 from tests.plan_worlds import CPU
 from tests.synthetic_run import a_second
 from tests.test_plan import step
@@ -102,6 +103,20 @@ def test_a_search_that_was_cut_off_is_refused(tmp_path: Path) -> None:
             capacity_found(run)
 
 
+def test_a_search_that_an_objective_ended_is_refused(tmp_path: Path) -> None:
+    run = search(tmp_path / "run", aborted="errors<1%")
+    with pytest.raises(UsageError, match="cut off"):
+        capacity_found(run)
+
+
+def test_a_search_that_lost_a_generator_proves_nothing(tmp_path: Path) -> None:
+    """What it says of it may name a machine, so that is not repeated."""
+    run = search(tmp_path / "run", lost_generators=("worker-7.example: gone",))
+    with pytest.raises(RunVoid, match="lost 1 of its load generators") as caught:
+        capacity_found(run)
+    assert "worker-7" not in str(caught.value)
+
+
 def test_a_generator_that_its_summary_calls_late_is_believed(tmp_path: Path) -> None:
     run = search(tmp_path / "run")
     late = replace(run, generator=[a_second(float(n), cpu_ratio=1.0) for n in range(1, 40)])
@@ -125,6 +140,10 @@ def test_what_must_be_known_of_it_is_told(tmp_path: Path) -> None:
     said = " ".join(doubts(unsure, capacity_found(unsure)))
     for fact in ("self-test model", "nothing more was tried", "same machine", "second run"):
         assert fact in said
+    full = search(tmp_path / "full", server={"max_sessions": 8})
+    assert any("no more slots" in line for line in doubts(full, capacity_found(full)))
+    roomy = search(tmp_path / "roomy", server={"max_sessions": 9})
+    assert not any("no more slots" in line for line in doubts(roomy, capacity_found(roomy)))
     random = search(tmp_path / "random", model_kind="synthetic weights")
     assert "measured with synthetic weights" in doubts(random, capacity_found(random))
 
@@ -133,7 +152,12 @@ def test_what_must_be_known_of_it_is_told(tmp_path: Path) -> None:
 
 
 def test_the_file_says_the_number_and_where_it_comes_from(tmp_path: Path) -> None:
-    run = search(tmp_path / "my-search", model="base.en", settings={"scenario": "dictation"})
+    run = search(
+        tmp_path / "my-search",
+        model="base.en",
+        settings={"scenario": "dictation", "transcription": True},
+        server={"version": "0.1.0"},
+    )
     out = tmp_path / "capacity.auto.tfvars.json"
     write_vars(out, run, capacity_found(run))
     content = json.loads(out.read_text("utf-8"))
@@ -144,6 +168,19 @@ def test_the_file_says_the_number_and_where_it_comes_from(tmp_path: Path) -> Non
     assert (told["run"], told["model"], told["scenario"]) == ("my-search", "base.en", "dictation")
     assert told["said"].startswith("holds 8 speakers, not 9")
     assert told["targets"] == ["transcription_delay_p95<500ms"]
+    assert (told["unit"], told["transcription"]) == ("sessions at once on one instance", True)
+    assert told["server"] == {"version": "0.1.0"}
+
+
+@pytest.mark.parametrize("composition", ["fleet", "single"])
+def test_the_variable_is_one_of_terraform(composition: str) -> None:
+    assert VARIABLE in declared(composition, "variable")
+
+
+def test_a_file_that_terraform_reads_by_itself_may_have_its_other_name(tmp_path: Path) -> None:
+    run, out = search(tmp_path / "run"), tmp_path / "terraform.tfvars.json"
+    write_vars(out, run, capacity_found(run))
+    assert json.loads(out.read_text("utf-8"))[VARIABLE] == 8
 
 
 def test_what_else_stands_in_the_file_stays(tmp_path: Path) -> None:
@@ -159,6 +196,7 @@ def test_what_else_stands_in_the_file_stays(tmp_path: Path) -> None:
     ("name", "content", "expected"),
     [
         ("capacity.json", None, "to end with .auto.tfvars.json, got 'capacity.json'"),
+        ("capacity.tfvars.json", None, "to end with .auto.tfvars.json"),
         ("a.auto.tfvars.json", "{", "expected JSON"),
         ("a.auto.tfvars.json", "[]", "expected a JSON object, got list"),
         ("none/a.auto.tfvars.json", None, "cannot write"),
@@ -216,7 +254,7 @@ def test_the_command_writes_it_and_says_why(
     out = tmp_path / "capacity.auto.tfvars.json"
     assert called(str(run.folder), "--out", str(out)) == 0
     said = capsys.readouterr().out
-    assert f"{out}: capacity_per_instance = 8" in said
+    assert f"{out}: capacity_per_instance = 8 (sessions at once on one instance)" in said
     assert "because my-search holds 8 speakers, not 9" in said
     assert "note: measured with the self-test model" in said
     assert json.loads(out.read_text("utf-8"))[VARIABLE] == 8

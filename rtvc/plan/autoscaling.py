@@ -9,8 +9,9 @@ from typing import Any
 from rtvc.plan.clairvoyant import Paid, lower_bound, packed
 from rtvc.plan.day import DAY_S, LEAD_S, Day, calls
 from rtvc.plan.policy import Policy
-from rtvc.plan.scaling import TICK_S, Tally, run_day
+from rtvc.plan.scaling import TICK_S, run_day
 from rtvc.plan.scaling_fleet import Fleet
+from rtvc.plan.scaling_instance import Tally
 from rtvc.results.autoscaling import DayRow, Moment
 
 EVERY_S = 300.0
@@ -122,9 +123,6 @@ def otherwise(scene: Scene) -> dict[str, Scene]:
     def there(**changes: Any) -> Scene:
         return replace(scene, fleet=replace(fleet, **changes))
 
-    def by(**changes: float) -> Scene:
-        return replace(scene, policy=replace(policy, **changes))
-
     hour = replace(policy, deregistration_delay_s=3600.0)
     any_goes = replace(fleet, scale_in="drain")
     return {
@@ -138,17 +136,32 @@ def otherwise(scene: Scene) -> dict[str, Scene]:
         "the same, gone when empty": replace(
             scene, fleet=replace(any_goes, ends_when_empty=True), policy=hour
         ),
-        "gone when empty": there(ends_when_empty=True),
         "an hour's delay": replace(scene, policy=hour),
         "who stands aside is not averaged": there(aside_says=False),
         "who stands aside refuses at once": there(aside_refuses=True),
-        "AWS goes by the number wanted": there(by_wanted=True),
-        "a metric by the minute": by(metric_period_s=60),
-        "a warm-up of a third of the boot": by(warm_up_s=fleet.boot_s / 3),
-        "a boot of 1 min": there(boot_s=60.0),
-        "a boot of 6 min, warm-up 7": replace(
-            scene, fleet=replace(fleet, boot_s=360.0), policy=replace(policy, warm_up_s=420.0)
+        "a metric by the minute": replace(scene, policy=replace(policy, metric_period_s=60)),
+        "no time to settle": replace(
+            scene, policy=replace(policy, warm_up_s=policy.boot_s_assumed)
         ),
+        "a boot of 1 min": there(boot_s=60.0),
+        "a boot of 6 min": there(boot_s=360.0),
+        **unsaid(scene),
+    }
+
+
+def unsaid(scene: Scene) -> dict[str, Scene]:
+    """By name: the same day where AWS does otherwise than is assumed, and promises neither."""
+
+    def aws(**does: Any) -> Scene:
+        return replace(scene, fleet=replace(scene.fleet, **does))
+
+    return {
+        "AWS: fewer below 70 % of the target": aws(low=0.7),
+        "AWS: the low alarm looks at each period": aws(low_by_period=True),
+        "AWS: done as a figure says 30 s later": aws(heard_late_s=30.0),
+        "AWS: goes by the number wanted": aws(by_wanted=True),
+        "AWS: three nodes balance, each by itself": aws(nodes=3),
+        "AWS: gone when empty": aws(ends_when_empty=True),
     }
 
 

@@ -109,8 +109,9 @@ def assumptions(scene: Scene) -> list[str]:
         "does not come again",
         SCALE_IN[fleet.scale_in],
         f"standing aside is seen by the load balancer after {SEEN_LATE_S} s",
-        f"a group that is told to be larger is so after 3 periods of {policy.metric_period_s:g} s, "
-        "one that is told to be smaller after 15 min below 90 % of the target",
+        f"{span(policy.settling_s)} after it is ready an instance counts as there",
+        f"a group is told to be larger after 3 periods of {policy.metric_period_s:g} s above the "
+        f"target, and smaller after 15 min below {share(fleet.low)} of it, as AWS promises nowhere",
         "AWS goes by the instances that are in service and warm, and waits out the deregistration "
         "delay",
         "the least possible: the calls that were served, known beforehand, moved at will",

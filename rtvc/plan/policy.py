@@ -13,6 +13,17 @@ FILE = Path("infra/terraform/modules/voice_server/scaling.json")
 PERIODS_S = (10, 30, 60)
 """Of a metric that target tracking accepts."""
 
+HOUR_S = 3600.0
+
+SECONDS = {
+    "warm_up_s": (0.0, 24 * HOUR_S),
+    "idle_before_unprotected_s": (0.0, 24 * HOUR_S),
+    "deregistration_delay_s": (0.0, HOUR_S),
+    "hook_timeout_s": (30.0, 2 * HOUR_S),
+    "boot_s_assumed": (1.0, 2 * HOUR_S),
+}
+"""Least and most: of the delay and the hook what AWS takes, of the others what makes sense."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -21,7 +32,7 @@ class Policy:
     target_percent: float
     """Sessions ÷ capacity that the group is kept at, on average."""
     warm_up_s: float
-    """After its start an instance counts as coming, not as there."""
+    """After its start an instance counts as coming, not as there; see `settling_s`."""
     metric_period_s: float
     """What is averaged before it is judged; less than 60: a metric of high resolution."""
     idle_before_unprotected_s: float
@@ -32,6 +43,15 @@ class Policy:
     """So long the instance may then stay, unless it says that it is still busy."""
     boot_s_assumed: float
     """From its start to its first call, until somebody has measured it."""
+
+    @property
+    def settling_s(self) -> float:
+        """What AWS is told of the warm-up: so long one that is ready still counts as coming.
+
+        A lifecycle hook keeps it out of service until it is ready, and AWS counts from then on, so
+        Terraform takes off what the boot is assumed to take.
+        """
+        return max(self.warm_up_s - self.boot_s_assumed, 0.0)
 
 
 def read_policy(path: Path) -> Policy:
@@ -76,15 +96,12 @@ def check(policy: Policy, where: str) -> None:
             f"{where}: expected metric_period_s of {', '.join(map(str, PERIODS_S))}, "
             f"got {policy.metric_period_s:g}"
         )
-    least = {"boot_s_assumed": policy.boot_s_assumed, "hook_timeout_s": policy.hook_timeout_s}
-    rest = {
-        "warm_up_s": policy.warm_up_s,
-        "idle_before_unprotected_s": policy.idle_before_unprotected_s,
-        "deregistration_delay_s": policy.deregistration_delay_s,
-    }
-    for name, value in {**least, **rest}.items():
-        if value < 0 or (name in least and value == 0):
-            raise UsageError(f"{where}: expected seconds in {name}, got {value:g}")
+    for name, (least_s, most_s) in SECONDS.items():
+        value = getattr(policy, name)
+        if not least_s <= value <= most_s:
+            raise UsageError(
+                f"{where}: expected {least_s:g} to {most_s:g} seconds in {name}, got {value:g}"
+            )
 
 
 def policy_file() -> Path:

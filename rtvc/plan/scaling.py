@@ -11,17 +11,18 @@ documented and what is assumed.
 import heapq
 import math
 from collections import deque
-from collections.abc import Container, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import count
 
-from rtvc.plan.balancing import Balancer, Target
-from rtvc.plan.clairvoyant import Span, within_the_day
+from rtvc.plan.balancing import Balancer
+from rtvc.plan.clairvoyant import within_the_day
 from rtvc.plan.day import DAY_S, LEAD_S, Call
 from rtvc.plan.policy import Policy
 from rtvc.plan.scaling_fleet import Fleet
-from rtvc.plan.target_tracking import Group, TargetTracking
-from rtvc.surplus import Member, standing_aside
+from rtvc.plan.scaling_instance import Instance, Tally, number_of
+from rtvc.plan.target_tracking import MINUTE_S, Group, TargetTracking
+from rtvc.surplus import standing_aside
 
 TICK_S = 10
 """Servers publish, alarms are looked at, instances come and go."""
@@ -32,59 +33,10 @@ LOOKED_S = 30
 SEEN_LATE_S = LOOKED_S + 20
 """The load balancer asks for their health twice in 20 s: so long, who stands aside gets calls."""
 
-ZONES = 3
-"""Of the group, one after the other."""
+SHUT_LATE_S = 2 * LOOKED_S
+"""The look after that has a server let in nobody, and its next one has the group end it."""
 
 NOBODY: frozenset[int] = frozenset()
-
-
-@dataclass(slots=True)
-class Tally:
-    """What came of it, within the day."""
-
-    calls: int = 0
-    """That came."""
-    refused_at_s: list[float] = field(default_factory=list)
-    """Instants at which nobody had room."""
-    waits_s: list[float] = field(default_factory=list)
-    """After which somebody had, for each of these; infinite: not that day."""
-    cut: int = 0
-    """Calls that scale-in ended."""
-    served: list[Call] = field(default_factory=list)
-    """Calls that were not refused, those from before the day as well."""
-    spans: list[Span] = field(default_factory=list)
-    """When each instance was paid."""
-    wanted: list[int] = field(default_factory=list)
-    """At each tick."""
-    aside: list[int] = field(default_factory=list)
-    """Instances that get no more calls, at each tick."""
-
-
-@dataclass(slots=True, eq=False)
-class Instance(Target):
-    """One of the group."""
-
-    from_s: float = 0.0
-    """It was started."""
-    ready: bool = False
-    """Whether it can hold calls."""
-    empty_from_s: float = math.inf
-    """Since then it has had no call; infinite: it has one, or is not ready."""
-    ends_s: float = math.inf
-    """It is being taken away, until then; infinite: it is not."""
-
-    def member(self, idle: Container[int]) -> Member:
-        """As all others see it; `idle`: numbers of those that are not protected."""
-        protected = self.number not in idle
-        return Member(f"i-{self.number:06d}", protected, zone=str(self.number % ZONES))
-
-
-def number_of(name: str) -> int:
-    """
-    >>> number_of(Instance(7).member(idle=()).name)
-    7
-    """
-    return int(name.removeprefix("i-"))
 
 
 class Scaling:
@@ -93,7 +45,8 @@ class Scaling:
     def __init__(self, fleet: Fleet, policy: Policy, wanted: int) -> None:
         self._fleet, self._policy = fleet, policy
         self.tally = Tally()
-        self._balancer = Balancer[Instance](fleet.balancing, fleet.capacity, fleet.retries)
+        nodes = fleet.nodes if fleet.balancing == "least" else 1
+        self._balancer = Balancer[Instance](fleet.balancing, fleet.capacity, fleet.retries, nodes)
         self._tracking = TargetTracking(
             policy.target_percent,
             period_s=policy.metric_period_s,
@@ -101,12 +54,15 @@ class Scaling:
             least=fleet.least,
             most=fleet.most,
             wanted=wanted,
+            low=fleet.low,
+            low_period_s=policy.metric_period_s if fleet.low_by_period else MINUTE_S,
         )
+        late = 1 + int(fleet.heard_late_s // TICK_S)
+        self._heard: deque[float | None] = deque([None] * late, late)
         self._group: dict[int, Instance] = {}
         self._leaving: list[Instance] = []
         self._numbers = count()
-        self._ends: list[tuple[float, int, Instance]] = []
-        self._order = count()
+        self._ends: list[tuple[float, int, Instance, int]] = []
         self._unserved_since_s: list[float] = []
         ticks = 1 + SEEN_LATE_S // TICK_S
         self._named: deque[frozenset[int]] = deque([NOBODY] * ticks, ticks)
@@ -114,8 +70,8 @@ class Scaling:
         self._asked: tuple[object, ...] = ()
         self._answer = NOBODY
         # Nobody waits for the first ones: they have been there for long.
-        self._start(wanted, -LEAD_S - max(fleet.boot_s, policy.warm_up_s))
-        self._get_ready(-LEAD_S)
+        self._start(wanted, -LEAD_S - fleet.boot_s - TICK_S)
+        self._get_ready(-LEAD_S, settling_s=0.0)
 
     # Calls.
 
@@ -126,8 +82,9 @@ class Scaling:
         instance = self._taken()
         if instance is not None:
             instance.empty_from_s = math.inf
+            ends = (call.at_s + call.length_s, len(self.tally.served), instance)
+            heapq.heappush(self._ends, (*ends, self._balancer.node))
             self.tally.served.append(call)
-            heapq.heappush(self._ends, (call.at_s + call.length_s, next(self._order), instance))
         elif call.at_s >= 0:
             self.tally.refused_at_s.append(call.at_s)
             self._unserved_since_s.append(call.at_s)
@@ -140,16 +97,16 @@ class Scaling:
         knows_for_ticks = (SEEN_LATE_S - LOOKED_S) // TICK_S
         if instance.number not in self._named[knows_for_ticks]:
             return instance
-        self._balancer.give_back(instance)
+        self._balancer.give_back(instance, self._balancer.node)
         return None
 
     def _end_calls(self, now_s: float) -> None:
         while self._ends and self._ends[0][0] <= now_s:
-            at_s, _, instance = heapq.heappop(self._ends)
+            at_s, _, instance, node = heapq.heappop(self._ends)
             if instance.calls == 0:
                 # Scale-in ended it before.
                 continue
-            self._balancer.give_back(instance)
+            self._balancer.give_back(instance, node)
             if instance.calls == 0:
                 instance.empty_from_s = at_s
             self._serve_whoever_waits(at_s)
@@ -165,9 +122,10 @@ class Scaling:
     def tick(self, now_s: float) -> None:
         """Everything that is looked at every few seconds."""
         self._end_calls(now_s)
-        self._get_ready(now_s)
+        self._get_ready(now_s, self._policy.settling_s)
         self._end_instances(now_s)
-        wanted = self._tracking.sample(self._percent(), self._as_seen(now_s))
+        self._heard.append(self._percent())
+        wanted = self._tracking.sample(self._heard[0], self._as_seen(now_s))
         self._start(wanted - len(self._group), now_s)
         surplus = len(self._group) - wanted
         for instance in self._chosen(surplus, now_s):
@@ -181,10 +139,11 @@ class Scaling:
             instance = Instance(next(self._numbers), from_s=now_s)
             self._group[instance.number] = instance
 
-    def _get_ready(self, now_s: float) -> None:
+    def _get_ready(self, now_s: float, settling_s: float) -> None:
         for instance in self._group.values():
             if not instance.ready and now_s - instance.from_s >= self._fleet.boot_s:
                 instance.ready, instance.empty_from_s = True, now_s
+                instance.settled_from_s = now_s + settling_s
                 if instance.number not in self._aside:
                     self._balancer.open(instance)
                     self._serve_whoever_waits(now_s)
@@ -199,10 +158,11 @@ class Scaling:
         return 100 * sum(calls) / (len(calls) * self._fleet.capacity) if calls else None
 
     def _as_seen(self, now_s: float) -> Group:
-        warm_up_s = self._policy.warm_up_s
-        warming = sum(now_s - each.from_s < warm_up_s for each in self._group.values())
-        there = self._tracking.wanted if self._fleet.by_wanted else len(self._group)
-        return Group(settled=there - warming, warming=warming)
+        warming = sum(now_s < each.settled_from_s for each in self._group.values())
+        if self._fleet.by_wanted:
+            return Group(settled=self._tracking.wanted - warming, warming=warming)
+        settled = len(self._group) - warming
+        return Group(settled=settled, warming=warming, leaving=len(self._leaving))
 
     # Scale-in.
 
@@ -211,25 +171,32 @@ class Scaling:
         if self._fleet.scale_in == "drain":
             return list(self._group.values())[: max(surplus, 0)]
         if self._fleet.scale_in == "idle":
-            return self._unprotected(self._group, now_s)[: max(surplus, 0)]
+            return self._empty(now_s)[: max(surplus, 0)]
         self._stand_aside(surplus, now_s)
-        both = self._aside & self._named[-1]
-        return self._unprotected(both, now_s)[: max(surplus, 0)]
+        # Its server has the group end it at the look after the one that found it given free.
+        both = self._free(self._aside & self._named[-1], now_s - LOOKED_S)
+        return [self._group[number] for number in both[: max(surplus, 0)]]
 
-    def _unprotected(self, numbers: Iterable[int], now_s: float) -> list[Instance]:
+    def _empty(self, now_s: float) -> list[Instance]:
         """Those without a call for long enough."""
         idle_s = self._policy.idle_before_unprotected_s
-        some = [self._group[number] for number in sorted(numbers)]
-        return [each for each in some if now_s - each.empty_from_s >= idle_s]
+        return [each for each in self._group.values() if now_s - each.empty_from_s >= idle_s]
+
+    def _free(self, aside: Iterable[int], now_s: float) -> list[int]:
+        """Those of them that are not protected any more."""
+        idle_s = self._policy.idle_before_unprotected_s
+        return [n for n in sorted(aside) if self._group[n].free_from_s(idle_s) <= now_s]
 
     def _stand_aside(self, surplus: int, now_s: float) -> None:
         """Who is too many is named at once; what follows is seen a while later."""
         self._named.append(self._too_many(now_s) if surplus > 0 else NOBODY)
         aside = self._named[0].intersection(self._group)
         for number in sorted(aside - self._aside):
+            self._group[number].shut_from_s = now_s + SHUT_LATE_S - SEEN_LATE_S
             if self._group[number].open:
                 self._balancer.close(self._group[number])
         for number in sorted((self._aside - aside).intersection(self._group)):
+            self._group[number].shut_from_s = math.inf
             if self._group[number].ready:
                 self._balancer.open(self._group[number])
                 self._serve_whoever_waits(now_s)
@@ -237,8 +204,7 @@ class Scaling:
 
     def _too_many(self, now_s: float) -> frozenset[int]:
         """As the servers of those in service work it out; only who stands aside is given free."""
-        aside = self._aside.intersection(self._group)
-        idle = [each.number for each in self._unprotected(aside, now_s)]
+        idle = self._free(self._aside.intersection(self._group), now_s)
         there = tuple(each.number for each in self._group.values() if each.ready)
         asked = (self._tracking.wanted, tuple(idle), there)
         if asked != self._asked:
@@ -258,9 +224,19 @@ class Scaling:
     def _end_instances(self, now_s: float) -> None:
         for instance in [each for each in self._leaving if self._is_over(each, now_s)]:
             self._leaving.remove(instance)
-            self.tally.cut += instance.calls
-            instance.calls = 0
+            self._cut(instance, now_s)
             self._pay(instance, now_s)
+
+    def _cut(self, instance: Instance, now_s: float) -> None:
+        """Whoever still talks there has talked until now."""
+        if not instance.calls:
+            return
+        self.tally.cut += instance.calls
+        instance.calls = 0
+        for _, number, whose, _ in self._ends:
+            if whose is instance:
+                call = self.tally.served[number]
+                self.tally.served[number] = replace(call, length_s=now_s - call.at_s)
 
     def _is_over(self, instance: Instance, now_s: float) -> bool:
         early = self._fleet.ends_when_empty and instance.calls == 0

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rtvc.plan.balancing import Balancing
+from rtvc.plan.target_tracking import LOWER
 
 ScaleIn = Literal["aside", "idle", "drain"]
 """How an instance goes. "aside": as many as are too many get no more calls, and go when they are
@@ -27,8 +28,16 @@ class Fleet:
     """Where a call goes."""
     retries: int = 0
     """Other instances that a call is offered to that met a full one."""
+    nodes: int = 1
+    """Parts of a load balancer that counts, each of which knows only the calls that it gave."""
     scale_in: ScaleIn = "aside"
     """How an instance goes."""
+    low: float = LOWER
+    """Part of the target below which AWS takes instances away."""
+    low_by_period: bool = False
+    """Whether AWS then looks at each period of the metric, and not at whole minutes."""
+    heard_late_s: float = 0.0
+    """Until AWS has done as a figure says."""
     by_wanted: bool = False
     """Whether AWS computes with the number wanted, and not with that of the instances there are."""
     aside_says: bool = True

@@ -24,6 +24,7 @@ from rtvc.plan.flags import pairs, share
 from rtvc.plan.fleet_run import Order, day_of, make_fleet_run
 from rtvc.plan.policy import policy_file, read_policy
 from rtvc.plan.scaling_fleet import Fleet, ScaleIn
+from rtvc.plan.target_tracking import LOWER
 from rtvc.plan.tfvars import capacity_given
 from rtvc.record import Manifest, new_manifest
 from rtvc.record.files import write_json
@@ -140,6 +141,16 @@ def simulate(
             rich_help_panel=_FLEET,
         ),
     ] = "aside",
+    low: Annotated[
+        str,
+        _flag(
+            "--low",
+            "Part of the target below which AWS takes instances away; its low alarm says which "
+            f"[{LOWER:.0%}]",
+            metavar="PART",
+            rich_help_panel=_FLEET,
+        ),
+    ] = f"{LOWER:.0%}",
     compare: Annotated[
         bool, _flag("--compare", "Also the first day as it would be otherwise")
     ] = False,
@@ -169,6 +180,7 @@ def simulate(
         balancing=cast(Balancing, _one_of(balancing, get_args(Balancing), "--balancing")),
         retries=retries,
         scale_in=cast(ScaleIn, _one_of(scale_in, get_args(ScaleIn), "--scale-in")),
+        low=share(low, "--low", all_of_it=True),
     )
     day = day_of(instances, holds, call_s=60 * call_minutes, spikes=spikes(spike or ()))
     order = Order(

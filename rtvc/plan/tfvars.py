@@ -12,11 +12,15 @@ from rtvc.slo import Capacity, capacity
 from rtvc.summary import SUMMARY_FILE, load_summary
 
 VARIABLE = "capacity_per_instance"
+UNIT = "sessions at once on one instance"
 
 COMMENT = "//"
 """A key that Terraform leaves aside."""
 
-ENDING = ".tfvars.json"
+ENDING = ".auto.tfvars.json"
+"""Of files that Terraform reads by itself."""
+BY_ITSELF = "terraform.tfvars.json"
+"""The one other file that it does."""
 
 
 def capacity_found(run: Run) -> Capacity:
@@ -24,17 +28,20 @@ def capacity_found(run: Run) -> Capacity:
 
     Raises:
         UsageError: the run was no search, was cut off, or found that not even one is held.
-        RunVoid: it ends where the load generator was late, and not where the server was.
+        RunVoid: it ends where the load generator was late, or lost, and not where the server was.
     """
-    folder = run.folder
+    folder, manifest = run.folder, run.manifest
     if not run.steps:
         raise UsageError(f"{folder}: expected a run of `rtvc loadtest --find-capacity`")
-    if run.manifest.interrupted or run.cut_off:
+    if manifest.interrupted or run.cut_off or manifest.aborted is not None:
         raise UsageError(f"{folder}: expected a search that came to its end, it was cut off")
+    if manifest.lost_generators:
+        raise RunVoid(
+            f"{folder}: the search ended when it lost {len(manifest.lost_generators)} of its load "
+            "generators, so that nobody knows what the server holds: search again"
+        )
     found = capacity(run.steps)
-    late = [step.speakers for step in run.steps if step.outcome == "void"]
-    beyond = [n for n in late if n > found.holds and n < (found.fails_at or n + 1)]
-    if beyond or not _kept_up(folder):
+    if _late_where_it_matters(run, found) or not _kept_up(folder):
         raise RunVoid(
             f"{folder}: the load generator was late, so that nobody knows what the server holds: "
             "give it more cores (--processes, --join) and search again"
@@ -42,6 +49,12 @@ def capacity_found(run: Run) -> Capacity:
     if not found.holds:
         raise UsageError(f"{folder}: expected a capacity, but {found.sentence}")
     return found
+
+
+def _late_where_it_matters(run: Run, found: Capacity) -> bool:
+    """Beyond what is held, and short of what is missed anyway."""
+    late = [step.speakers for step in run.steps if step.outcome == "void"]
+    return any(found.holds < n < (found.fails_at or n + 1) for n in late)
 
 
 def _kept_up(folder: Path) -> bool:
@@ -54,6 +67,7 @@ def provenance(run: Run, found: Capacity) -> dict[str, Any]:
     manifest = run.manifest
     return {
         "written_by": f"rtvc fleet vars, {__version__}",
+        "unit": UNIT,
         "run": run.folder.resolve().name,
         "said": found.sentence,
         "confirmed": found.confirmed,
@@ -62,7 +76,9 @@ def provenance(run: Run, found: Capacity) -> dict[str, Any]:
         "commit": manifest.commit,
         "model": manifest.model,
         "model_kind": manifest.model_kind,
+        "server": dict(manifest.server),
         "scenario": manifest.settings.get("scenario"),
+        "transcription": manifest.settings.get("transcription"),
         "targets": list(manifest.targets),
         "load_generator_on_the_same_machine": manifest.colocated,
         "load_generator": {
@@ -81,19 +97,26 @@ def doubts(run: Run, found: Capacity) -> list[str]:
         "measured with synthetic weights": not manifest.text_observable,
         "not confirmed by a second run": not found.confirmed,
         "it may hold more: nothing more was tried": found.fails_at is None,
+        "it may hold more: the server had no more slots (max_sessions)": _all_slots(run, found),
         "it may hold more: the load generator ran on the same machine": bool(manifest.colocated),
     }
     return [line for line, holds in told.items() if holds]
+
+
+def _all_slots(run: Run, found: Capacity) -> bool:
+    """Whether as many are held as the server lets in."""
+    slots = run.manifest.server.get("max_sessions")
+    return isinstance(slots, int) and found.holds >= slots
 
 
 def write_vars(out: Path, run: Run, found: Capacity) -> None:
     """Write the variable; what else stands in the file stays.
 
     Raises:
-        UsageError: Terraform would not read a file of this name, or it cannot be written.
+        UsageError: Terraform would not read a file of this name by itself, or it cannot be written.
     """
-    if not out.name.endswith(ENDING):
-        raise UsageError(f"expected --out to end with .auto{ENDING}, got {out.name!r}")
+    if not out.name.endswith(ENDING) and out.name != BY_ITSELF:
+        raise UsageError(f"expected --out to end with {ENDING}, got {out.name!r}")
     content = _content(out) if out.exists() else {}
     content[COMMENT] = provenance(run, found)
     content[VARIABLE] = found.holds
@@ -135,7 +158,7 @@ def capacity_given(text: str) -> tuple[int, str]:
     if path.is_file():
         return _whole(_content(path).get(VARIABLE), str(path)), path.name
     raise UsageError(
-        "expected --capacity as a number, a file of `rtvc fleet vars` or a run of "
+        "expected --capacity as a whole number from 1 on, a file of `rtvc fleet vars` or a run of "
         f"`rtvc loadtest --find-capacity`, got {text!r}"
     )
 

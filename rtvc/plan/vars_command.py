@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rtvc.plan.tfvars import VARIABLE, capacity_found, doubts, write_vars
+from rtvc.plan.tfvars import UNIT, VARIABLE, capacity_found, doubts, write_vars
 from rtvc.record import load_run
 
 
@@ -29,7 +29,7 @@ def vars(
     read = load_run(run)
     found = capacity_found(read)
     write_vars(out, read, found)
-    typer.echo(f"{out}: {VARIABLE} = {found.holds}")
+    typer.echo(f"{out}: {VARIABLE} = {found.holds} ({UNIT})")
     typer.echo(f"because {read.folder.resolve().name} {found.sentence}")
     for line in doubts(read, found):
         typer.echo(f"note: {line}")

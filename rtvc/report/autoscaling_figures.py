@@ -130,8 +130,10 @@ def others_figure(run: FleetRun) -> Figure | None:
     return Figure(
         "otherwise",
         "As it would be otherwise",
-        "Instance-hours of the same day as a multiple of the least possible. Red: more callers are "
-        "refused, more hours paid or calls cut than there should be.",
+        "Instance-hours of the same day as a multiple of the least possible: bars begin at 1, and "
+        f"what is dearer than {TIMES_SHOWN:g} ends there. Red: more callers are refused, more "
+        "hours paid or calls cut than there should be. “AWS: …” is what AWS may do as well, as it "
+        "promises neither.",
         picture(bottom + 30, parts, "Instance-hours of other ways to scale"),
     )
 

@@ -38,7 +38,7 @@ def draw(swept: Sequence[Mapping[str, Any]], chosen: float, out: Path) -> Path:
     axes.axvline(TIMES_AT_MOST, color="#c2364a", linestyle="--", linewidth=1)
     axes.set_yscale("log")
     axes.set_xlabel("instance-hours, × the least possible")
-    axes.set_ylabel("callers refused, %")
+    axes.set_ylabel(f"callers refused, % ({FLOOR_PERCENT:g}: nobody)")
     axes.set_title("Targets of sessions ÷ capacity; bold: the policy's", fontsize=10, loc="left")
     axes.legend(fontsize=8, frameon=False)
     axes.grid(alpha=0.25)
