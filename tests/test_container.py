@@ -47,6 +47,13 @@ def test_both_images_are_made_by_the_same_steps() -> None:
     assert cuda[1:] == cpu
 
 
+def test_both_images_have_the_python_that_the_wheels_are_made_for() -> None:
+    """Of Ubuntu's releases 24.04 has Python 3.12; Debian's slim image says so itself."""
+    known, _ = stages(TEXT)
+    assert known["PYTHON_IMAGE"].startswith("python:3.12.")
+    assert known["CUDA_IMAGE"].endswith("-ubuntu24.04")
+
+
 def test_the_doctor_finds_both_images_sound() -> None:
     def severities(dockerfile: str) -> dict[str, str]:
         texts = {name: (ROOT / name).read_text("utf-8") for name in DEPLOYED}
