@@ -231,9 +231,7 @@ def test_services_are_told_apart_by_indentation() -> None:
         ("12.8.1-runtime-ubuntu24.04", ""),
     ],
 )
-def test_an_image_that_fits_ctranslate2_is_praised(
-    tmp_path: Path, tag: str, version: str
-) -> None:
+def test_an_image_that_fits_ctranslate2_is_praised(tmp_path: Path, tag: str, version: str) -> None:
     image = {
         "Dockerfile": f"FROM nvidia/cuda:{tag}\n",
         "requirements.txt": f"ctranslate2{version}\n",
