@@ -125,7 +125,8 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def test_services_have_known_keys_only() -> None:
-    assert set(of_yaml("compose.yaml")) == {"name", "x-server", "services", "secrets", "volumes"}
+    known = {"name", "x-needed", "x-server", "services", "secrets", "volumes"}
+    assert set(of_yaml("compose.yaml")) == known
     for name, service in services().items():
         assert not set(service) - KNOWN, name
 
@@ -182,6 +183,26 @@ def test_prometheus_shows_the_servers_own_key() -> None:
     (scrape,) = of_yaml("observability/prometheus.yaml")["scrape_configs"]
     assert scrape["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
     assert whole["secrets"][secret] == {"environment": "RTVC_ACCESS_KEY"}
+
+
+def test_grafana_reads_its_password_from_a_file_that_is_never_empty() -> None:
+    """Empty, it would be admin, as everybody knows."""
+    whole = of_yaml("compose.yaml")
+    grafana = services()["grafana"]
+    (secret,) = grafana["secrets"]
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == f"/run/secrets/{secret}"
+    variable = whole["secrets"][secret]["environment"]
+    assert whole["x-needed"].startswith(f"${{{variable}:?")
+
+
+def test_no_secret_is_in_the_environment_of_who_can_read_a_file() -> None:
+    """Compose has no files for services whose root is read-only; the server is one of them."""
+    secret = {about["environment"] for about in of_yaml("compose.yaml")["secrets"].values()}
+    for name, service in services().items():
+        values = [f"{value}" for value in service.get("environment", {}).values()]
+        shown = {variable for variable in secret for value in values if variable in value}
+        assert shown == ({"RTVC_ACCESS_KEY"} if name.startswith("rtvc") else set()), name
+        assert not (service.get("read_only") and service.get("secrets")), name
 
 
 def mounts(service: str) -> dict[str, str]:
