@@ -222,7 +222,10 @@ def test_prometheus_and_grafana_find_what_ships() -> None:
     assert provider["options"]["path"] == dashboard.parent.as_posix()
     home = services()["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home == dashboard.as_posix()
-    assert json.loads((INFRA / "observability" / "grafana-dashboard.json").read_text("utf-8"))
+    drawn = json.loads((INFRA / "observability" / "grafana-dashboard.json").read_text("utf-8"))
+    chosen = [each for each in drawn["templating"]["list"] if each["type"] == "datasource"]
+    # No panel names a source: all take the chosen one, which is the default until somebody chooses.
+    assert ([each["query"] for each in chosen], source["isDefault"]) == ([source["type"]], True)
 
 
 def settings_in_environment() -> set[str]:

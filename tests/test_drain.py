@@ -1,5 +1,6 @@
 """What is said of a server that is stopped behind a proxy: made-up rows, exact figures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rtvc.config import ServeSettings
 from rtvc.record import ConnectionRow, RunWriter, SampleRow, TurnRow
 from rtvc.speech.scenario import load_scenario
 from rtvc.summary.outcomes import CUT_OFF_SPEECH
@@ -26,7 +28,13 @@ from tests.acceptance.drain_judge import (
     told_of,
     why_void,
 )
-from tests.acceptance.drain_proxy import complaint, environment, program, read_stat
+from tests.acceptance.drain_proxy import (
+    CONFIGURATION,
+    complaint,
+    environment,
+    program,
+    read_stat,
+)
 from tests.acceptance.drain_watch import place_of
 from tests.synthetic_run import a_manifest
 from tests.test_chaos import a_turn
@@ -360,6 +368,20 @@ def test_what_the_proxy_says_of_its_servers() -> None:
     assert list(lines) == ["one", "two"]
     assert (lines["one"].up, lines["one"].retries, lines["one"].redispatches) == (True, 2, 1)
     assert (lines["two"].up, lines["two"].retries) == (False, 0)
+
+
+def test_the_proxys_patience_fits_the_servers() -> None:
+    text = CONFIGURATION.read_text("utf-8")
+    patience_s = {
+        name: float(s) for name, s in re.findall(r"^    timeout (\S+) (\d+)s$", text, re.M)
+    }
+    serve = ServeSettings()
+    # A ping may be lost, and who does not answer is the server's to close.
+    assert patience_s["tunnel"] > 2 * serve.ping_interval_s
+    # A busy server answers its check late; one that stops says so at once.
+    assert patience_s["check"] > 1
+    (interval_ms,) = re.findall(r"check inter (\d+)ms fall 1 rise \d$", text, re.M)
+    assert int(interval_ms) < 1000 * serve.shutdown_s / 10
 
 
 def test_the_configuration_that_ships_is_understood() -> None:

@@ -49,6 +49,8 @@ SETTLE_S = 45.0
 """Until as many callers are there as there will be: the longest stays 40 s."""
 CYCLE_S = 75.0
 """From one stop to the next: 35 s for the slowest drain, then a start, then calm."""
+AFTER_S = 20.0
+"""Callers go on coming after the last cycle, so that the server that is back gets some."""
 AWAY_S = 3.0
 """Between a server's end and its start."""
 KILLED_AFTER_S = 60.0
@@ -121,7 +123,7 @@ class Drill:
 def drill(haproxy: str, chosen: argparse.Namespace, clock: Clock) -> dict[str, Any]:
     """All of it; what is written down."""
     raw: Path = chosen.raw
-    length_s = SETTLE_S + chosen.stops * CYCLE_S
+    length_s = SETTLE_S + chosen.stops * CYCLE_S + AFTER_S
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         for name in SERVERS:
