@@ -47,6 +47,13 @@ def test_both_images_are_made_by_the_same_steps() -> None:
     assert cuda[1:] == cpu
 
 
+def test_both_images_have_the_python_that_the_wheels_are_made_for() -> None:
+    """Of Ubuntu's releases 24.04 has Python 3.12; Debian's slim image says so itself."""
+    known, _ = stages(TEXT)
+    assert known["PYTHON_IMAGE"].startswith("python:3.12.")
+    assert known["CUDA_IMAGE"].endswith("-ubuntu24.04")
+
+
 def test_the_doctor_finds_both_images_sound() -> None:
     def severities(dockerfile: str) -> dict[str, str]:
         texts = {name: (ROOT / name).read_text("utf-8") for name in DEPLOYED}
@@ -118,7 +125,8 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def test_services_have_known_keys_only() -> None:
-    assert set(of_yaml("compose.yaml")) == {"name", "x-server", "services", "secrets", "volumes"}
+    known = {"name", "x-needed", "x-server", "services", "secrets", "volumes"}
+    assert set(of_yaml("compose.yaml")) == known
     for name, service in services().items():
         assert not set(service) - KNOWN, name
 
@@ -177,6 +185,26 @@ def test_prometheus_shows_the_servers_own_key() -> None:
     assert whole["secrets"][secret] == {"environment": "RTVC_ACCESS_KEY"}
 
 
+def test_grafana_reads_its_password_from_a_file_that_is_never_empty() -> None:
+    """Empty, it would be admin, as everybody knows."""
+    whole = of_yaml("compose.yaml")
+    grafana = services()["grafana"]
+    (secret,) = grafana["secrets"]
+    assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == f"/run/secrets/{secret}"
+    variable = whole["secrets"][secret]["environment"]
+    assert whole["x-needed"].startswith(f"${{{variable}:?")
+
+
+def test_no_secret_is_in_the_environment_of_who_can_read_a_file() -> None:
+    """Compose has no files for services whose root is read-only; the server is one of them."""
+    secret = {about["environment"] for about in of_yaml("compose.yaml")["secrets"].values()}
+    for name, service in services().items():
+        values = [f"{value}" for value in service.get("environment", {}).values()]
+        shown = {variable for variable in secret for value in values if variable in value}
+        assert shown == ({"RTVC_ACCESS_KEY"} if name.startswith("rtvc") else set()), name
+        assert not (service.get("read_only") and service.get("secrets")), name
+
+
 def mounts(service: str) -> dict[str, str]:
     """Where in the container each file of ours is."""
     pairs = (mount.split(":") for mount in services()[service]["volumes"])
@@ -194,7 +222,10 @@ def test_prometheus_and_grafana_find_what_ships() -> None:
     assert provider["options"]["path"] == dashboard.parent.as_posix()
     home = services()["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home == dashboard.as_posix()
-    assert json.loads((INFRA / "observability" / "grafana-dashboard.json").read_text("utf-8"))
+    drawn = json.loads((INFRA / "observability" / "grafana-dashboard.json").read_text("utf-8"))
+    chosen = [each for each in drawn["templating"]["list"] if each["type"] == "datasource"]
+    # No panel names a source: all take the chosen one, which is the default until somebody chooses.
+    assert ([each["query"] for each in chosen], source["isDefault"]) == ([source["type"]], True)
 
 
 def settings_in_environment() -> set[str]:

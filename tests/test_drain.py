@@ -1,17 +1,23 @@
 """What is said of a server that is stopped behind a proxy: made-up rows, exact figures."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rtvc.record import ConnectionRow, TurnRow
+from rtvc.config import ServeSettings
+from rtvc.record import ConnectionRow, RunWriter, SampleRow, TurnRow
 from rtvc.speech.scenario import load_scenario
-from tests.acceptance.drain import SCENARIO, _begins, _earlier, _ends, markdown
+from rtvc.summary.outcomes import CUT_OFF_SPEECH
+from tests.acceptance.drain import SCENARIO, _begins, _earlier, _ends, judged, markdown
 from tests.acceptance.drain_judge import (
     COLUMNS,
     LEAST_SESSIONS,
+    STALE_S,
+    UNNOTICED_S,
     Place,
     Seen,
     Stop,
@@ -22,12 +28,21 @@ from tests.acceptance.drain_judge import (
     told_of,
     why_void,
 )
-from tests.acceptance.drain_proxy import complaint, environment, program, read_stat
+from tests.acceptance.drain_proxy import (
+    CONFIGURATION,
+    complaint,
+    environment,
+    program,
+    read_stat,
+)
+from tests.acceptance.drain_watch import place_of
+from tests.synthetic_run import a_manifest
 from tests.test_chaos import a_turn
 
 DEADLINE_S = 30.0
 STOP = Stop("one", 100.0, 100.4, 110.0, 0, 120.0)
 END_S = 200.0
+CUT = "no session is cut before the deadline"
 
 
 def a_call(
@@ -56,17 +71,21 @@ def a_run() -> tuple[list[ConnectionRow], dict[str, str]]:
 def seen(
     *more: ConnectionRow,
     turns: Sequence[TurnRow] = (),
-    speaking: Sequence[int] = (),
+    busy: Sequence[int] = (),
     on: str = "one",
+    last_look_s: float = 0.1,
+    cut_off_s: Mapping[float, float] | None = None,
 ) -> Seen:
-    """With some more calls, on one of the servers."""
+    """With some more calls, on one of the servers; `busy`: speakers whose sessions were so when
+    last looked at, which was so long before their end."""
     calls, where = a_run()
     where |= {row.session_id: on for row in more if row.session_id}
+    ends_s = {row.session_id: row.closed_at_s or 0.0 for row in (*calls, *more)}
     places = {
-        name: Place(server, int(name.removeprefix("s")) in speaking)
+        name: Place(server, int(name.removeprefix("s")) in busy, ends_s[name] - last_look_s)
         for name, server in where.items()
     }
-    return Seen((*calls, *more), tuple(turns), places, DEADLINE_S)
+    return Seen((*calls, *more), tuple(turns), places, DEADLINE_S, cut_off_s or {})
 
 
 def judge(found: Seen, stop: Stop = STOP) -> Told:
@@ -107,8 +126,39 @@ def test_a_stop_that_nobody_felt_keeps_every_promise() -> None:
     ],
 )
 def test_how_a_session_ended(row: ConnectionRow, kind: str) -> None:
-    """Speaker 1 was speaking when last seen."""
-    assert kind_of(row, STOP, seen(speaking=[1])) == kind
+    """Speaker 1 was speaking, or being answered, when last seen."""
+    assert kind_of(row, STOP, seen(row, busy=[row.speaker] if row.speaker == 1 else [])) == kind
+
+
+@pytest.mark.parametrize(
+    ("session", "busy"),
+    [
+        ({"speaking": False, "replying": False}, False),
+        ({"speaking": True, "replying": False}, True),
+        ({"speaking": False, "replying": True}, True),
+    ],
+)
+def test_what_a_server_says_of_a_session(session: dict[str, bool], busy: bool) -> None:
+    assert place_of("one", session, 7.0) == Place("one", busy, 7.0)
+
+
+def test_what_was_said_of_a_session_long_ago_says_nothing_of_its_end() -> None:
+    assert broken(seen(busy=[0], last_look_s=STALE_S - 0.1)) == [CUT]
+    assert broken(seen(busy=[0], last_look_s=STALE_S + 0.1)) == []
+
+
+def test_a_caller_who_was_heard_for_a_while_is_cut_whatever_the_server_says() -> None:
+    found = seen(cut_off_s={105.0: UNNOTICED_S + 0.1})
+    assert broken(found) == [CUT]
+    assert judge(found).cut == 6, "of the twelve, all that the server ended at 105 s"
+
+
+def test_who_begins_to_speak_in_the_moment_of_the_end_is_told() -> None:
+    found = seen(cut_off_s={105.0: 0.25})
+    told = judge(found)
+    assert (told.let_go, told.cut, told.spoken_into_s) == (6, 0, (0.25,) * 6)
+    assert broken(found) == []
+    assert "| 6 (250 ms) |" in table([told])[2]
 
 
 @pytest.mark.parametrize(
@@ -169,8 +219,8 @@ def test_a_turn_that_was_over_before_is_none_of_the_stops() -> None:
 
 def test_a_session_that_was_cut_is_told() -> None:
     cut = a_call(30, 80, 104.0, "lost", 1006)
-    assert broken(seen(cut)) == ["no session is cut before the deadline"]
-    assert broken(seen(speaking=[0])) == ["no session is cut before the deadline"]
+    assert broken(seen(cut)) == [CUT]
+    assert broken(seen(busy=[0])) == [CUT]
 
 
 def test_a_session_that_the_other_server_ended_is_told() -> None:
@@ -231,11 +281,45 @@ def test_calms_and_ends_of_several_stops() -> None:
     assert (moved.told_at_s, moved.ended_at_s, moved.back_at_s) == (125.0, 130.0, None)
 
 
+@dataclass
+class Over:
+    """A load test that is over; its clock began at 1000 by ours."""
+
+    folder: Path
+    said: str | None = None
+    zero_s: float = 1000.0
+
+    def trouble(self) -> str | None:
+        return self.said
+
+
+def test_a_recorded_run_is_judged_by_the_load_tests_clock(tmp_path: Path) -> None:
+    found = seen(turns=[a_turn(0, 0, 103.0, 0.2)])
+    with RunWriter(tmp_path, a_manifest()) as writer:
+        writer.append(*found.connections, *found.turns)
+        writer.append(SampleRow(105.0, "generator", CUT_OFF_SPEECH, 0.25))
+        writer.append(SampleRow(105.0, "generator", "other_count", 7.0))
+    ours = _earlier(STOP, -1000.0)
+    places = {
+        name: replace(place, at_s=place.at_s + 1000.0) for name, place in found.places.items()
+    }
+    told = judged(Over(tmp_path), [ours], places)
+    assert all(told["checks"].values())
+    assert told["void"] is None
+    (stop,) = told["stops"]
+    assert (stop["sessions"], stop["let_go"], stop["spoken_into_s"]) == (12, 6, (0.25,) * 6)
+    assert told["instants"][0]["told_at_s"] == STOP.told_at_s
+    places["s0"] = replace(places["s0"], busy=True)
+    assert not judged(Over(tmp_path), [ours], places)["checks"][CUT]
+    void = judged(Over(tmp_path, f"cannot read {tmp_path}/summary.json"), [ours], places)["void"]
+    assert void == "the load generator did not keep up: cannot read (elsewhere)"
+
+
 def test_the_table_has_a_row_for_each_stop() -> None:
     told = judge(seen())
     header, rule, row = table([told])
     assert header.count("|") == rule.count("|") == row.count("|") == len(COLUMNS) + 1
-    assert row.startswith("| one | 12 | 6 | 6 | 0 | 0 |")
+    assert row.startswith("| one | 12 | 6 | 6 | 0 | 0 | 0 |")
     assert "| 0.4 s | 10.0 s |" in row
     assert "| never |" in table([replace(told, noticed_s=None)])[2]
 
@@ -284,6 +368,20 @@ def test_what_the_proxy_says_of_its_servers() -> None:
     assert list(lines) == ["one", "two"]
     assert (lines["one"].up, lines["one"].retries, lines["one"].redispatches) == (True, 2, 1)
     assert (lines["two"].up, lines["two"].retries) == (False, 0)
+
+
+def test_the_proxys_patience_fits_the_servers() -> None:
+    text = CONFIGURATION.read_text("utf-8")
+    patience_s = {
+        name: float(s) for name, s in re.findall(r"^    timeout (\S+) (\d+)s$", text, re.M)
+    }
+    serve = ServeSettings()
+    # A ping may be lost, and who does not answer is the server's to close.
+    assert patience_s["tunnel"] > 2 * serve.ping_interval_s
+    # A busy server answers its check late; one that stops says so at once.
+    assert patience_s["check"] > 1
+    (interval_ms,) = re.findall(r"check inter (\d+)ms fall 1 rise \d$", text, re.M)
+    assert int(interval_ms) < 1000 * serve.shutdown_s / 10
 
 
 def test_the_configuration_that_ships_is_understood() -> None:

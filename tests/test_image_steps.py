@@ -1,7 +1,9 @@
 """The steps of a Dockerfile, run in a folder; and the health check that the image has."""
 
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +14,12 @@ import pytest
 
 from rtvc.clock import FakeClock, SystemClock
 from rtvc.errors import RtvcError, UsageError
+from rtvc.server.lifecycle.tls import certificate_files
 from tests.servers import ROOT, free_port
+from tools import image_start
 from tools.dockerfile import expanded, stages, steps
 from tools.image_stage import Image, Outcome
-from tools.image_start import start
+from tools.image_start import Started, start
 from tools.image_steps import DOCKERFILE, built, context, needed
 
 HEALTH = ROOT / "infra" / "docker" / "health.py"
@@ -52,11 +56,13 @@ def test_variables() -> None:
 # Building.
 
 
-def image_of(text: str, root: Path, target: str = "last", **given: str) -> Image:
+PYTHON = Path(sys.executable).resolve()
+
+
+def image_of(text: str, root: Path, python: Path = PYTHON, **given: str) -> Image:
     dockerfile = root / "Dockerfile"
     dockerfile.write_text(text, encoding="utf-8")
-    python = Path(sys.executable).resolve()
-    return built(dockerfile, target, root / "image", given, python, SystemClock())[0]
+    return built(dockerfile, "last", root / "image", given, python, SystemClock())[0]
 
 
 def a_context(root: Path, **files: str) -> None:
@@ -117,6 +123,18 @@ def test_own_settings_do_not_get_into_a_build(
     assert "RTVC_SERVE_PORT" not in image.environment
     assert image.environment["RTVC_SERVE_HOST"] == "h"
     assert image.environment["PATH"].startswith(f"{image.root}/opt/rtvc/bin:")
+
+
+def test_python3_is_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    """Not the one that lies beside it under that name."""
+    for name in ("python3", "python3.12"):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\necho {name}\n", encoding="utf-8")
+        program.chmod(0o755)
+    a_context(tmp_path)
+    text = "FROM a:1 AS last\nWORKDIR /src\nRUN python3 > which\n"
+    image = image_of(text, tmp_path, tmp_path / "python3.12")
+    assert image.place("which").read_text() == "python3.12\n"
 
 
 def test_only_the_stages_that_are_needed_are_built() -> None:
@@ -200,11 +218,33 @@ def test_what_does_not_start_is_told_with_what_it_said(tmp_path: Path) -> None:
         start(a_server(tmp_path, 0, "no.py"), SystemClock(), lambda _: None)
 
 
+class HastyClock(FakeClock):
+    """A minute and a half goes by between two looks at it."""
+
+    def now(self) -> float:
+        self.advance(90.0)
+        return super().now()
+
+
+def test_a_health_check_that_hangs_is_not_healthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_start, "ASK_S", 0.2)
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(["sleep", "60"])
+        hanging = Started(child, ["sleep"], "exec sleep 60", "SIGTERM", {}, log, HastyClock())
+        try:
+            with pytest.raises(RtvcError, match="it was not healthy within"):
+                hanging.until_healthy()
+        finally:
+            hanging.end()
+
+
 # The health check.
 
 
 @contextmanager
-def answering(status: int) -> Iterator[str]:
+def answering(status: int, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -214,6 +254,8 @@ def answering(status: int) -> Iterator[str]:
         def log_message(self, *_: object) -> None: ...
 
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -234,6 +276,16 @@ def test_only_a_server_that_is_ready_is_healthy(status: int, code: int) -> None:
         done = health(url)
     assert done.returncode == code
     assert done.stdout == f"HTTP {status}: /readyz is {status}\n"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_tls_is_found_out_where_the_environment_does_not_tell(scheme: str, tmp_path: Path) -> None:
+    files = certificate_files("self-signed", tmp_path, "127.0.0.1", SystemClock())
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files.certificate, files.key)
+    with answering(503, tls) as url:
+        done = health(url.replace("http:", f"{scheme}:"))
+    assert (done.returncode, done.stdout) == (1, "HTTP 503: /readyz is 503\n")
 
 
 def test_nobody_there_is_not_healthy() -> None:

@@ -26,6 +26,7 @@ from rtvc.loadtest.wire.naming import (
 from rtvc.record import RunWriter, SampleRow, StepRow, load_run
 from rtvc.report.page import build_report
 from rtvc.summary import load_summary, summarize
+from rtvc.summary.outcomes import CUT_OFF_SPEECH
 from tests.hostile_servers import DOOR, MODES, write_certificate
 from tests.loadtest_runs import ROOT, Done, Serving, finish, loadtest, serving, start_loadtest
 from tests.servers import free_port
@@ -284,6 +285,23 @@ def test_a_server_that_dies_is_lost_and_what_was_measured_stays(tmp_path: Path) 
     answered = [turn for turn in done.run.turns if turn.final_at_s is not None]
     assert len(answered) >= 2
     assert not done.run.cut_off
+
+
+@pytest.mark.slow
+def test_what_was_being_said_when_the_server_hung_up_is_told(tmp_path: Path) -> None:
+    """That is 2 s after each call's begin; who speaks by then goes on for 40 s."""
+    with serving("tests.sink_server", "--mode", "shut-down") as server:
+        done = loadtest(
+            *(f"ws://127.0.0.1:{server.port}", tmp_path / "run", "--speakers", "6"),
+            *("--scenario", "long-monologue", "--duration", "6", "--ramp", "0.5"),
+        )
+    ended = {row.closed_at_s: row for row in done.run.attempts}
+    cut_off = [row for row in done.run.samples if row.name == CUT_OFF_SPEECH]
+    assert cut_off
+    for row in cut_off:
+        session = ended[row.at_s]
+        assert session.outcome == "lost"
+        assert 0 < row.value < row.at_s - session.opened_at_s
 
 
 def over_tls(

@@ -286,6 +286,18 @@ def test_when_the_server_hangs_up_what_was_said_is_missing() -> None:
     assert (turn.utterance.index, turn.final_at_s) == (0, None)
 
 
+@pytest.mark.parametrize(
+    ("now_s", "spoken_s"), [(0.9, 0.0), (1.5, 0.5), (2.9, 1.9), (3.0, 0.0), (5.9, 0.0), (6.5, 0.5)]
+)
+def test_how_much_of_an_utterance_has_been_spoken(now_s: float, spoken_s: float) -> None:
+    measurement = measuring(Said(0, 1.0), Said(1, 6.0, complete=False))
+    assert measurement.under_way_s(at(now_s)) == pytest.approx(spoken_s)
+
+
+def test_who_has_said_nothing_yet_is_not_speaking() -> None:
+    assert measuring().under_way_s(at(5.0)) == 0.0
+
+
 def reply(measurement: Measurement, name: str, *pieces: tuple[float, float]) -> None:
     for at_s, audio_s in pieces:
         measurement.observe(ReplyAudio(at(at_s), name, f"item of {name}", audio_s))

@@ -98,6 +98,28 @@ PAIRS: dict[str, SickAndWell] = {
             "RUN pip install ctranslate2==4.6.0 nvidia-cudnn-cu12==9.1.0.70\n"
         },
     ),
+    "ctranslate2-cudnn missing, which later ones do not want": (
+        "warning",
+        {
+            "Dockerfile": "FROM nvidia/cuda:12.8.1-runtime-ubuntu24.04\n"
+            "RUN pip install ctranslate2==4.7.1\n"
+        },
+        {
+            "Dockerfile": "FROM nvidia/cuda:12.8.1-runtime-ubuntu24.04\n"
+            "RUN pip install ctranslate2==4.8.5\n"
+        },
+    ),
+    "ctranslate2-cudnn of another CUDA": (
+        "bad",
+        {
+            "Dockerfile": "FROM nvidia/cuda:13.0.1-runtime-ubuntu24.04\n"
+            "RUN pip install ctranslate2==4.8.5\n"
+        },
+        {
+            "Dockerfile": "FROM nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04\n"
+            "RUN pip install ctranslate2==4.8.5\n"
+        },
+    ),
     "no-healthcheck": (
         "warning",
         {"Dockerfile": "FROM x\nCMD serve\n"},
@@ -200,9 +222,18 @@ def test_services_are_told_apart_by_indentation() -> None:
     assert services(text) == {"web": (5, "    build: .\n"), "db": (7, "    image: x\n")}
 
 
-def test_an_image_that_fits_ctranslate2_is_praised(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tag", "version"),
+    [
+        ("12.4.1-cudnn-runtime-ubuntu22.04", "==4.6.0"),
+        ("12.8.1-runtime-ubuntu24.04", "==4.8.5"),
+        ("12.8.1-cudnn-runtime-ubuntu24.04", "==4.8.5"),
+        ("12.8.1-runtime-ubuntu24.04", ""),
+    ],
+)
+def test_an_image_that_fits_ctranslate2_is_praised(tmp_path: Path, tag: str, version: str) -> None:
     image = {
-        "Dockerfile": "FROM nvidia/cuda:12.4.1-cudnn-runtime-ubuntu22.04\n",
-        "requirements.txt": "ctranslate2==4.6.0\n",
+        "Dockerfile": f"FROM nvidia/cuda:{tag}\n",
+        "requirements.txt": f"ctranslate2{version}\n",
     }
     assert ("ctranslate2-match", "good") in kinds(examined(tmp_path, image))

@@ -1,5 +1,6 @@
 """The unit that ships: systemd takes it, and it agrees with what the server does itself."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -38,7 +39,7 @@ def test_everybody_waits_until_the_sessions_have_finished() -> None:
 
 
 def test_a_stop_is_told_to_the_server_alone() -> None:
-    """Its engine still has finals to write."""
+    """It ends its engine by itself, once the last finals are out."""
     assert unit()["KillMode"] == ["mixed"]
     assert services()["rtvc"]["init"] is True
 
@@ -51,6 +52,28 @@ def test_the_manager_leaves_to_the_server_what_the_server_does() -> None:
     assert "MemoryDenyWriteExecute" not in found
     newer = unit(FOLDER / "rtvc.service.d" / "notify-reload.conf")
     assert newer == {"Type": ["notify-reload"], "ExecReload": [""]}
+
+
+def test_the_gpu_is_within_reach() -> None:
+    """What limits devices does it by what the kernel knows when the unit starts."""
+    found = unit()
+    assert not {"PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock"} & set(found)
+    (before,) = found["ExecStartPre"]
+    flags, _, command = before.partition("/")
+    assert set(flags) == {"-", "+"}, "as root, and not where there is no such program"
+    assert command.startswith("usr/bin/nvidia-modprobe -u")
+    # The clock, and what else is for root, needs neither.
+    assert found["CapabilityBoundingSet"] == [""]
+    assert found["SystemCallFilter"] == ["@system-service"]
+
+
+def test_the_documents_quote_the_unit_that_ships() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    quoted = re.findall(r"^    ([A-Z]\w+)=(.*)$", text, re.MULTILINE)
+    assert {"Type", "OOMPolicy", "KillMode", "TimeoutStopSec"} <= {key for key, _ in quoted}
+    found = unit()
+    for key, value in quoted:
+        assert found[key] == [value]
 
 
 def test_models_are_kept_where_the_unit_may_write() -> None:

@@ -114,14 +114,17 @@ class Started:
             self.child.wait()
 
     def _is_healthy(self) -> bool:
-        asked = subprocess.run(
-            ["/bin/sh", "-c", self.check],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=ASK_S,
-            check=False,
-        )
+        try:
+            asked = subprocess.run(
+                ["/bin/sh", "-c", self.check],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=ASK_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return False
         return asked.returncode == 0
 
     def _said(self) -> str:

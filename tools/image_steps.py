@@ -11,6 +11,7 @@ and so is what only an engine can show: the base images, the user, the read-only
 """
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def built(
         RtvcError: a step fails.
     """
     known, found = stages(dockerfile.read_text("utf-8"), given)
-    path = f"{python.parent}:{environment_without_settings().get('PATH', '')}"
+    path = f"{_called_python3(python, root)}:{environment_without_settings().get('PATH', '')}"
     done: list[Outcome] = []
     image = None
     for stage in needed(found, target):
@@ -85,6 +86,16 @@ def built(
             _say(str(outcome))
     assert image is not None
     return image, done
+
+
+def _called_python3(python: Path, root: Path) -> Path:
+    """A folder whose python3 is that one: the one that lies beside it may be another."""
+    folder = root / ".python"
+    folder.mkdir(parents=True)
+    program = folder / "python3"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(str(python))} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    return folder
 
 
 def _say(line: str) -> None:

@@ -15,18 +15,33 @@ ANSWER_S = 4.0
 
 
 def main(url: str) -> int:
+    try:
+        status, said = _asked(url)
+    except (OSError, http.client.HTTPException) as error:
+        sys.stdout.write(f"no answer from {url}: {error}\n")
+        return 1
+    sys.stdout.write(f"HTTP {status}: {said}\n")
+    return 0 if status == http.client.OK else 1
+
+
+def _asked(url: str) -> tuple[int, str]:
+    """TLS that a flag or a file asks for is in no environment: an answer that is no HTTP tells."""
+    try:
+        return _answer(url)
+    except (http.client.HTTPException, ConnectionResetError):
+        if not url.startswith("http:"):
+            raise
+        return _answer(url.replace("http:", "https:", 1))
+
+
+def _answer(url: str) -> tuple[int, str]:
     connection = _connection(url)
     try:
         connection.request("GET", urlsplit(url).path)
         answer = connection.getresponse()
-        said = answer.read(2000).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        sys.stdout.write(f"no answer from {url}: {error}\n")
-        return 1
+        return answer.status, answer.read(2000).decode(errors="replace")
     finally:
         connection.close()
-    sys.stdout.write(f"HTTP {answer.status}: {said}\n")
-    return 0 if answer.status == http.client.OK else 1
 
 
 def _connection(url: str) -> http.client.HTTPConnection:

@@ -17,6 +17,9 @@ HALLUCINATED_WORDS = "hallucinated_words"
 HALLUCINATED_PARTIAL_WORDS = "hallucinated_partial_words"
 """The same of a text that might still change."""
 HALLUCINATED = (HALLUCINATED_WORDS, HALLUCINATED_PARTIAL_WORDS)
+CUT_OFF_SPEECH = "cut_off_speech_seconds"
+"""Sample that the generator writes for each session that the server ended while its caller spoke:
+how much had been said of that utterance, of which there is no turn; at the session's end."""
 
 REASONS = 8
 """Different reasons why attempts to connect were not ok, kept at most."""

@@ -6,7 +6,8 @@ HAProxy (Debian: apt-get install haproxy) runs with the configuration that ships
 calls through it all the while: callers come at random, stay for 20 to 40 s, and are answered. The
 servers are stopped in turn, by SIGTERM and nothing else, and started again once they have ended,
 as a service manager would. Which session was on which server is asked of the servers. Everything
-shares this machine, which should do nothing else.
+shares this machine, which should do nothing else. The figures go to --out; logs, and the run of the
+load test, to --raw, which is not committed.
 
 Exit code: 0 all checks passed, 99 one did not, 3 nothing is proven, 2 there is no HAProxy.
 """
@@ -15,19 +16,22 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rtvc.chaos.load import Load
 from rtvc.chaos.server import Server, pause
 from rtvc.clock import Clock, SystemClock
 from rtvc.config import ServeSettings
 from rtvc.errors import RtvcError
-from rtvc.record import this_machine
+from rtvc.hiding import without_places
+from rtvc.record import load_run, this_machine
+from rtvc.summary.outcomes import CUT_OFF_SPEECH
 from tests.acceptance.drain_judge import (
+    Place,
     Seen,
     Stop,
     Told,
@@ -45,6 +49,8 @@ SETTLE_S = 45.0
 """Until as many callers are there as there will be: the longest stays 40 s."""
 CYCLE_S = 75.0
 """From one stop to the next: 35 s for the slowest drain, then a start, then calm."""
+AFTER_S = 20.0
+"""Callers go on coming after the last cycle, so that the server that is back gets some."""
 AWAY_S = 3.0
 """Between a server's end and its start."""
 KILLED_AFTER_S = 60.0
@@ -116,12 +122,12 @@ class Drill:
 
 def drill(haproxy: str, chosen: argparse.Namespace, clock: Clock) -> dict[str, Any]:
     """All of it; what is written down."""
-    out: Path = chosen.out
-    length_s = SETTLE_S + chosen.stops * CYCLE_S
+    raw: Path = chosen.raw
+    length_s = SETTLE_S + chosen.stops * CYCLE_S + AFTER_S
     with ExitStack() as stack:
         servers: dict[str, Server] = {}
         for name in SERVERS:
-            log = out / f"server-{name}.log"
+            log = raw / f"server-{name}.log"
             log.unlink(missing_ok=True)
             servers[name] = Server(chosen.model, None, log, clock)
             stack.callback(servers[name].stop)
@@ -129,11 +135,11 @@ def drill(haproxy: str, chosen: argparse.Namespace, clock: Clock) -> dict[str, A
             server.wait_until_ready()
         urls = {name: server.url for name, server in servers.items()}
         behind = [url.removeprefix("http://") for url in urls.values()]
-        proxy = stack.enter_context(running_proxy(haproxy, behind, out / "haproxy.log"))
+        proxy = stack.enter_context(running_proxy(haproxy, behind, raw / "haproxy.log"))
         watch = Watch(urls, proxy, clock)
         watch.start()
         stack.callback(watch.end)
-        folder = out / f"load-{1 + len(list(out.glob('load-*.log')))}"
+        folder = raw / f"load-{1 + len(list(raw.glob('load-*.log')))}"
         load = Load(proxy.url, folder, chosen.speakers, length_s, chosen.seed, clock, SCENARIO)
         stack.callback(load.stop)
         run = Drill(servers, load, watch, clock)
@@ -146,17 +152,39 @@ def drill(haproxy: str, chosen: argparse.Namespace, clock: Clock) -> dict[str, A
         "seed": chosen.seed,
         "load": folder.name,
         "asked_again_by_the_proxy": watch.asked_again,
-        **judged(load, run.stops, watch),
+        "sessions": len(watch.places),
+        **judged(load, run.stops, watch.places),
     }
 
 
-def judged(load: Load, stops: Sequence[Stop], watch: Watch) -> dict[str, Any]:
-    """By the load test's clock."""
+class Over(Protocol):
+    """A load test that is over."""
+
+    @property
+    def folder(self) -> Path:
+        """Of its run."""
+
+    @property
+    def zero_s(self) -> float:
+        """By our clock: when its own began."""
+
+    def trouble(self) -> str | None:
+        """Why its figures prove nothing; None: they do."""
+
+
+def judged(load: Over, stops: Sequence[Stop], places: Mapping[str, Place]) -> dict[str, Any]:
+    """By the load test's clock; stops and places are by ours."""
     zero_s = load.zero_s
     by_load = [_earlier(stop, zero_s) for stop in stops]
-    rows = load.rows()
-    deadline_s = ServeSettings().shutdown_s
-    seen = Seen(rows.connections, rows.turns, dict(watch.places), deadline_s)
+    run = load_run(load.folder)
+    seen = Seen(
+        connections=run.attempts,
+        turns=run.turns,
+        places={name: replace(place, at_s=place.at_s - zero_s) for name, place in places.items()},
+        deadline_s=ServeSettings().shutdown_s,
+        cut_off_s={row.at_s: row.value for row in run.samples if row.name == CUT_OFF_SPEECH},
+    )
+    trouble = load.trouble()
     told = [
         told_of(stop, begin_s, end_s, seen)
         for stop, begin_s, end_s in zip(by_load, _begins(by_load), _ends(by_load), strict=True)
@@ -164,9 +192,8 @@ def judged(load: Load, stops: Sequence[Stop], watch: Watch) -> dict[str, Any]:
     return {
         "stops": [asdict(one) for one in told],
         "instants": [asdict(stop) for stop in by_load],
-        "sessions": len(watch.places),
-        "turns": len(rows.turns),
-        "void": why_void(told, seen, load.trouble()),
+        "turns": len(run.turns),
+        "void": why_void(told, seen, None if trouble is None else without_places(trouble)),
         "checks": checks(told, seen),
     }
 
@@ -231,6 +258,7 @@ def main() -> int:
     parser.add_argument("--model", default="selftest")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("reports/drain"))
+    parser.add_argument("--raw", type=Path, default=Path("reports/runs/drain"))
     chosen = parser.parse_args()
     haproxy = program()
     if haproxy is None:
@@ -238,7 +266,8 @@ def main() -> int:
         return 2
     # Whoever stops this stops all of it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    chosen.out.mkdir(parents=True, exist_ok=True)
+    for folder in (chosen.out, chosen.raw):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         found = drill(haproxy, chosen, SystemClock())
     except RtvcError as error:

@@ -6,12 +6,16 @@ server when it was told to stop have ended in one of four ways:
     finished   the caller had said all, and hung up
     let go     closed with 1001 between two turns, before the deadline
     late       closed with 1001 at the deadline: somebody still spoke, or was being answered
-    cut        closed in any other way, or before the deadline while somebody spoke
+    cut        closed in any other way, or before the deadline while somebody spoke or was answered
+
+Whether somebody spoke is known from both sides: the server's last word of the session, and what
+the load test was saying as it ended. A caller may begin to speak in the very moment in which the
+session is closed; as long as the server could not know, that is no cut, but it is told.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rtvc.chaos.judge import GOING_AWAY, SLACK_S, finals_lost, span
 from rtvc.record import ConnectionRow, TurnRow
@@ -19,6 +23,11 @@ from rtvc.record import ConnectionRow, TurnRow
 LAST_WORDS_S = 6.0
 """From the deadline to the end of a server that writes its last finals: serve.last_final_s, and a
 moment to leave."""
+UNNOTICED_S = 0.5
+"""Speech is on its way for so long, and taken for speech, before a server can know of it."""
+STALE_S = 1.0
+"""What a server said of a session longer ago says nothing of its end. It lets go who has been quiet
+for as long."""
 LEAST_SESSIONS = 10
 """Open at all stops together; with fewer, that none was cut says little."""
 TALKED = ("ok", "lost")
@@ -33,8 +42,10 @@ class Place:
 
     server: str
     """Which of them."""
-    speaking: bool
-    """Whether somebody spoke when it was last seen."""
+    busy: bool
+    """Whether somebody spoke, or was being answered, when it was last seen."""
+    at_s: float
+    """When that was; by the load test's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,19 @@ class Seen:
     """By session id."""
     deadline_s: float
     """Patience of a server that was told to stop: serve.shutdown_s."""
+    cut_off_s: Mapping[float, float] = field(default_factory=dict)
+    """By the instant of a session's end: seconds of the utterance in whose middle that was."""
+
+    def spoken_s(self, row: ConnectionRow) -> float:
+        """How much its caller had said of an utterance when the session ended; 0: nothing."""
+        return 0.0 if row.closed_at_s is None else self.cut_off_s.get(row.closed_at_s, 0.0)
+
+    def was_busy(self, row: ConnectionRow) -> bool:
+        """Whether the server knew, or had to know, that something was going on at its end."""
+        place = self.places.get(row.session_id or "")
+        end_s = row.closed_at_s or 0.0
+        said_so = place is not None and place.busy and place.at_s >= end_s - STALE_S
+        return said_so or self.spoken_s(row) > UNNOTICED_S
 
     def server_of(self, row: ConnectionRow) -> str | None:
         """None: no server has shown it."""
@@ -95,6 +119,8 @@ class Told:
     """As above."""
     cut: int
     """As above."""
+    spoken_into_s: tuple[float, ...]
+    """Of those let go whose callers had just begun to speak: how much each had said."""
     turns: int
     """Turns of these sessions that were not over when it was told."""
     finals_lost: int
@@ -143,6 +169,7 @@ def told_of(stop: Stop, from_s: float, until_s: float, seen: Seen) -> Told:
         let_go=kinds.count("let go"),
         late=kinds.count("late"),
         cut=kinds.count("cut"),
+        spoken_into_s=_spoken_into_s(there, kinds, seen),
         turns=len(turns),
         finals_lost=finals_lost(turns, lost),
         replies_lost=_replies_lost(
@@ -195,7 +222,14 @@ def kind_of(row: ConnectionRow, stop: Stop, seen: Seen) -> str:
         return "cut"
     if row.closed_at_s >= stop.told_at_s + seen.deadline_s - SLACK_S:
         return "late"
-    return "cut" if seen.places[row.session_id or ""].speaking else "let go"
+    return "cut" if seen.was_busy(row) else "let go"
+
+
+def _spoken_into_s(
+    rows: Sequence[ConnectionRow], kinds: Sequence[str], seen: Seen
+) -> tuple[float, ...]:
+    let_go = (row for row, kind in zip(rows, kinds, strict=True) if kind == "let go")
+    return tuple(spoken_s for row in let_go if (spoken_s := seen.spoken_s(row)) > 0)
 
 
 def _replies_lost(turns: Sequence[TurnRow], closed: Sequence[ConnectionRow]) -> int:
@@ -259,6 +293,11 @@ def _seconds(value: float | None) -> str:
     return "never" if value is None else f"{value:.1f} s"
 
 
+def _spoken(values_s: Sequence[float]) -> str:
+    """How many, and the most that one of them had said."""
+    return f"{len(values_s)} ({1000 * max(values_s):.0f} ms)" if values_s else "0"
+
+
 COLUMNS: dict[str, Callable[[Told], object]] = {
     "stopped": lambda one: one.server,
     "sessions": lambda one: one.sessions,
@@ -266,6 +305,7 @@ COLUMNS: dict[str, Callable[[Told], object]] = {
     "let go": lambda one: one.let_go,
     "at the deadline": lambda one: one.late,
     "cut": lambda one: one.cut,
+    "as they began to speak": lambda one: _spoken(one.spoken_into_s),
     "turns": lambda one: one.turns,
     "turns lost": lambda one: one.finals_lost + one.replies_lost,
     "new on the other": lambda one: one.went_elsewhere,

@@ -18,15 +18,21 @@ from rtvc.errors import RtvcError
 CONFIGURATION = Path(__file__).parents[2] / "infra" / "haproxy" / "rtvc.cfg"
 SERVERS = ("one", "two")
 """As the configuration names them."""
-GLOBAL = "global\n    log stdout format raw local0\n    stats socket {admin} mode 600 level admin\n"
-"""What a distribution's own file would say."""
+GLOBAL = """global
+    log stdout format raw local0
+    stats socket {admin} mode 600 level admin
+    maxconn 200
+"""
+"""What a distribution's own file would say. Left to itself, HAProxy gets ready for as many
+connections as there may be files, which in a container may be a billion: more than fit."""
 ANSWER_S = 2.0
 STOP_S = 10.0
 
 
 def program() -> str | None:
     """Where HAProxy is; None: it is not installed."""
-    return shutil.which("haproxy", path="/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin")
+    folders = "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin"
+    return shutil.which("haproxy") or shutil.which("haproxy", path=folders)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """Looks at two servers and the proxy in front of them while they work."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -25,12 +27,18 @@ class Change:
     """Whether it sends callers there from now on."""
 
 
+def place_of(server: str, session: Mapping[str, Any], at_s: float) -> Place:
+    """What a server's /v1/sessions says of one of them."""
+    return Place(server, bool(session["speaking"] or session["replying"]), at_s)
+
+
 class Watch(threading.Thread):
     """Looks all the while: which session is where, and whom the proxy sends callers to."""
 
     def __init__(self, urls: dict[str, str], proxy: Proxy, clock: Clock) -> None:
         super().__init__(daemon=True)
         self.places: dict[str, Place] = {}
+        """By session id; instants by our clock."""
         self.changes: list[Change] = []
         self.asked_again = 0
         """Retries and redispatches, as the proxy counts them."""
@@ -57,13 +65,14 @@ class Watch(threading.Thread):
         return next((change.at_s for change in changes if change.at_s >= after_s), None)
 
     def _look_at(self, server: str, url: str) -> None:
+        asked_at_s = self._clock.now()
         try:
             told = self._client.get(f"{url}/v1/sessions").json()["sessions"]
         except (httpx.HTTPError, ValueError, KeyError):
             # It is being stopped or started.
             return
         for session in told:
-            self.places[session["id"]] = Place(server, bool(session["speaking"]))
+            self.places[session["id"]] = place_of(server, session, asked_at_s)
 
     def _look_at_proxy(self) -> None:
         try:

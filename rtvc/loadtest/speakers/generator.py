@@ -24,7 +24,11 @@ from rtvc.loadtest.turns.rows import LOOK_BACK_S, server_turn_rows, turn_row
 from rtvc.loadtest.wire.transport import Frames
 from rtvc.loadtest.wire.wires import WIRES
 from rtvc.record import RunWriter, SampleRow, TurnRow
-from rtvc.summary.outcomes import HALLUCINATED_PARTIAL_WORDS, HALLUCINATED_WORDS
+from rtvc.summary.outcomes import (
+    CUT_OFF_SPEECH,
+    HALLUCINATED_PARTIAL_WORDS,
+    HALLUCINATED_WORDS,
+)
 from rtvc.transcript import normalise
 
 _LOG = logging.getLogger(__name__)
@@ -226,6 +230,7 @@ class Generator:
 
     def _hung_up(self, live: LiveCall) -> None:
         self._write_turns(live, live.last_turns())
+        self._write_cut_off(live)
         self._counts += live.what_went_wrong()
         self._write_end(live)
 
@@ -335,6 +340,12 @@ class Generator:
             )
             self._writer.append(row)
             self._report_turn(row)
+
+    def _write_cut_off(self, live: LiveCall) -> None:
+        """No turn tells of an utterance that was not spoken to its end."""
+        at_s, spoken_s = live.attempt.closed_at_s, live.cut_off_s
+        if at_s is not None and spoken_s > 0:
+            self._writer.append(SampleRow(at_s, "generator", CUT_OFF_SPEECH, spoken_s))
 
     def _write_strays(self, live: LiveCall) -> None:
         """Text that came while the speaker had said nothing at all: made up."""

@@ -254,5 +254,13 @@ class LiveCall:
         # A turn that is settled is told as such, with the reply that it should have had.
         return [*measurement.settled(now_s), *measurement.cut(now_s)]
 
+    @property
+    def cut_off_s(self) -> float:
+        """Seconds of the utterance in whose middle the server hung up; 0: it did not."""
+        at_s = self.attempt.closed_at_s
+        if self._lost is None or at_s is None:
+            return 0.0
+        return self.call.measurement.under_way_s(at_s)
+
     def what_went_wrong(self) -> Counter[str]:
         return self.call.measurement.counts

@@ -343,6 +343,13 @@ class Measurement:
         """The server hung up: whatever had been said and was not answered is missing."""
         return [self._tell(u) for u in self._waiting(now_s)]
 
+    def under_way_s(self, now_s: float) -> float:
+        """Seconds of speech of the utterance that is being spoken; 0: none is."""
+        begun = self._begun(now_s - self._stream_start_s, 1)
+        if not begun or now_s >= self._end_at_s(begun[0]):
+            return 0.0
+        return now_s - self._stream_start_s - begun[0].speech_start_s
+
     def all_settled(self, now_s: float) -> bool:
         return not any(not self._is_settled(u, now_s) for u in self._waiting(now_s))
 

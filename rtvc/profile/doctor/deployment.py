@@ -19,6 +19,10 @@ _TOKEN = re.compile(r"""["']?([A-Za-z][\w.-]*(?:\[[\w,]*\])?(?:[<>=~!^]+[\w.*,<>
 _IMAGE = re.compile(r"cuda[:-]?(\d{1,3})\.(\d{1,3})(?:\.\d+)?(?:-(cudnn)(\d{0,3}))?", re.IGNORECASE)
 _BUILT_IN_CUDNN = 9
 """What tags of CUDA images carry that name cudnn without a number."""
+_NO_CUDNN = 0
+_WITHOUT_CUDNN = (4, 8)
+"""From here on ctranslate2's wheels are built without it: its one layer that had used it, a
+convolution, is CUDA's own (OpenNMT/CTranslate2#1949)."""
 _FETCHES = re.compile(
     r"snapshot_download|huggingface-cli|hf download|download_model|from_pretrained|WhisperModel"
     r"|models? pull|(?:COPY|ADD)\s.*model",
@@ -218,8 +222,9 @@ def _needs(runtime: list[Pin], *, locked: bool) -> tuple[int, int | None, str] |
         if _is_below(pin, (4, 5)):
             return 12, 8, pin.where
         if pin.least is not None and pin.least >= (4, 5):
-            return 12, 9, pin.where
-    return None if locked else (12, 9, "ctranslate2 is not pinned: the newest is installed")
+            return 12, _NO_CUDNN if pin.least >= _WITHOUT_CUDNN else 9, pin.where
+    newest = "ctranslate2 is not pinned: the newest is installed"
+    return None if locked else (12, _NO_CUDNN, newest)
 
 
 def _pair(image: Image, pins: dict[str, list[Pin]], *, locked: bool) -> Iterator[Finding]:
@@ -240,6 +245,9 @@ def _pair(image: Image, pins: dict[str, list[Pin]], *, locked: bool) -> Iterator
     elif cudnn and carried:
         by = " (by pip)" if by_pip else ""
         what = f"ctranslate2 finds CUDA {cuda} with cuDNN {cudnn}{by}"
+        yield Finding("ctranslate2-match", "good", what, evidence)
+    elif cudnn == _NO_CUDNN:
+        what = f"ctranslate2 finds CUDA {cuda}, and wants no cuDNN"
         yield Finding("ctranslate2-match", "good", what, evidence)
 
 

@@ -119,12 +119,12 @@ CHECKS: dict[str, Check] = {
     ),
     # A checkout: versions
     "ctranslate2-cudnn": Check(
-        "ctranslate2 from 4.5 on needs CUDA 12 with cuDNN 9, 4.0 to 4.4 CUDA 12 with cuDNN 8, "
-        "3 CUDA 11: with another pair the first inference ends the process",
+        "ctranslate2 from 4.8 on needs CUDA 12 alone, from 4.5 on CUDA 12 with cuDNN 9, 4.0 to 4.4 "
+        "CUDA 12 with cuDNN 8, 3 CUDA 11: with another pair the first inference ends the process",
         "pin ctranslate2 and the base image (or nvidia-cudnn-cu12) as one pair",
-        "faster-whisper README",
+        "faster-whisper README; OpenNMT/CTranslate2#1949",
     ),
-    "ctranslate2-match": Check("the image carries the cuDNN that the pinned ctranslate2 needs"),
+    "ctranslate2-match": Check("the image carries what ctranslate2 needs of CUDA and cuDNN"),
     "ctranslate2-old": Check(
         "below 4.5 it needs cuDNN 8, which current images and torch no longer bring",
         "ctranslate2>=4.5 with CUDA 12 and cuDNN 9",
