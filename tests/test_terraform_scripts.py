@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.terraform_runs import SOURCE, bare_environment, rendered
+from tests.test_systemd_unit import verified
 
 pytestmark = pytest.mark.skipif(
     shutil.which("terraform") is None, reason="terraform is not installed"
@@ -39,6 +40,13 @@ IN_SERVICE = {
     "group": "voice",
     "hook": "ready",
     "url": "https://127.0.0.1:8000/readyz",
+}
+UNIT: dict[str, Any] = {
+    "container": True,
+    "models_at": "",
+    "boot_s": 900,
+    "stop_s": 60,
+    "drain_s": 45,
 }
 LOADTEST: dict[str, Any] = {
     "region": "us-east-1",
@@ -162,7 +170,67 @@ def test_metadata_is_asked_with_a_token(box: Box) -> None:
 
 def test_an_image_that_is_there_is_not_fetched(box: Box) -> None:
     assert box.run(SERVER / "start.sh.tftpl", START, PRESENT="0").returncode == 0
-    assert not [call for call in box.calls if call.startswith("docker pull")]
+    asked = ("docker pull", "docker login", "aws ecr")
+    assert not [call for call in box.calls if call.startswith(asked)]
+
+
+def test_a_token_of_the_registry_stays_in_memory(box: Box) -> None:
+    assert box.run(SERVER / "start.sh.tftpl", START).returncode == 0
+    assert box.environment("docker")["DOCKER_CONFIG"] == "/run/rtvc"
+
+
+def test_an_image_that_can_not_be_had_starts_nothing(box: Box) -> None:
+    done = box.run(SERVER / "start.sh.tftpl", START, PULLED="1")
+    assert done.returncode != 0
+    assert not [call for call in box.calls if call.startswith("docker run")]
+
+
+# A machine that is to end, and has no rtvc that says so.
+
+
+@pytest.mark.parametrize("target", ["", "InService", "Standby"])
+def test_a_server_that_stays_starts(box: Box, target: str) -> None:
+    assert box.run(SERVER / "start.sh.tftpl", START, TARGET=target).returncode == 0
+    assert box.call("docker run ")
+    assert not [call for call in box.calls if call.startswith("aws autoscaling")]
+
+
+@pytest.mark.parametrize("code", ["0", "254"])
+def test_one_that_is_to_end_says_that_nobody_is_there(box: Box, code: str) -> None:
+    done = box.run(SERVER / "start.sh.tftpl", START, TARGET="Terminated", COMPLETED=code)
+    # While the hook has not begun AWS says no, and systemd tries again.
+    assert str(done.returncode) == code
+    call = box.call("aws autoscaling complete-lifecycle-action ")
+    assert "--auto-scaling-group-name voice --lifecycle-hook-name drain" in call
+    assert "--instance-id i-0123456789abcdef0 --lifecycle-action-result CONTINUE" in call
+    assert not [call for call in box.calls if call.startswith(("docker", "aws ssm"))]
+
+
+# The unit.
+
+
+def test_a_container_that_is_gone_already_is_no_failure() -> None:
+    unit = rendered(SERVER / "rtvc.service.tftpl", UNIT).splitlines()
+    assert "ExecStop=-/usr/bin/docker stop -t 45 rtvc" in unit
+    assert "Restart=on-failure" in unit
+    assert "TimeoutStopSec=60" in unit
+    assert "StartLimitIntervalSec=0" in unit
+
+
+def test_an_engine_that_ran_out_of_memory_is_the_servers_business() -> None:
+    unit = rendered(SERVER / "rtvc.service.tftpl", {**UNIT, "container": False}).splitlines()
+    assert "OOMPolicy=continue" in unit
+    assert "KillMode=mixed" in unit
+
+
+@pytest.mark.parametrize("container", [True, False])
+def test_systemd_takes_the_unit(tmp_path: Path, container: bool) -> None:
+    unit = rendered(SERVER / "rtvc.service.tftpl", {**UNIT, "container": container})
+    # Neither the programs nor the units of the machine that it is written for are here.
+    for program in ("/usr/bin/docker", "/usr/local/lib/rtvc/start"):
+        unit = unit.replace(program, "/bin/true")
+    lines = [line for line in unit.splitlines(keepends=True) if "docker.service" not in line]
+    assert verified("".join(lines), tmp_path) == ""
 
 
 def test_an_image_that_is_not_there_is(box: Box) -> None:

@@ -155,6 +155,51 @@ run "user_data_tells_settings_and_the_names_of_secrets" {
   }
 }
 
+run "a_container_that_has_ended_by_itself_is_not_started_again" {
+  assert {
+    condition = strcontains(one([
+      for file in yamldecode(base64decode(aws_launch_template.server.user_data)).write_files : file.content
+      if file.path == "/etc/systemd/system/rtvc.service"
+    ]), "ExecStop=-/usr/bin/docker stop -t 45 rtvc\n")
+    error_message = "Expected no failure where there is no container left to stop: after a drain it would be started again."
+  }
+}
+
+run "figures_of_a_server_alone_if_they_are_wished" {
+  variables {
+    publish_figures = true
+  }
+
+  assert {
+    condition = alltrue([
+      for line in ["RTVC_CLOUD_PROVIDER=aws\n", "RTVC_CLOUD_NAMESPACE=rtvc\n", "RTVC_CLOUD_PUBLISH_EVERY_S=10\n"] :
+      strcontains(one([
+        for file in yamldecode(base64decode(aws_launch_template.server.user_data)).write_files : file.content
+        if file.path == "/etc/rtvc/rtvc.env"
+      ]), line)
+    ])
+    error_message = "Expected rtvc to be told of CloudWatch."
+  }
+
+  assert {
+    condition     = !strcontains(base64decode(aws_launch_template.server.user_data), "RTVC_CLOUD_GROUP") && !strcontains(base64decode(aws_launch_template.server.user_data), "lifecycle")
+    error_message = "Expected nothing of a group."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.server.policy).Statement : statement.Condition.StringEquals["cloudwatch:namespace"]
+      if statement.Sid == "PublishItsFigures"
+    ] == ["rtvc"]
+    error_message = "Expected leave to publish, in its own namespace."
+  }
+
+  assert {
+    condition     = !strcontains(aws_iam_role_policy.server.policy, "autoscaling:")
+    error_message = "Expected no leave to speak to a group."
+  }
+}
+
 run "an_installed_server_is_looked_after_by_systemd_itself" {
   variables {
     container_image = null
