@@ -72,6 +72,8 @@ case "$name $*" in
 *meta-data/instance-id*) echo i-0123456789abcdef0 ;;
 *meta-data/instance-type*) echo "$TYPE" ;;
 *meta-data/local-ipv4*) echo 10.42.0.10 ;;
+*target-lifecycle-state*) [ "${TARGET:-}" ] && echo "$TARGET" || exit 22 ;;
+"aws autoscaling "*) exit "${COMPLETED:-0}" ;;
 "aws ssm get-parameter "*--name\\ */missing*) exit 254 ;;
 "aws ssm get-parameter "*) echo 'it is $ecret "and" quoted' ;;
 "aws ecr get-login-password "*) echo password ;;
@@ -257,13 +259,26 @@ def test_an_installed_server_gets_the_same(box: Box) -> None:
 
 
 def test_a_server_alone_is_told_of_no_cloud(box: Box) -> None:
-    alone = {**START, "in_fleet": False, "gpu": False, "log_group": "", "models_at": ""}
-    assert box.run(SERVER / "start.sh.tftpl", alone).returncode == 0
+    alone = {
+        **START,
+        "publishes": False,
+        "group": "",
+        "gpu": False,
+        "log_group": "",
+        "models_at": "",
+    }
+    assert box.run(SERVER / "start.sh.tftpl", alone, TARGET="Terminated").returncode == 0
     call = box.call("docker run ")
     assert "RTVC_CLOUD" not in call
     assert "--gpus" not in call
     assert "--volume" not in call
     assert "--log-driver journald" in call
+
+
+def test_a_server_alone_may_publish(box: Box) -> None:
+    assert box.run(SERVER / "start.sh.tftpl", {**START, "group": ""}).returncode == 0
+    assert box.environment("docker")["RTVC_CLOUD_CAPACITY"] == "24"
+    assert not [call for call in box.calls if "target-lifecycle-state" in call]
 
 
 def test_a_server_is_in_service_once_it_is_ready(box: Box) -> None:

@@ -29,7 +29,9 @@ locals {
     region       = local.region
     capacity     = var.capacity_per_instance
     by_type      = var.capacity_by_type
-    in_fleet     = var.fleet != null
+    publishes    = var.publish_figures
+    group        = var.fleet == null ? "" : var.name
+    drain        = local.drain
     secrets      = var.secrets
     image        = var.container_image == null ? "" : var.container_image
     registry     = local.ecr == null ? "" : split("/", var.container_image)[0]

@@ -221,6 +221,29 @@ run "a_server_is_told_its_group_and_its_proxies" {
   }
 }
 
+run "a_server_that_never_gets_ready_says_itself_that_it_may_end" {
+  assert {
+    condition = alltrue([
+      for text in ["autoscaling/target-lifecycle-state", "--lifecycle-hook-name 'drain'", "--auto-scaling-group-name 'voice'"] :
+      strcontains(one([
+        for file in yamldecode(base64decode(aws_launch_template.server.user_data)).write_files : file.content
+        if file.path == "/usr/local/lib/rtvc/start"
+      ]), text)
+    ])
+    error_message = "Expected nobody to wait out the hook's time for a machine without rtvc."
+  }
+}
+
+run "a_fleet_without_figures_could_not_scale" {
+  command = plan
+
+  variables {
+    publish_figures = false
+  }
+
+  expect_failures = [var.publish_figures]
+}
+
 run "plain_http_to_the_servers_if_that_is_wished" {
   variables {
     tls = false
