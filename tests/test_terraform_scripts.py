@@ -79,6 +79,7 @@ case "$name $*" in
 "aws ecr get-login-password "*) echo password ;;
 "docker login "*) cat >/dev/null ;;
 "docker image inspect "*) exit "${PRESENT:-1}" ;;
+"docker pull "*) exit "${PULLED:-0}" ;;
 "docker run "*) exit "${DOCKER:-0}" ;;
 *readyz)
   tries=$(grep -c readyz "$FAKES/calls")
@@ -170,7 +171,7 @@ def test_metadata_is_asked_with_a_token(box: Box) -> None:
     assert all("X-aws-ec2-metadata-token: token" in call for call in asked)
 
 
-def test_an_image_that_is_there_is_not_fetched(box: Box) -> None:
+def test_an_image_that_is_there_is_not_fetched_and_needs_no_registry(box: Box) -> None:
     assert box.run(SERVER / "start.sh.tftpl", START, PRESENT="0").returncode == 0
     asked = ("docker pull", "docker login", "aws ecr")
     assert not [call for call in box.calls if call.startswith(asked)]
@@ -319,6 +320,15 @@ def test_without_a_url_a_load_test_says_how_it_is_used(box: Box) -> None:
     assert done.returncode == 2
     assert "usage:" in done.stderr
     assert not (box.folder / "calls").exists()
+
+
+def test_generators_fetch_their_image_once(box: Box) -> None:
+    pull = {"image": IMAGE, "registry": IMAGE.split("/")[0], "registry_in": "eu-west-1"}
+    assert box.run(LOAD / "pull.sh.tftpl", pull, PRESENT="0").returncode == 0
+    assert not [call for call in box.calls if call.startswith(("docker login", "docker pull"))]
+    assert box.run(LOAD / "pull.sh.tftpl", pull).returncode == 0
+    assert box.call("docker pull") == f"docker pull --quiet {IMAGE}"
+    assert box.environment("docker")["DOCKER_CONFIG"] == "/run/rtvc"
 
 
 def test_what_is_rendered_is_what_terraform_would_write() -> None:
