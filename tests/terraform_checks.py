@@ -97,9 +97,13 @@ def single_checks(aws: Client, had: Mapping[str, str], outputs: Mapping[str, Any
         Check("nothing is paid for but the box", [], nat_gateways(aws)),
         Check("there is no load balancer", [], balancers(aws)),
         Check(
-            "no leave to speak to a group",
-            set(),
-            {each for each in _actions(aws, f"{name}-server", "serve") if "autoscaling" in each},
+            "leave to publish, and none to speak to a group",
+            {"cloudwatch:PutMetricData"},
+            {
+                each
+                for each in _actions(aws, f"{name}-server", "serve")
+                if each.startswith(("autoscaling:", "cloudwatch:"))
+            },
         ),
     ]
 

@@ -53,6 +53,7 @@ def single_variables(had: Mapping[str, str]) -> dict[str, Any]:
         "instance_type": "g6.xlarge",
         "capacity_per_instance": 128,
         "callers_cidrs": ["203.0.113.7/32"],
+        "publish_figures": True,
     }
 
 

@@ -23,7 +23,7 @@ COSTLY = frozenset(
         *("nat", "public_ips_on_launch", "flow_log_retention_days", "access_log_retention_days"),
         *("instance_type", "instance_types", "root_volume_gib", "min_size", "max_size"),
         *("spot_percent", "workers", "log_retention_days", "create_dashboard", "create_alarms"),
-        "capacity_per_instance",
+        *("capacity_per_instance", "publish_figures"),
     )
 )
 """Variables whose value decides what is to be paid."""

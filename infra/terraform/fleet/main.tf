@@ -41,6 +41,7 @@ module "voice_server" {
   model_snapshot_id        = var.model_snapshot_id
   capacity_per_instance    = var.capacity_per_instance
   capacity_by_type         = var.capacity_by_type
+  publish_figures          = true
   settings                 = var.settings
   secrets                  = merge(var.secrets, { RTVC_ACCESS_KEY = var.access_key_parameter })
   secrets_kms_key_arn      = var.secrets_kms_key_arn

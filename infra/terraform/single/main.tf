@@ -49,6 +49,7 @@ module "voice_server" {
   model                    = var.model
   model_snapshot_id        = var.model_snapshot_id
   capacity_per_instance    = var.capacity_per_instance
+  publish_figures          = var.publish_figures
   settings                 = var.settings
   secrets                  = merge(var.secrets, { RTVC_ACCESS_KEY = var.access_key_parameter })
   log_group                = module.observability.log_group

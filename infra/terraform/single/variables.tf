@@ -79,6 +79,11 @@ variable "log_retention_days" {
   }
 }
 
+variable "publish_figures" {
+  description = "Whether the box tells CloudWatch every few seconds how full it is, and how long it took to get ready (docs/ec2_server.md). Costs money by the month and metric."
+  type        = bool
+}
+
 variable "container_image" {
   description = "Image of rtvc with a tag or a digest; null: it is installed on the machine image (installed_at)."
   type        = string

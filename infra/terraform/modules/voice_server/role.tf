@@ -47,7 +47,7 @@ locals {
       Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
       Resource = ["arn:${local.partition}:ecr:${local.ecr.region}:${local.ecr.account}:repository/${local.ecr.repository}"]
     }],
-    var.fleet == null ? [] : [{
+    var.publish_figures ? [{
       Sid      = "PublishItsFigures"
       Effect   = "Allow"
       Action   = ["cloudwatch:PutMetricData"]
@@ -55,7 +55,7 @@ locals {
       Condition = {
         StringEquals = { "cloudwatch:namespace" = local.namespace }
       }
-    }],
+    }] : [],
     var.fleet == null ? [] : [{
       Sid    = "SpeakForItselfInItsGroup"
       Effect = "Allow"

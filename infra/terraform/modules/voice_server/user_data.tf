@@ -14,6 +14,11 @@ locals {
       RTVC_STT_MODEL        = var.model
     },
     var.tls ? { RTVC_SERVE_TLS = "self-signed" } : {},
+    var.publish_figures ? {
+      RTVC_CLOUD_PROVIDER        = "aws"
+      RTVC_CLOUD_NAMESPACE       = local.namespace
+      RTVC_CLOUD_PUBLISH_EVERY_S = tostring(local.scaling.metric_period_s)
+    } : {},
     var.fleet == null ? {} : {
       RTVC_ACCESS_PROXIES                  = join(",", var.fleet.balancer_cidrs)
       RTVC_CLOUD_PROVIDER                  = "aws"

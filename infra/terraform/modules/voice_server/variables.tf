@@ -143,6 +143,16 @@ variable "capacity_by_type" {
   }
 }
 
+variable "publish_figures" {
+  description = "Whether rtvc tells CloudWatch every few seconds how full the server is (docs/ec2_server.md). A fleet scales by that. Costs money by the month and metric."
+  type        = bool
+
+  validation {
+    condition     = var.publish_figures || var.fleet == null
+    error_message = "Expected true: a fleet scales by these figures."
+  }
+}
+
 variable "settings" {
   description = "More settings of rtvc serve, as environment variables: {RTVC_STT_COMPUTE_TYPE = \"float16\"}. Secrets go into secrets."
   type        = map(string)

@@ -13,6 +13,7 @@ variables {
   callers_cidrs         = ["203.0.113.7/32"]
   access_key_parameter  = "/rtvc-single/access-key"
   log_retention_days    = 14
+  publish_figures       = false
 }
 
 run "one_box_with_an_address_that_only_its_callers_reach" {

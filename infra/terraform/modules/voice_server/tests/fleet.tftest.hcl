@@ -13,6 +13,7 @@ variables {
   model                 = "/srv/rtvc/models/small.en"
   root_volume_gib       = 100
   capacity_per_instance = 24
+  publish_figures       = true
   secrets               = { RTVC_ACCESS_KEY = "/voice/access-key" }
 
   fleet = {

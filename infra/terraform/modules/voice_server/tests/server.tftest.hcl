@@ -14,6 +14,7 @@ variables {
   root_volume_gib       = 100
   capacity_per_instance = 24
   capacity_by_type      = { "g6e.xlarge" = 60 }
+  publish_figures       = false
   settings              = { RTVC_STT_COMPUTE_TYPE = "float16" }
   secrets = {
     RTVC_ACCESS_KEY  = "/voice/access-key"
