@@ -156,6 +156,52 @@ def test_scaling_numbers_stand_in_one_file_only() -> None:
         assert re.search(rf"(?m)^\s*{place}\s+= local\.scaling\.", text), place
 
 
+def test_every_scaling_number_is_used_and_read_from_the_file() -> None:
+    texts = {file: file.read_text("utf-8") for file in sorted(SOURCE.rglob("*.tf"))}
+    readers = [file.parent.name for file, text in texts.items() if 'scaling.json")' in text]
+    assert readers == ["voice_server"]
+    used = {
+        name for text in texts.values() for name in re.findall(r"\blocal\.scaling\.(\w+)", text)
+    }
+    assert used == set(SCALING)
+    # Whoever else needs some of them is handed them.
+    handed = attribute(blocks("fleet", "module")["observability"], "  scaling")
+    assert handed == "module.voice_server.scaling"
+
+
+HELD_BACK = {
+    ("single", "network"): {"cidr", "logs_kms_key_arn"},
+    ("single", "voice_server"): {"capacity_by_type", "fleet", "port", "tls"},
+    ("single", "observability"): {"alarm_topic_arns", "fleet", "keep_logs_on_destroy"},
+    ("fleet", "voice_server"): {"port"},
+    ("fleet", "load_generators"): {"target_ports"},
+}
+"""What a composition decides for its users, by leaving a module its default."""
+
+
+@pytest.mark.parametrize("composition", COMPOSITIONS)
+def test_what_a_module_can_be_told_its_users_can_say(composition: str) -> None:
+    modules = blocks(composition, "module")
+    assert modules
+    for module, block in modules.items():
+        declared = set(blocks(f"modules/{module}", "variable"))
+        given = set(re.findall(r"(?m)^  (\w+) +=", block)) - {"source", "count"}
+        assert given <= declared
+        assert declared - given == HELD_BACK.get((composition, module), set()), module
+
+
+@pytest.mark.parametrize(
+    ("output", "ways"),
+    [
+        ("public_subnet_ids", ("aws_route.internet", "aws_route_table_association.public")),
+        ("private_subnet_ids", ("aws_route.nat", "aws_route_table_association.private")),
+    ],
+)
+def test_who_lives_in_a_subnet_waits_for_its_way_out(output: str, ways: tuple[str, ...]) -> None:
+    awaited = attribute(blocks("modules/network", "output")[output], "depends_on") or ""
+    assert [way for way in ways if way not in awaited] == []
+
+
 def test_a_check_that_does_not_hold_is_told() -> None:
     good, bad = Check("one", 1, 1), Check("two", 2, 3)
     outcome = Outcome("fleet", 9, 1.0, 1.0, [good, bad], "No changes.", {})

@@ -82,7 +82,4 @@ resource "aws_instance" "box" {
   }
 
   tags = { Name = var.name }
-
-  # It has to find its way to the registry when it starts.
-  depends_on = [module.network]
 }

@@ -112,4 +112,7 @@ resource "aws_iam_role_policy" "server" {
 resource "aws_iam_instance_profile" "server" {
   name = "${var.name}-server"
   role = aws_iam_role.server.name
+
+  # Whoever has the profile has the rights: from a server's first second until it is gone.
+  depends_on = [aws_iam_role_policy.server]
 }
