@@ -126,6 +126,18 @@ def balancers(aws: Client) -> list[Any]:
 # A fleet.
 
 
+def _callers_but_all(aws: Client) -> list[str]:
+    """Addresses that the load balancer lets in by name."""
+    return sorted(
+        each["CidrIp"].removesuffix("/32")
+        for group in aws("ec2").describe_security_groups()["SecurityGroups"]
+        if group["GroupName"].startswith("rtvc-balancer-")
+        for rule in group["IpPermissions"]
+        for each in rule["IpRanges"]
+        if each["CidrIp"].endswith("/32")
+    )
+
+
 def fleet_checks(aws: Client, had: Mapping[str, str], outputs: Mapping[str, Any]) -> list[Check]:
     return [
         *_server_checks(aws, "rtvc", had["ami"], disks=1),
@@ -265,6 +277,7 @@ def _surroundings_checks(
         Check("callers find it by name", ["voice.example.com."], names),
         Check("its logs are nobody's business", [True] * 4, list(blocked.values())),
         Check("a master and two workers", 3, len(workers)),
+        Check("who are let in", sorted(outputs["nat_addresses"]), _callers_but_all(aws)),
         Check("it holds, at most", CAPACITY * 6, outputs["capacity"]["at_most"]),
         Check(
             "leave to publish, and to speak for itself",

@@ -112,6 +112,20 @@ module "load_generators" {
   permissions_boundary_arn = var.permissions_boundary_arn
 }
 
+# Generators are let in whoever else may call. They are seen to come from the NAT gateways, or, by a load
+# balancer that is inside, as themselves.
+resource "aws_vpc_security_group_ingress_rule" "generators" {
+  count = var.load_generators == null ? 0 : var.internal ? 1 : length(module.network.nat_addresses)
+
+  security_group_id            = module.voice_server.balancer_security_group_id
+  description                  = "Load generators"
+  cidr_ipv4                    = var.internal ? null : "${module.network.nat_addresses[count.index]}/32"
+  referenced_security_group_id = var.internal ? module.load_generators[0].security_group_id : null
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
+}
+
 resource "aws_route53_record" "callers" {
   # checkov:skip=CKV2_AWS_23:it leads to the load balancer, which stands in a module
   count = var.zone_id == null ? 0 : 1
