@@ -58,7 +58,23 @@ def _server_checks(aws: Client, name: str, ami: str, disks: int) -> list[Check]:
         Check("the role has no ready-made policy", [], attached),
         Check("the log is kept for so many days", [14], [each["retentionInDays"] for each in log]),
         Check("nobody is let in by SSH", [], _open_to(aws, 22)),
+        Check(
+            "the ways out are https and what was asked for",
+            [(443, "0.0.0.0/0"), (11434, "10.9.0.0/16")],
+            _ways_out(aws, f"{name}-server-"),
+        ),
     ]
+
+
+def _ways_out(aws: Client, beginning: str) -> list[tuple[int, str]]:
+    """Ports and addresses that security groups of such a name let out to."""
+    return sorted(
+        (rule.get("FromPort", -1), each["CidrIp"])
+        for group in aws("ec2").describe_security_groups()["SecurityGroups"]
+        if group["GroupName"].startswith(beginning)
+        for rule in group["IpPermissionsEgress"]
+        for each in rule["IpRanges"]
+    )
 
 
 def _open_to(aws: Client, port: int) -> list[str]:

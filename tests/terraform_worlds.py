@@ -42,6 +42,7 @@ _SERVER: dict[str, Any] = {
     "model": "/srv/rtvc/models/small.en",
     "access_key_parameter": "/test/access-key",
     "log_retention_days": 14,
+    "more_egress": [{"description": "Ollama", "cidr": "10.9.0.0/16", "port": 11434}],
 }
 
 

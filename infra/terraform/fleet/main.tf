@@ -47,7 +47,9 @@ module "voice_server" {
   secrets_kms_key_arn      = var.secrets_kms_key_arn
   disks_kms_key_arn        = var.disks_kms_key_arn
   tls                      = var.tls_to_servers
+  drain_s                  = var.drain_s
   log_group                = module.observability.log_group
+  more_egress              = var.more_egress
   permissions_boundary_arn = var.permissions_boundary_arn
   tags                     = local.tags
 

@@ -71,6 +71,27 @@ run "a_box_that_nobody_can_reach_is_reached_through_session_manager" {
   }
 }
 
+run "a_machine_image_that_is_pinned_needs_no_word" {
+  variables {
+    ami_id = "ami-0123456789abcdef0"
+  }
+
+  assert {
+    condition     = !strcontains(output.next, "ami_id") && output.ami_id == "ami-0123456789abcdef0"
+    error_message = "Expected nothing to be proposed."
+  }
+}
+
+run "more_ways_out_are_addresses_and_ports" {
+  command = plan
+
+  variables {
+    more_egress = [{ description = "Ollama", cidr = "ollama.internal", port = 11434 }]
+  }
+
+  expect_failures = [var.more_egress]
+}
+
 run "a_zone_of_another_region_is_refused" {
   command = plan
 
