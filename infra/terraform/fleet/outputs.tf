@@ -61,6 +61,11 @@ output "next" {
     # Look at one of them:
     aws ssm start-session --region ${var.region} --target INSTANCE_ID      # journalctl -u rtvc
 
+    %{if var.ami_id == null~}
+    # Into terraform.tfvars, or a later apply rolls out a newer machine image if there is one:
+    #   ami_id = "${module.voice_server.ami_id}"
+
+    %{endif~}
     # What would these rules do on a day of yours?
     rtvc fleet simulate --help
     %{if var.load_generators != null~}

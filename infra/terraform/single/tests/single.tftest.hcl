@@ -44,6 +44,7 @@ run "it_says_what_to_type_next" {
         "rtvc loadtest wss://198.51.100.7:8000 --insecure --api-key-file key.txt --find-capacity --max-speakers 128",
         "aws ssm get-parameter --region us-east-1 --name /rtvc-single/access-key --with-decryption",
         "aws ssm start-session --region us-east-1 --target i-0123456789abcdef0",
+        "ami_id = \"ami-0a1b2c3d4e5f60718\"",
       ] : strcontains(output.next, text)
     ])
     error_message = "Expected commands that work as they stand."

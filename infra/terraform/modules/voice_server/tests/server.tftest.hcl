@@ -253,6 +253,11 @@ run "unless_that_is_meant" {
   }
 
   assert {
+    condition     = output.ami_id == "ami-0a1b2c3d4e5f60718"
+    error_message = "Expected to be told today's image."
+  }
+
+  assert {
     condition     = !strcontains(aws_iam_role_policy.server.policy, "ssm:GetParameter")
     error_message = "Expected no leave to read parameters."
   }
