@@ -167,6 +167,20 @@ variable "settings" {
     condition     = alltrue([for value in values(var.settings) : can(regex("^[^\\s\"'\\\\]([^\\n\\r\"'\\\\]*[^\\s\"'\\\\])?$", value))])
     error_message = "Expected values of one line, without quotes, backslashes, or spaces at either end."
   }
+
+  validation {
+    condition     = alltrue([for value in values(var.settings) : !can(regex("://[^/]*@", value))])
+    error_message = "Expected no address with a password in it: it would stand in user data and state. It belongs into secrets."
+  }
+
+  validation {
+    condition = alltrue([
+      for name in keys(var.settings) : !startswith(name, "RTVC_CLOUD_") && !contains([
+        "RTVC_SERVE_HOST", "RTVC_SERVE_PORT", "RTVC_SERVE_TLS", "RTVC_SERVE_SHUTDOWN_S", "RTVC_SERVE_MAX_SESSIONS", "RTVC_STT_MODEL",
+      ], name)
+    ])
+    error_message = "Expected no address, port, TLS, shutdown, number of sessions, model or cloud: other variables and scaling.json say these, and more than the server hangs on them."
+  }
 }
 
 variable "secrets" {

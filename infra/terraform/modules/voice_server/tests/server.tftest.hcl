@@ -273,6 +273,36 @@ run "secrets_do_not_stand_in_settings" {
   expect_failures = [var.settings]
 }
 
+run "nor_do_passwords_in_addresses" {
+  command = plan
+
+  variables {
+    settings = { RTVC_SERVE_OTEL_ENDPOINT = "https://me:secret@collector.example:4318" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "what_more_than_the_server_hangs_on_is_no_setting" {
+  command = plan
+
+  variables {
+    settings = { RTVC_SERVE_PORT = "9000" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "what_scaling_json_says_is_no_setting" {
+  command = plan
+
+  variables {
+    settings = { RTVC_CLOUD_IDLE_BEFORE_UNPROTECTED_S = "5" }
+  }
+
+  expect_failures = [var.settings]
+}
+
 run "a_setting_is_one_line" {
   command = plan
 
