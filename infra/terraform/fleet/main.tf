@@ -87,6 +87,7 @@ module "observability" {
     group_name          = var.name
     balancer_suffix     = module.voice_server.balancer.suffix
     target_group_suffix = module.voice_server.balancer.target_group_suffix
+    min_size            = var.min_size
     max_size            = var.max_size
     scaling             = module.voice_server.scaling
   }
