@@ -153,6 +153,7 @@ resource "aws_lb_listener" "tls" {
 }
 
 resource "aws_lb_listener" "plain" {
+  # checkov:skip=CKV2_AWS_74:it speaks no TLS, and does nothing but send on to who does
   count = local.is_fleet
 
   load_balancer_arn = aws_lb.balancer[0].arn
