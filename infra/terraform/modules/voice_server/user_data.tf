@@ -21,10 +21,7 @@ locals {
     } : {},
     var.fleet == null ? {} : {
       RTVC_ACCESS_PROXIES                  = join(",", var.fleet.balancer_cidrs)
-      RTVC_CLOUD_PROVIDER                  = "aws"
-      RTVC_CLOUD_NAMESPACE                 = local.namespace
       RTVC_CLOUD_GROUP                     = var.name
-      RTVC_CLOUD_PUBLISH_EVERY_S           = tostring(local.scaling.metric_period_s)
       RTVC_CLOUD_IDLE_BEFORE_UNPROTECTED_S = tostring(local.scaling.idle_before_unprotected_s)
     },
     var.settings,

@@ -47,6 +47,7 @@ run "the_load_balancer_speaks_tls_and_keeps_quiet_calls" {
       aws_lb.balancer[0].enable_deletion_protection,
       aws_lb.balancer[0].preserve_host_header,
       !aws_lb.balancer[0].internal,
+      output.balancer_security_group_id == aws_security_group.balancer[0].id,
     ])
     error_message = "Expected an idle timeout above rtvc's pings, invalid headers dropped, and no deletion by mistake."
   }
