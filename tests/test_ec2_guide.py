@@ -71,6 +71,16 @@ def optional(name: str, variable: str) -> bool:
     raise AssertionError(f"{name} has no variable {variable}")
 
 
+def test_what_holds_a_key_is_nothing_to_git() -> None:
+    pages = [GUIDE, RUNBOOK, *(page.read_text("utf-8") for page in TERRAFORM.rglob("*.md"))]
+    lines = [line for page in pages for line in commands(page)]
+    written = {file for line in lines for file in re.findall(r"> ?(\w+\.txt)\b", line)}
+    kept = {"memory.txt"}  # what `rtvc profile live` prints
+    assert "key.txt" in written
+    ignored = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    assert sorted(written - kept - set(ignored)) == []
+
+
 # Rights.
 
 
