@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.terraform_apply import Outcome, table
+from tests.documents import broken_links
 from tests.servers import ROOT
 from tests.terraform_checks import SCALING, Check
 from tests.terraform_runs import COMPOSITIONS, MODULES, SOURCE, Terraform, copy_of_infra, missing
@@ -127,6 +128,12 @@ def test_it_has_a_page_that_names_every_variable_without_a_default(folder: str) 
         if attribute(block, "default") is None
     ]
     assert [name for name in needed if f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("folder", [".", *FOLDERS])
+def test_every_link_on_its_page_leads_somewhere(folder: str) -> None:
+    page = SOURCE / folder / "README.md"
+    assert broken_links(page, page.read_text("utf-8")) == []
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
