@@ -135,7 +135,7 @@ variable "ami_ssm_parameter" {
 }
 
 variable "model" {
-  description = "Speech-to-text model: a name (fetched at every start), or a folder that the image or the snapshot carries."
+  description = "Speech-to-text model: a name (fetched at every start unless the image carries it), or a folder that the image or the snapshot carries."
   type        = string
 
   validation {

@@ -92,7 +92,7 @@ variable "gpu" {
 }
 
 variable "model" {
-  description = "Speech-to-text model: a name (fetched at every start: slow), or a folder that the image or the snapshot carries (/srv/rtvc/models/...)."
+  description = "Speech-to-text model: a name (fetched at every start unless the image carries it: slow), or a folder that the image or the snapshot carries (/srv/rtvc/models/...)."
   type        = string
 
   validation {
@@ -274,6 +274,16 @@ variable "more_egress" {
   validation {
     condition     = alltrue([for one in var.more_egress : can(cidrnetmask(one.cidr)) && one.port >= 1 && one.port <= 65535])
     error_message = "Expected IPv4 blocks and ports from 1 to 65535."
+  }
+
+  validation {
+    condition     = alltrue([for one in var.more_egress : can(regex("^[A-Za-z0-9 ._:/()#,@\\[\\]+=&;{}!$*-]{1,255}$", one.description))])
+    error_message = "Expected descriptions of letters, digits and a few signs: AWS takes no quotes there."
+  }
+
+  validation {
+    condition     = length(distinct([for one in var.more_egress : "${one.cidr}:${one.port}"])) == length(var.more_egress)
+    error_message = "Expected each block and port once."
   }
 }
 

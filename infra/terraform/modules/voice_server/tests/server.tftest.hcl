@@ -50,6 +50,31 @@ run "all_disks_are_encrypted" {
   }
 }
 
+run "more_ways_out_are_those_that_were_named" {
+  variables {
+    more_egress = [{ description = "Ollama (in the VPC)", cidr = "10.9.0.0/16", port = 11434 }]
+  }
+
+  assert {
+    condition = alltrue([
+      length(aws_vpc_security_group_egress_rule.more) == 1,
+      aws_vpc_security_group_egress_rule.more["10.9.0.0/16:11434"].from_port == 11434,
+      aws_vpc_security_group_egress_rule.more["10.9.0.0/16:11434"].cidr_ipv4 == "10.9.0.0/16",
+    ])
+    error_message = "Expected one way out beside https."
+  }
+}
+
+run "what_aws_takes_for_no_description_is_refused" {
+  command = plan
+
+  variables {
+    more_egress = [{ description = "Ada's model", cidr = "10.9.0.0/16", port = 11434 }]
+  }
+
+  expect_failures = [var.more_egress]
+}
+
 run "nobody_is_let_in_and_no_key_pair_is_set" {
   assert {
     condition     = aws_launch_template.server.key_name == null || aws_launch_template.server.key_name == ""
