@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rtvc.config import Settings
 from tests.acceptance.terraform_apply import Outcome, table
 from tests.documents import broken_links
 from tests.servers import ROOT
@@ -128,6 +129,20 @@ def test_it_has_a_page_that_names_every_variable_without_a_default(folder: str) 
         if attribute(block, "default") is None
     ]
     assert [name for name in needed if f"`{name}`" not in page] == []
+
+
+def test_settings_and_secrets_on_its_pages_are_the_servers() -> None:
+    known = {
+        f"RTVC_{section}_{key}".upper()
+        for section, field in Settings.model_fields.items()
+        for key in getattr(field.annotation, "model_fields", {})
+    }
+    files = (*SOURCE.rglob("*.md"), *SOURCE.rglob("*.tf"), *SOURCE.rglob("*.tftpl"))
+    text = "".join(file.read_text("utf-8") for file in files)
+    named = set(re.findall(r"\bRTVC_[A-Z]+_[A-Z_]*[A-Z]\b", text))
+    assert "RTVC_LLM_BACKEND" in named
+    # Of load tests and of tests.
+    assert sorted(named - known) == ["RTVC_API_KEY", "RTVC_TERRAFORM_PLUGINS"]
 
 
 @pytest.mark.parametrize("folder", [".", *FOLDERS])
