@@ -58,7 +58,23 @@ def _server_checks(aws: Client, name: str, ami: str, disks: int) -> list[Check]:
         Check("the role has no ready-made policy", [], attached),
         Check("the log is kept for so many days", [14], [each["retentionInDays"] for each in log]),
         Check("nobody is let in by SSH", [], _open_to(aws, 22)),
+        Check(
+            "the ways out are https and what was asked for",
+            [(443, "0.0.0.0/0"), (11434, "10.9.0.0/16")],
+            _ways_out(aws, f"{name}-server-"),
+        ),
     ]
+
+
+def _ways_out(aws: Client, beginning: str) -> list[tuple[int, str]]:
+    """Ports and addresses that security groups of such a name let out to."""
+    return sorted(
+        (rule.get("FromPort", -1), each["CidrIp"])
+        for group in aws("ec2").describe_security_groups()["SecurityGroups"]
+        if group["GroupName"].startswith(beginning)
+        for rule in group["IpPermissionsEgress"]
+        for each in rule["IpRanges"]
+    )
 
 
 def _open_to(aws: Client, port: int) -> list[str]:
@@ -97,9 +113,13 @@ def single_checks(aws: Client, had: Mapping[str, str], outputs: Mapping[str, Any
         Check("nothing is paid for but the box", [], nat_gateways(aws)),
         Check("there is no load balancer", [], balancers(aws)),
         Check(
-            "no leave to speak to a group",
-            set(),
-            {each for each in _actions(aws, f"{name}-server", "serve") if "autoscaling" in each},
+            "leave to publish, and none to speak to a group",
+            {"cloudwatch:PutMetricData"},
+            {
+                each
+                for each in _actions(aws, f"{name}-server", "serve")
+                if each.startswith(("autoscaling:", "cloudwatch:"))
+            },
         ),
     ]
 
@@ -120,6 +140,18 @@ def balancers(aws: Client) -> list[Any]:
 
 
 # A fleet.
+
+
+def _callers_but_all(aws: Client) -> list[str]:
+    """Addresses that the load balancer lets in by name."""
+    return sorted(
+        each["CidrIp"].removesuffix("/32")
+        for group in aws("ec2").describe_security_groups()["SecurityGroups"]
+        if group["GroupName"].startswith("rtvc-balancer-")
+        for rule in group["IpPermissions"]
+        for each in rule["IpRanges"]
+        if each["CidrIp"].endswith("/32")
+    )
 
 
 def fleet_checks(aws: Client, had: Mapping[str, str], outputs: Mapping[str, Any]) -> list[Check]:
@@ -175,6 +207,15 @@ def _balancer_checks(aws: Client, had: Mapping[str, str]) -> list[Check]:
             "callers go where the fewest are",
             "least_outstanding_requests",
             of_target.get("load_balancing.algorithm.type"),
+        ),
+        Check(
+            "a page comes back to the server that made its token",
+            ("true", "lb_cookie", "4"),
+            (
+                of_target.get("stickiness.enabled"),
+                of_target.get("stickiness.type"),
+                of_target.get("stickiness.lb_cookie.duration_seconds"),
+            ),
         ),
         Check("servers speak TLS", "HTTPS", target["Protocol"]),
         Check("calls may end", str(SCALING["deregistration_delay_s"]), of_target.get(delay)),
@@ -252,6 +293,7 @@ def _surroundings_checks(
         Check("callers find it by name", ["voice.example.com."], names),
         Check("its logs are nobody's business", [True] * 4, list(blocked.values())),
         Check("a master and two workers", 3, len(workers)),
+        Check("who are let in", sorted(outputs["nat_addresses"]), _callers_but_all(aws)),
         Check("it holds, at most", CAPACITY * 6, outputs["capacity"]["at_most"]),
         Check(
             "leave to publish, and to speak for itself",

@@ -42,6 +42,7 @@ _SERVER: dict[str, Any] = {
     "model": "/srv/rtvc/models/small.en",
     "access_key_parameter": "/test/access-key",
     "log_retention_days": 14,
+    "more_egress": [{"description": "Ollama", "cidr": "10.9.0.0/16", "port": 11434}],
 }
 
 
@@ -53,6 +54,7 @@ def single_variables(had: Mapping[str, str]) -> dict[str, Any]:
         "instance_type": "g6.xlarge",
         "capacity_per_instance": 128,
         "callers_cidrs": ["203.0.113.7/32"],
+        "publish_figures": True,
     }
 
 

@@ -71,6 +71,16 @@ def optional(name: str, variable: str) -> bool:
     raise AssertionError(f"{name} has no variable {variable}")
 
 
+def test_what_holds_a_key_is_nothing_to_git() -> None:
+    pages = [GUIDE, RUNBOOK, *(page.read_text("utf-8") for page in TERRAFORM.rglob("*.md"))]
+    lines = [line for page in pages for line in commands(page)]
+    written = {file for line in lines for file in re.findall(r"> ?(\w+\.txt)\b", line)}
+    kept = {"memory.txt"}  # what `rtvc profile live` prints
+    assert "key.txt" in written
+    ignored = (ROOT / ".gitignore").read_text("utf-8").splitlines()
+    assert sorted(written - kept - set(ignored)) == []
+
+
 # Rights.
 
 
@@ -151,60 +161,80 @@ def test_no_more_is_allowed_by_name_than_is_typed() -> None:
 
 MADE_BY: dict[str, str] = {
     "aws_autoscaling_group": "autoscaling:CreateAutoScalingGroup UpdateAutoScalingGroup "
-    "DeleteAutoScalingGroup StartInstanceRefresh CreateOrUpdateTags EnableMetricsCollection",
-    "aws_autoscaling_lifecycle_hook": "autoscaling:PutLifecycleHook DeleteLifecycleHook",
-    "aws_autoscaling_policy": "autoscaling:PutScalingPolicy DeletePolicy",
+    "DeleteAutoScalingGroup DescribeAutoScalingGroups DescribeScalingActivities "
+    "StartInstanceRefresh CancelInstanceRefresh DescribeInstanceRefreshes CreateOrUpdateTags "
+    "EnableMetricsCollection SetInstanceProtection SuspendProcesses "
+    "AttachLoadBalancerTargetGroups DetachLoadBalancerTargetGroups "
+    "ec2:RunInstances CreateTags iam:PassRole CreateServiceLinkedRole",
+    "aws_autoscaling_lifecycle_hook": "autoscaling:PutLifecycleHook DescribeLifecycleHooks "
+    "DeleteLifecycleHook",
+    "aws_autoscaling_policy": "autoscaling:PutScalingPolicy DescribePolicies DeletePolicy "
+    "cloudwatch:PutMetricAlarm DescribeAlarms DeleteAlarms",
     "aws_cloudwatch_dashboard": "cloudwatch:PutDashboard GetDashboard DeleteDashboards",
     "aws_cloudwatch_log_group": "logs:CreateLogGroup DescribeLogGroups DeleteLogGroup "
-    "PutRetentionPolicy AssociateKmsKey TagResource UntagResource ListTagsForResource",
+    "PutRetentionPolicy DeleteRetentionPolicy AssociateKmsKey DisassociateKmsKey TagResource "
+    "UntagResource ListTagsForResource",
     "aws_cloudwatch_metric_alarm": "cloudwatch:PutMetricAlarm DescribeAlarms DeleteAlarms "
     "TagResource UntagResource ListTagsForResource",
     "aws_default_security_group": "ec2:DescribeSecurityGroups RevokeSecurityGroupIngress "
     "RevokeSecurityGroupEgress CreateTags",
-    "aws_eip": "ec2:AllocateAddress ReleaseAddress DescribeAddressesAttribute",
-    "aws_flow_log": "ec2:CreateFlowLogs DeleteFlowLogs",
+    "aws_eip": "ec2:AllocateAddress ReleaseAddress DescribeAddresses DescribeAddressesAttribute",
+    "aws_flow_log": "ec2:CreateFlowLogs DescribeFlowLogs DeleteFlowLogs logs:CreateLogDelivery "
+    "DeleteLogDelivery iam:PassRole",
     "aws_iam_instance_profile": "iam:CreateInstanceProfile GetInstanceProfile "
     "DeleteInstanceProfile AddRoleToInstanceProfile RemoveRoleFromInstanceProfile "
-    "TagInstanceProfile",
-    "aws_iam_role": "iam:CreateRole GetRole DeleteRole UpdateRole TagRole PassRole "
+    "TagInstanceProfile UntagInstanceProfile PassRole",
+    "aws_iam_role": "iam:CreateRole GetRole DeleteRole UpdateRole TagRole UntagRole "
     "UpdateAssumeRolePolicy ListRolePolicies ListAttachedRolePolicies "
-    "ListInstanceProfilesForRole PutRolePermissionsBoundary",
+    "ListInstanceProfilesForRole PutRolePermissionsBoundary DeleteRolePermissionsBoundary",
     "aws_iam_role_policy": "iam:PutRolePolicy GetRolePolicy DeleteRolePolicy",
     "aws_instance": "ec2:RunInstances TerminateInstances StopInstances StartInstances "
-    "ModifyInstanceAttribute DescribeInstances CreateTags",
+    "ModifyInstanceAttribute ModifyInstanceMetadataOptions DescribeInstances "
+    "DescribeInstanceTypes DescribeInstanceAttribute DescribeVolumes DescribeTags CreateTags "
+    "DeleteTags DescribeLaunchTemplateVersions iam:PassRole",
     "aws_internet_gateway": "ec2:CreateInternetGateway AttachInternetGateway "
-    "DetachInternetGateway DeleteInternetGateway",
+    "DescribeInternetGateways DetachInternetGateway DeleteInternetGateway",
     "aws_launch_template": "ec2:CreateLaunchTemplate CreateLaunchTemplateVersion "
-    "ModifyLaunchTemplate DeleteLaunchTemplate DescribeLaunchTemplateVersions",
-    "aws_lb": "elasticloadbalancing:CreateLoadBalancer ModifyLoadBalancerAttributes "
-    "DeleteLoadBalancer SetWebAcl",
-    "aws_lb_listener": "elasticloadbalancing:CreateListener ModifyListener DeleteListener",
-    "aws_lb_target_group": "elasticloadbalancing:CreateTargetGroup DeleteTargetGroup",
-    "aws_nat_gateway": "ec2:CreateNatGateway DeleteNatGateway",
+    "ModifyLaunchTemplate DeleteLaunchTemplate DescribeLaunchTemplates "
+    "DescribeLaunchTemplateVersions",
+    "aws_lb": "elasticloadbalancing:CreateLoadBalancer DescribeLoadBalancers "
+    "DescribeLoadBalancerAttributes ModifyLoadBalancerAttributes SetSecurityGroups SetSubnets "
+    "DeleteLoadBalancer AddTags RemoveTags DescribeTags iam:CreateServiceLinkedRole",
+    "aws_lb_listener": "elasticloadbalancing:CreateListener DescribeListeners "
+    "DescribeListenerAttributes ModifyListener DeleteListener",
+    "aws_lb_target_group": "elasticloadbalancing:CreateTargetGroup DescribeTargetGroups "
+    "DescribeTargetGroupAttributes ModifyTargetGroup ModifyTargetGroupAttributes "
+    "DeleteTargetGroup",
+    "aws_nat_gateway": "ec2:CreateNatGateway DescribeNatGateways DeleteNatGateway",
     "aws_route": "ec2:CreateRoute ReplaceRoute DeleteRoute",
     "aws_route53_record": "route53:ChangeResourceRecordSets GetChange ListResourceRecordSets "
     "GetHostedZone",
     "aws_route_table": "ec2:CreateRouteTable DeleteRouteTable DescribeRouteTables",
     "aws_route_table_association": "ec2:AssociateRouteTable DisassociateRouteTable "
     "ReplaceRouteTableAssociation",
-    "aws_s3_bucket": "s3:CreateBucket DeleteBucket",
-    "aws_s3_bucket_lifecycle_configuration": "s3:PutLifecycleConfiguration",
-    "aws_s3_bucket_ownership_controls": "s3:PutBucketOwnershipControls",
-    "aws_s3_bucket_policy": "s3:PutBucketPolicy",
-    "aws_s3_bucket_public_access_block": "s3:PutBucketPublicAccessBlock",
-    "aws_s3_bucket_server_side_encryption_configuration": "s3:PutEncryptionConfiguration",
-    "aws_security_group": "ec2:CreateSecurityGroup DeleteSecurityGroup",
-    "aws_subnet": "ec2:CreateSubnet ModifySubnetAttribute DeleteSubnet",
-    "aws_vpc": "ec2:CreateVpc ModifyVpcAttribute DeleteVpc DescribeVpcAttribute",
-    "aws_vpc_endpoint": "ec2:CreateVpcEndpoint ModifyVpcEndpoint DeleteVpcEndpoints",
+    "aws_s3_bucket": "s3:CreateBucket DeleteBucket ListBucket PutBucketTagging DeleteObject",
+    "aws_s3_bucket_lifecycle_configuration": "s3:PutLifecycleConfiguration "
+    "GetLifecycleConfiguration",
+    "aws_s3_bucket_ownership_controls": "s3:PutBucketOwnershipControls GetBucketOwnershipControls",
+    "aws_s3_bucket_policy": "s3:PutBucketPolicy GetBucketPolicy DeleteBucketPolicy",
+    "aws_s3_bucket_public_access_block": "s3:PutBucketPublicAccessBlock GetBucketPublicAccessBlock",
+    "aws_s3_bucket_server_side_encryption_configuration": "s3:PutEncryptionConfiguration "
+    "GetEncryptionConfiguration",
+    "aws_security_group": "ec2:CreateSecurityGroup DescribeSecurityGroups DeleteSecurityGroup "
+    "RevokeSecurityGroupEgress DescribeNetworkInterfaces",
+    "aws_subnet": "ec2:CreateSubnet DescribeSubnets ModifySubnetAttribute DeleteSubnet",
+    "aws_vpc": "ec2:CreateVpc DescribeVpcs ModifyVpcAttribute DeleteVpc DescribeVpcAttribute "
+    "DescribeNetworkAcls",
+    "aws_vpc_endpoint": "ec2:CreateVpcEndpoint DescribeVpcEndpoints ModifyVpcEndpoint "
+    "DeleteVpcEndpoints DescribePrefixLists",
     "aws_vpc_security_group_egress_rule": "ec2:AuthorizeSecurityGroupEgress "
     "RevokeSecurityGroupEgress ModifySecurityGroupRules DescribeSecurityGroupRules",
     "aws_vpc_security_group_ingress_rule": "ec2:AuthorizeSecurityGroupIngress "
-    "RevokeSecurityGroupIngress ModifySecurityGroupRules",
+    "RevokeSecurityGroupIngress ModifySecurityGroupRules DescribeSecurityGroupRules",
     "aws_wafv2_web_acl_association": "wafv2:AssociateWebACL DisassociateWebACL "
-    "GetWebACLForResource",
+    "GetWebACLForResource GetWebACL elasticloadbalancing:SetWebACL",
 }
-"""Kind of resource → the actions that make, change and destroy it."""
+"""Kind of resource → the actions that make, read, change and destroy it."""
 READ_BY = {
     "aws_ami": "ec2:DescribeImages",
     "aws_ssm_parameter": "ssm:GetParameter",
@@ -220,8 +250,16 @@ def kinds(what: str) -> frozenset[str]:
 
 
 def actions_of(written: str) -> list[str]:
-    service, _, names = written.partition(":")
-    return [f"{service}:{name}" for name in names.split()]
+    """
+    >>> actions_of("ec2:CreateFlowLogs DeleteFlowLogs iam:PassRole")
+    ['ec2:CreateFlowLogs', 'ec2:DeleteFlowLogs', 'iam:PassRole']
+    """
+    found, service = [], ""
+    for word in written.split():
+        before, colon, name = word.rpartition(":")
+        service = before if colon else service
+        found.append(f"{service}:{name}")
+    return found
 
 
 def test_who_applies_may_make_all_that_there_is() -> None:
@@ -232,6 +270,14 @@ def test_who_applies_may_make_all_that_there_is() -> None:
     needed = [action for each in written for action in actions_of(each)]
     assert sorted({action for action in needed if not allowed(applies, action)}) == []
     assert not allowed(applies, "iam:AttachRolePolicy")
+
+
+def test_the_page_of_terraform_lists_the_same_actions() -> None:
+    page = (TERRAFORM / "README.md").read_text("utf-8")
+    section = page.partition("\n## Who applies\n")[2].partition("\n## ")[0]
+    listed_there = set(re.findall(r"`([a-z0-9]+:[\w*]+)`", section))
+    applies, _ = policies()
+    assert listed_there == {each for one in applies["Statement"] for each in listed(one["Action"])}
 
 
 def test_every_statement_of_the_role_is_explained() -> None:

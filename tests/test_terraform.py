@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rtvc.config import Settings
 from tests.acceptance.terraform_apply import Outcome, table
+from tests.documents import broken_links
 from tests.servers import ROOT
 from tests.terraform_checks import SCALING, Check
 from tests.terraform_runs import COMPOSITIONS, MODULES, SOURCE, Terraform, copy_of_infra, missing
@@ -23,7 +25,7 @@ COSTLY = frozenset(
         *("nat", "public_ips_on_launch", "flow_log_retention_days", "access_log_retention_days"),
         *("instance_type", "instance_types", "root_volume_gib", "min_size", "max_size"),
         *("spot_percent", "workers", "log_retention_days", "create_dashboard", "create_alarms"),
-        "capacity_per_instance",
+        *("capacity_per_instance", "publish_figures"),
     )
 )
 """Variables whose value decides what is to be paid."""
@@ -129,6 +131,26 @@ def test_it_has_a_page_that_names_every_variable_without_a_default(folder: str) 
     assert [name for name in needed if f"`{name}`" not in page] == []
 
 
+def test_settings_and_secrets_on_its_pages_are_the_servers() -> None:
+    known = {
+        f"RTVC_{section}_{key}".upper()
+        for section, field in Settings.model_fields.items()
+        for key in getattr(field.annotation, "model_fields", {})
+    }
+    files = (*SOURCE.rglob("*.md"), *SOURCE.rglob("*.tf"), *SOURCE.rglob("*.tftpl"))
+    text = "".join(file.read_text("utf-8") for file in files)
+    named = set(re.findall(r"\bRTVC_[A-Z]+_[A-Z_]*[A-Z]\b", text))
+    assert "RTVC_LLM_BACKEND" in named
+    # Of load tests and of tests.
+    assert sorted(named - known) == ["RTVC_API_KEY", "RTVC_TERRAFORM_PLUGINS"]
+
+
+@pytest.mark.parametrize("folder", [".", *FOLDERS])
+def test_every_link_on_its_page_leads_somewhere(folder: str) -> None:
+    page = SOURCE / folder / "README.md"
+    assert broken_links(page, page.read_text("utf-8")) == []
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_it_says_which_terraform_and_which_provider(folder: str) -> None:
     text = (SOURCE / folder / "versions.tf").read_text("utf-8")
@@ -154,6 +176,52 @@ def test_scaling_numbers_stand_in_one_file_only() -> None:
     )
     for place in ("target_value", "deregistration_delay", "period", "heartbeat_timeout"):
         assert re.search(rf"(?m)^\s*{place}\s+= local\.scaling\.", text), place
+
+
+def test_every_scaling_number_is_used_and_read_from_the_file() -> None:
+    texts = {file: file.read_text("utf-8") for file in sorted(SOURCE.rglob("*.tf"))}
+    readers = [file.parent.name for file, text in texts.items() if 'scaling.json")' in text]
+    assert readers == ["voice_server"]
+    used = {
+        name for text in texts.values() for name in re.findall(r"\blocal\.scaling\.(\w+)", text)
+    }
+    assert used == set(SCALING)
+    # Whoever else needs some of them is handed them.
+    handed = attribute(blocks("fleet", "module")["observability"], "  scaling")
+    assert handed == "module.voice_server.scaling"
+
+
+HELD_BACK = {
+    ("single", "network"): {"cidr", "logs_kms_key_arn"},
+    ("single", "voice_server"): {"capacity_by_type", "fleet", "port", "tls"},
+    ("single", "observability"): {"alarm_topic_arns", "fleet", "keep_logs_on_destroy"},
+    ("fleet", "voice_server"): {"port"},
+    ("fleet", "load_generators"): {"target_ports"},
+}
+"""What a composition decides for its users, by leaving a module its default."""
+
+
+@pytest.mark.parametrize("composition", COMPOSITIONS)
+def test_what_a_module_can_be_told_its_users_can_say(composition: str) -> None:
+    modules = blocks(composition, "module")
+    assert modules
+    for module, block in modules.items():
+        declared = set(blocks(f"modules/{module}", "variable"))
+        given = set(re.findall(r"(?m)^  (\w+) +=", block)) - {"source", "count"}
+        assert given <= declared
+        assert declared - given == HELD_BACK.get((composition, module), set()), module
+
+
+@pytest.mark.parametrize(
+    ("output", "ways"),
+    [
+        ("public_subnet_ids", ("aws_route.internet", "aws_route_table_association.public")),
+        ("private_subnet_ids", ("aws_route.nat", "aws_route_table_association.private")),
+    ],
+)
+def test_who_lives_in_a_subnet_waits_for_its_way_out(output: str, ways: tuple[str, ...]) -> None:
+    awaited = attribute(blocks("modules/network", "output")[output], "depends_on") or ""
+    assert [way for way in ways if way not in awaited] == []
 
 
 def test_a_check_that_does_not_hold_is_told() -> None:

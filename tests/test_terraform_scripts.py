@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.terraform_runs import SOURCE, bare_environment, rendered
+from tests.test_systemd_unit import verified
 
 pytestmark = pytest.mark.skipif(
     shutil.which("terraform") is None, reason="terraform is not installed"
@@ -24,7 +25,9 @@ START: dict[str, Any] = {
     "region": "us-east-1",
     "capacity": 24,
     "by_type": {"g6e.xlarge": 60},
-    "in_fleet": True,
+    "publishes": True,
+    "group": "voice",
+    "drain": "drain",
     "secrets": {"RTVC_ACCESS_KEY": "/voice/access-key", "RTVC_LLM_API_KEY": "/voice/llm"},
     "image": IMAGE,
     "registry": IMAGE.split("/")[0],
@@ -39,6 +42,13 @@ IN_SERVICE = {
     "group": "voice",
     "hook": "ready",
     "url": "https://127.0.0.1:8000/readyz",
+}
+UNIT: dict[str, Any] = {
+    "container": True,
+    "models_at": "",
+    "boot_s": 900,
+    "stop_s": 60,
+    "drain_s": 45,
 }
 LOADTEST: dict[str, Any] = {
     "region": "us-east-1",
@@ -64,11 +74,14 @@ case "$name $*" in
 *meta-data/instance-id*) echo i-0123456789abcdef0 ;;
 *meta-data/instance-type*) echo "$TYPE" ;;
 *meta-data/local-ipv4*) echo 10.42.0.10 ;;
+*target-lifecycle-state*) [ "${TARGET:-}" ] && echo "$TARGET" || exit 22 ;;
+"aws autoscaling "*) exit "${COMPLETED:-0}" ;;
 "aws ssm get-parameter "*--name\\ */missing*) exit 254 ;;
 "aws ssm get-parameter "*) echo 'it is $ecret "and" quoted' ;;
 "aws ecr get-login-password "*) echo password ;;
 "docker login "*) cat >/dev/null ;;
 "docker image inspect "*) exit "${PRESENT:-1}" ;;
+"docker pull "*) exit "${PULLED:-0}" ;;
 "docker run "*) exit "${DOCKER:-0}" ;;
 *readyz)
   tries=$(grep -c readyz "$FAKES/calls")
@@ -160,9 +173,69 @@ def test_metadata_is_asked_with_a_token(box: Box) -> None:
     assert all("X-aws-ec2-metadata-token: token" in call for call in asked)
 
 
-def test_an_image_that_is_there_is_not_fetched(box: Box) -> None:
+def test_an_image_that_is_there_is_not_fetched_and_needs_no_registry(box: Box) -> None:
     assert box.run(SERVER / "start.sh.tftpl", START, PRESENT="0").returncode == 0
-    assert not [call for call in box.calls if call.startswith("docker pull")]
+    asked = ("docker pull", "docker login", "aws ecr")
+    assert not [call for call in box.calls if call.startswith(asked)]
+
+
+def test_a_token_of_the_registry_stays_in_memory(box: Box) -> None:
+    assert box.run(SERVER / "start.sh.tftpl", START).returncode == 0
+    assert box.environment("docker")["DOCKER_CONFIG"] == "/run/rtvc"
+
+
+def test_an_image_that_can_not_be_had_starts_nothing(box: Box) -> None:
+    done = box.run(SERVER / "start.sh.tftpl", START, PULLED="1")
+    assert done.returncode != 0
+    assert not [call for call in box.calls if call.startswith("docker run")]
+
+
+# A machine that is to end, and has no rtvc that says so.
+
+
+@pytest.mark.parametrize("target", ["", "InService", "Standby"])
+def test_a_server_that_stays_starts(box: Box, target: str) -> None:
+    assert box.run(SERVER / "start.sh.tftpl", START, TARGET=target).returncode == 0
+    assert box.call("docker run ")
+    assert not [call for call in box.calls if call.startswith("aws autoscaling")]
+
+
+@pytest.mark.parametrize("code", ["0", "254"])
+def test_one_that_is_to_end_says_that_nobody_is_there(box: Box, code: str) -> None:
+    done = box.run(SERVER / "start.sh.tftpl", START, TARGET="Terminated", COMPLETED=code)
+    # While the hook has not begun AWS says no, and systemd tries again.
+    assert str(done.returncode) == code
+    call = box.call("aws autoscaling complete-lifecycle-action ")
+    assert "--auto-scaling-group-name voice --lifecycle-hook-name drain" in call
+    assert "--instance-id i-0123456789abcdef0 --lifecycle-action-result CONTINUE" in call
+    assert not [call for call in box.calls if call.startswith(("docker", "aws ssm"))]
+
+
+# The unit.
+
+
+def test_a_container_that_is_gone_already_is_no_failure() -> None:
+    unit = rendered(SERVER / "rtvc.service.tftpl", UNIT).splitlines()
+    assert "ExecStop=-/usr/bin/docker stop -t 45 rtvc" in unit
+    assert "Restart=on-failure" in unit
+    assert "TimeoutStopSec=60" in unit
+    assert "StartLimitIntervalSec=0" in unit
+
+
+def test_an_engine_that_ran_out_of_memory_is_the_servers_business() -> None:
+    unit = rendered(SERVER / "rtvc.service.tftpl", {**UNIT, "container": False}).splitlines()
+    assert "OOMPolicy=continue" in unit
+    assert "KillMode=mixed" in unit
+
+
+@pytest.mark.parametrize("container", [True, False])
+def test_systemd_takes_the_unit(tmp_path: Path, container: bool) -> None:
+    unit = rendered(SERVER / "rtvc.service.tftpl", {**UNIT, "container": container})
+    # Neither the programs nor the units of the machine that it is written for are here.
+    for program in ("/usr/bin/docker", "/usr/local/lib/rtvc/start"):
+        unit = unit.replace(program, "/bin/true")
+    lines = [line for line in unit.splitlines(keepends=True) if "docker.service" not in line]
+    assert verified("".join(lines), tmp_path) == ""
 
 
 def test_an_image_that_is_not_there_is(box: Box) -> None:
@@ -189,13 +262,26 @@ def test_an_installed_server_gets_the_same(box: Box) -> None:
 
 
 def test_a_server_alone_is_told_of_no_cloud(box: Box) -> None:
-    alone = {**START, "in_fleet": False, "gpu": False, "log_group": "", "models_at": ""}
-    assert box.run(SERVER / "start.sh.tftpl", alone).returncode == 0
+    alone = {
+        **START,
+        "publishes": False,
+        "group": "",
+        "gpu": False,
+        "log_group": "",
+        "models_at": "",
+    }
+    assert box.run(SERVER / "start.sh.tftpl", alone, TARGET="Terminated").returncode == 0
     call = box.call("docker run ")
     assert "RTVC_CLOUD" not in call
     assert "--gpus" not in call
     assert "--volume" not in call
     assert "--log-driver journald" in call
+
+
+def test_a_server_alone_may_publish(box: Box) -> None:
+    assert box.run(SERVER / "start.sh.tftpl", {**START, "group": ""}).returncode == 0
+    assert box.environment("docker")["RTVC_CLOUD_CAPACITY"] == "24"
+    assert not [call for call in box.calls if "target-lifecycle-state" in call]
 
 
 def test_a_server_is_in_service_once_it_is_ready(box: Box) -> None:
@@ -236,6 +322,15 @@ def test_without_a_url_a_load_test_says_how_it_is_used(box: Box) -> None:
     assert done.returncode == 2
     assert "usage:" in done.stderr
     assert not (box.folder / "calls").exists()
+
+
+def test_generators_fetch_their_image_once(box: Box) -> None:
+    pull = {"image": IMAGE, "registry": IMAGE.split("/")[0], "registry_in": "eu-west-1"}
+    assert box.run(LOAD / "pull.sh.tftpl", pull, PRESENT="0").returncode == 0
+    assert not [call for call in box.calls if call.startswith(("docker login", "docker pull"))]
+    assert box.run(LOAD / "pull.sh.tftpl", pull).returncode == 0
+    assert box.call("docker pull") == f"docker pull --quiet {IMAGE}"
+    assert box.environment("docker")["DOCKER_CONFIG"] == "/run/rtvc"
 
 
 def test_what_is_rendered_is_what_terraform_would_write() -> None:

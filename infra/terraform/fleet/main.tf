@@ -41,12 +41,15 @@ module "voice_server" {
   model_snapshot_id        = var.model_snapshot_id
   capacity_per_instance    = var.capacity_per_instance
   capacity_by_type         = var.capacity_by_type
+  publish_figures          = true
   settings                 = var.settings
   secrets                  = merge(var.secrets, { RTVC_ACCESS_KEY = var.access_key_parameter })
   secrets_kms_key_arn      = var.secrets_kms_key_arn
   disks_kms_key_arn        = var.disks_kms_key_arn
   tls                      = var.tls_to_servers
+  drain_s                  = var.drain_s
   log_group                = module.observability.log_group
+  more_egress              = var.more_egress
   permissions_boundary_arn = var.permissions_boundary_arn
   tags                     = local.tags
 
@@ -84,6 +87,7 @@ module "observability" {
     group_name          = var.name
     balancer_suffix     = module.voice_server.balancer.suffix
     target_group_suffix = module.voice_server.balancer.target_group_suffix
+    min_size            = var.min_size
     max_size            = var.max_size
     scaling             = module.voice_server.scaling
   }
@@ -109,6 +113,20 @@ module "load_generators" {
   disks_kms_key_arn        = var.disks_kms_key_arn
   results_bucket           = var.load_generators.results_bucket
   permissions_boundary_arn = var.permissions_boundary_arn
+}
+
+# Generators are let in whoever else may call. They are seen to come from the NAT gateways, or, by a load
+# balancer that is inside, as themselves.
+resource "aws_vpc_security_group_ingress_rule" "generators" {
+  count = var.load_generators == null ? 0 : var.internal ? 1 : length(module.network.nat_addresses)
+
+  security_group_id            = module.voice_server.balancer_security_group_id
+  description                  = "Load generators"
+  cidr_ipv4                    = var.internal ? null : "${module.network.nat_addresses[count.index]}/32"
+  referenced_security_group_id = var.internal ? module.load_generators[0].security_group_id : null
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
 }
 
 resource "aws_route53_record" "callers" {

@@ -12,6 +12,16 @@ output "balancer_dns_name" {
   value       = module.voice_server.balancer.dns_name
 }
 
+output "nat_addresses" {
+  description = "Addresses that servers and load generators come from, for whoever lets them in by address."
+  value       = module.network.nat_addresses
+}
+
+output "ami_id" {
+  description = "Machine image of the servers: as ami_id in terraform.tfvars it stays, and no plan proposes a newer one."
+  value       = module.voice_server.ami_id
+}
+
 output "group_name" {
   description = "The Auto Scaling group."
   value       = module.voice_server.group_name
@@ -51,6 +61,11 @@ output "next" {
     # Look at one of them:
     aws ssm start-session --region ${var.region} --target INSTANCE_ID      # journalctl -u rtvc
 
+    %{if var.ami_id == null~}
+    # Into terraform.tfvars, or a later apply rolls out a newer machine image if there is one:
+    #   ami_id = "${module.voice_server.ami_id}"
+
+    %{endif~}
     # What would these rules do on a day of yours?
     rtvc fleet simulate --help
     %{if var.load_generators != null~}

@@ -88,7 +88,7 @@ variable "ami_ssm_parameter" {
 }
 
 variable "model" {
-  description = "Speech-to-text model: a name (fetched at every start), or a folder that the image or the snapshot carries."
+  description = "Speech-to-text model: a name (fetched at every start unless the image carries it), or a folder that the image or the snapshot carries."
   type        = string
 
   validation {
@@ -170,5 +170,31 @@ variable "disks_kms_key_arn" {
   validation {
     condition     = var.disks_kms_key_arn == null ? true : can(regex("^arn:[a-z-]+:kms:", var.disks_kms_key_arn))
     error_message = "Expected the ARN of a KMS key, or null."
+  }
+}
+
+variable "more_egress" {
+  description = "What servers may reach beside port 443 anywhere, such as a language model: [{description = \"Ollama\", cidr = \"10.0.0.0/8\", port = 11434}]."
+  type = list(object({
+    description = string
+    cidr        = string
+    port        = number
+  }))
+  default = []
+
+  validation {
+    condition     = alltrue([for one in var.more_egress : can(cidrnetmask(one.cidr)) && one.port >= 1 && one.port <= 65535])
+    error_message = "Expected IPv4 blocks and ports from 1 to 65535."
+  }
+}
+
+variable "drain_s" {
+  description = "How long a server that is stopped by hand (systemctl, a reboot) lets its sessions finish."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.drain_s >= 1 && var.drain_s <= 7200
+    error_message = "Expected 1 to 7200 seconds."
   }
 }

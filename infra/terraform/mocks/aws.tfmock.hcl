@@ -54,7 +54,8 @@ mock_resource "aws_security_group" {
 
 mock_resource "aws_eip" {
   defaults = {
-    id = "eipalloc-0123456789abcdef0"
+    id        = "eipalloc-0123456789abcdef0"
+    public_ip = "198.51.100.20"
   }
 }
 

@@ -9,3 +9,4 @@ capacity_per_instance = 128
 callers_cidrs         = []
 access_key_parameter  = "/rtvc-single/access-key"
 log_retention_days    = 14
+publish_figures       = false

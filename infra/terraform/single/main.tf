@@ -29,6 +29,7 @@ module "observability" {
 
   name                      = var.name
   log_retention_days        = var.log_retention_days
+  logs_kms_key_arn          = var.logs_kms_key_arn
   access_log_retention_days = null
   create_dashboard          = false
   create_alarms             = false
@@ -49,9 +50,14 @@ module "voice_server" {
   model                    = var.model
   model_snapshot_id        = var.model_snapshot_id
   capacity_per_instance    = var.capacity_per_instance
+  publish_figures          = var.publish_figures
   settings                 = var.settings
   secrets                  = merge(var.secrets, { RTVC_ACCESS_KEY = var.access_key_parameter })
+  secrets_kms_key_arn      = var.secrets_kms_key_arn
+  disks_kms_key_arn        = var.disks_kms_key_arn
+  drain_s                  = var.drain_s
   log_group                = module.observability.log_group
+  more_egress              = var.more_egress
   permissions_boundary_arn = var.permissions_boundary_arn
   tags                     = local.tags
 }
@@ -81,7 +87,4 @@ resource "aws_instance" "box" {
   }
 
   tags = { Name = var.name }
-
-  # It has to find its way to the registry when it starts.
-  depends_on = [module.network]
 }

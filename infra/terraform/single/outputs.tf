@@ -13,6 +13,11 @@ output "instance_id" {
   value       = aws_instance.box.id
 }
 
+output "ami_id" {
+  description = "Machine image of the box: as ami_id in terraform.tfvars it stays, and no plan proposes a newer one."
+  value       = module.voice_server.ami_id
+}
+
 output "next" {
   description = "What to type next."
   value       = <<-EOT
@@ -31,6 +36,11 @@ output "next" {
     rtvc loadtest wss://${local.host} --insecure --api-key-file key.txt --speakers 4 --duration 60
     rtvc loadtest wss://${local.host} --insecure --api-key-file key.txt --find-capacity --max-speakers ${var.capacity_per_instance}
 
+    %{if var.ami_id == null~}
+    # Into terraform.tfvars, or a later apply replaces the box when there is a newer machine image:
+    #   ami_id = "${module.voice_server.ami_id}"
+
+    %{endif~}
     # Look at it, stop it (it costs its disk and nothing else then), start it, be rid of it:
     aws ssm start-session --region ${var.region} --target ${aws_instance.box.id}      # journalctl -u rtvc
     aws ec2 stop-instances --region ${var.region} --instance-ids ${aws_instance.box.id}

@@ -79,6 +79,11 @@ variable "log_retention_days" {
   }
 }
 
+variable "publish_figures" {
+  description = "Whether the box tells CloudWatch every few seconds how full it is, and how long it took to get ready (docs/ec2_server.md). Costs money by the month and metric."
+  type        = bool
+}
+
 variable "container_image" {
   description = "Image of rtvc with a tag or a digest; null: it is installed on the machine image (installed_at)."
   type        = string
@@ -130,7 +135,7 @@ variable "ami_ssm_parameter" {
 }
 
 variable "model" {
-  description = "Speech-to-text model: a name (fetched at every start), or a folder that the image or the snapshot carries."
+  description = "Speech-to-text model: a name (fetched at every start unless the image carries it), or a folder that the image or the snapshot carries."
   type        = string
 
   validation {
@@ -179,6 +184,65 @@ variable "secrets" {
   validation {
     condition     = alltrue([for name, parameter in var.secrets : startswith(name, "RTVC_") && startswith(parameter, "/")])
     error_message = "Expected names of settings (RTVC_...), each with the name of a parameter that begins with /."
+  }
+}
+
+variable "secrets_kms_key_arn" {
+  description = "Key of yours that the secrets are encrypted with; null: Parameter Store's own."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.secrets_kms_key_arn == null ? true : can(regex("^arn:[a-z-]+:kms:", var.secrets_kms_key_arn))
+    error_message = "Expected the ARN of a KMS key, or null."
+  }
+}
+
+variable "disks_kms_key_arn" {
+  description = "Key of yours that encrypts the disk; null: EBS's own."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.disks_kms_key_arn == null ? true : can(regex("^arn:[a-z-]+:kms:", var.disks_kms_key_arn))
+    error_message = "Expected the ARN of a KMS key, or null."
+  }
+}
+
+variable "logs_kms_key_arn" {
+  description = "Key of yours that encrypts the log in CloudWatch; null: CloudWatch's own."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.logs_kms_key_arn == null ? true : can(regex("^arn:[a-z-]+:kms:", var.logs_kms_key_arn))
+    error_message = "Expected the ARN of a KMS key, or null."
+  }
+}
+
+variable "more_egress" {
+  description = "What the box may reach beside port 443 anywhere, such as a language model: [{description = \"Ollama\", cidr = \"10.0.0.0/8\", port = 11434}]."
+  type = list(object({
+    description = string
+    cidr        = string
+    port        = number
+  }))
+  default = []
+
+  validation {
+    condition     = alltrue([for one in var.more_egress : can(cidrnetmask(one.cidr)) && one.port >= 1 && one.port <= 65535])
+    error_message = "Expected IPv4 blocks and ports from 1 to 65535."
+  }
+}
+
+variable "drain_s" {
+  description = "How long a server that is stopped by hand (systemctl, a reboot) lets its sessions finish."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.drain_s >= 1 && var.drain_s <= 7200
+    error_message = "Expected 1 to 7200 seconds."
   }
 }
 

@@ -87,6 +87,56 @@ run "load_generators_if_they_are_wished" {
   }
 }
 
+run "generators_are_let_in_whoever_else_may_call" {
+  variables {
+    callers_cidrs = ["203.0.113.0/24"]
+    load_generators = {
+      instance_type   = "c7i.large"
+      workers         = 2
+      root_volume_gib = 80
+    }
+  }
+
+  assert {
+    condition     = tolist(aws_vpc_security_group_ingress_rule.generators[*].cidr_ipv4) == tolist(["198.51.100.20/32", "198.51.100.20/32"])
+    error_message = "Expected the address of each NAT gateway."
+  }
+
+  assert {
+    condition = alltrue([
+      for rule in aws_vpc_security_group_ingress_rule.generators : rule.from_port == 443 && rule.to_port == 443
+    ])
+    error_message = "Expected no other port."
+  }
+}
+
+run "inside_they_come_as_themselves" {
+  variables {
+    internal = true
+    load_generators = {
+      instance_type   = "c7i.large"
+      workers         = 0
+      root_volume_gib = 80
+    }
+  }
+
+  assert {
+    condition = alltrue([
+      length(aws_vpc_security_group_ingress_rule.generators) == 1,
+      aws_vpc_security_group_ingress_rule.generators[0].cidr_ipv4 == null,
+      aws_vpc_security_group_ingress_rule.generators[0].referenced_security_group_id == module.load_generators[0].security_group_id,
+    ])
+    error_message = "Expected their security group."
+  }
+}
+
+run "where_there_are_none_nobody_is_let_in_for_them" {
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.generators) == 0
+    error_message = "Expected the callers only."
+  }
+}
+
 run "one_zone_is_not_enough" {
   command = plan
 

@@ -79,4 +79,6 @@ resource "aws_iam_role_policy" "generators" {
 resource "aws_iam_instance_profile" "generators" {
   name = "${var.name}-load"
   role = aws_iam_role.generators.name
+
+  depends_on = [aws_iam_role_policy.generators]
 }

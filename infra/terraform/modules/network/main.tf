@@ -6,6 +6,7 @@ locals {
 }
 
 resource "aws_vpc" "this" {
+  # checkov:skip=CKV2_AWS_11:on where it is asked how long to keep it (flow_log_retention_days): it costs money
   cidr_block           = var.cidr
   enable_dns_support   = true
   enable_dns_hostnames = true

@@ -64,7 +64,8 @@ resource "aws_cloudwatch_metric_alarm" "simple" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "at_most" {
-  count = local.alarms
+  # A fleet of a fixed size is always as large as can be.
+  count = local.alarms == 1 && try(var.fleet.max_size > var.fleet.min_size, false) ? 1 : 0
 
   alarm_name          = "${var.name}-at-most"
   alarm_description   = "The fleet has wanted its greatest size (${var.fleet.max_size}) for five minutes: it can't grow any more. Raise max_size, and mind the quota of GPU vCPUs."

@@ -53,13 +53,14 @@ variable "fleet" {
     group_name:               the Auto Scaling group.
     balancer_suffix, target_group_suffix:  as CloudWatch names the load balancer and its target group.
     scaling:                  the numbers of modules/voice_server/scaling.json.
-    max_size:                 servers at most.
+    min_size, max_size:       servers at least and at most.
   EOT
 
   type = object({
     group_name          = string
     balancer_suffix     = string
     target_group_suffix = string
+    min_size            = number
     max_size            = number
     scaling = object({
       target_percent  = number

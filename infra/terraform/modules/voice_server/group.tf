@@ -84,14 +84,10 @@ resource "aws_autoscaling_group" "servers" {
     }
   }
 
-  dynamic "tag" {
-    for_each = { Name = var.name }
-
-    content {
-      key                 = tag.key
-      value               = tag.value
-      propagate_at_launch = true
-    }
+  tag {
+    key                 = "Name"
+    value               = var.name
+    propagate_at_launch = true
   }
 
   timeouts {

@@ -11,6 +11,16 @@ output "server_security_group_id" {
   value       = aws_security_group.server.id
 }
 
+output "balancer_security_group_id" {
+  description = "Security group of the load balancer, for callers beside callers_cidrs; null without a fleet."
+  value       = one(aws_security_group.balancer[*].id)
+}
+
+output "ami_id" {
+  description = "Machine image of the servers. As ami_id it stays the same from plan to plan."
+  value       = local.ami_id
+}
+
 output "role_name" {
   description = "Role of the servers, for a policy of your own that is attached to it."
   value       = aws_iam_role.server.name

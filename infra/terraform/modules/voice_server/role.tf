@@ -47,7 +47,7 @@ locals {
       Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
       Resource = ["arn:${local.partition}:ecr:${local.ecr.region}:${local.ecr.account}:repository/${local.ecr.repository}"]
     }],
-    var.fleet == null ? [] : [{
+    var.publish_figures ? [{
       Sid      = "PublishItsFigures"
       Effect   = "Allow"
       Action   = ["cloudwatch:PutMetricData"]
@@ -55,7 +55,7 @@ locals {
       Condition = {
         StringEquals = { "cloudwatch:namespace" = local.namespace }
       }
-    }],
+    }] : [],
     var.fleet == null ? [] : [{
       Sid    = "SpeakForItselfInItsGroup"
       Effect = "Allow"
@@ -112,4 +112,7 @@ resource "aws_iam_role_policy" "server" {
 resource "aws_iam_instance_profile" "server" {
   name = "${var.name}-server"
   role = aws_iam_role.server.name
+
+  # Whoever has the profile has the rights: from a server's first second until it is gone.
+  depends_on = [aws_iam_role_policy.server]
 }

@@ -14,12 +14,14 @@ locals {
       RTVC_STT_MODEL        = var.model
     },
     var.tls ? { RTVC_SERVE_TLS = "self-signed" } : {},
+    var.publish_figures ? {
+      RTVC_CLOUD_PROVIDER        = "aws"
+      RTVC_CLOUD_NAMESPACE       = local.namespace
+      RTVC_CLOUD_PUBLISH_EVERY_S = tostring(local.scaling.metric_period_s)
+    } : {},
     var.fleet == null ? {} : {
       RTVC_ACCESS_PROXIES                  = join(",", var.fleet.balancer_cidrs)
-      RTVC_CLOUD_PROVIDER                  = "aws"
-      RTVC_CLOUD_NAMESPACE                 = local.namespace
       RTVC_CLOUD_GROUP                     = var.name
-      RTVC_CLOUD_PUBLISH_EVERY_S           = tostring(local.scaling.metric_period_s)
       RTVC_CLOUD_IDLE_BEFORE_UNPROTECTED_S = tostring(local.scaling.idle_before_unprotected_s)
     },
     var.settings,
@@ -29,7 +31,9 @@ locals {
     region       = local.region
     capacity     = var.capacity_per_instance
     by_type      = var.capacity_by_type
-    in_fleet     = var.fleet != null
+    publishes    = var.publish_figures
+    group        = var.fleet == null ? "" : var.name
+    drain        = local.drain
     secrets      = var.secrets
     image        = var.container_image == null ? "" : var.container_image
     registry     = local.ecr == null ? "" : split("/", var.container_image)[0]

@@ -92,7 +92,7 @@ variable "gpu" {
 }
 
 variable "model" {
-  description = "Speech-to-text model: a name (fetched at every start: slow), or a folder that the image or the snapshot carries (/srv/rtvc/models/...)."
+  description = "Speech-to-text model: a name (fetched at every start unless the image carries it: slow), or a folder that the image or the snapshot carries (/srv/rtvc/models/...)."
   type        = string
 
   validation {
@@ -143,6 +143,16 @@ variable "capacity_by_type" {
   }
 }
 
+variable "publish_figures" {
+  description = "Whether rtvc tells CloudWatch every few seconds how full the server is (docs/ec2_server.md). A fleet scales by that. Costs money by the month and metric."
+  type        = bool
+
+  validation {
+    condition     = var.publish_figures || var.fleet == null
+    error_message = "Expected true: a fleet scales by these figures."
+  }
+}
+
 variable "settings" {
   description = "More settings of rtvc serve, as environment variables: {RTVC_STT_COMPUTE_TYPE = \"float16\"}. Secrets go into secrets."
   type        = map(string)
@@ -156,6 +166,20 @@ variable "settings" {
   validation {
     condition     = alltrue([for value in values(var.settings) : can(regex("^[^\\s\"'\\\\]([^\\n\\r\"'\\\\]*[^\\s\"'\\\\])?$", value))])
     error_message = "Expected values of one line, without quotes, backslashes, or spaces at either end."
+  }
+
+  validation {
+    condition     = alltrue([for value in values(var.settings) : !can(regex("://[^/]*@", value))])
+    error_message = "Expected no address with a password in it: it would stand in user data and state. It belongs into secrets."
+  }
+
+  validation {
+    condition = alltrue([
+      for name in keys(var.settings) : !startswith(name, "RTVC_CLOUD_") && !contains([
+        "RTVC_SERVE_HOST", "RTVC_SERVE_PORT", "RTVC_SERVE_TLS", "RTVC_SERVE_SHUTDOWN_S", "RTVC_SERVE_MAX_SESSIONS", "RTVC_STT_MODEL",
+      ], name)
+    ])
+    error_message = "Expected no address, port, TLS, shutdown, number of sessions, model or cloud: other variables and scaling.json say these, and more than the server hangs on them."
   }
 }
 
@@ -250,6 +274,16 @@ variable "more_egress" {
   validation {
     condition     = alltrue([for one in var.more_egress : can(cidrnetmask(one.cidr)) && one.port >= 1 && one.port <= 65535])
     error_message = "Expected IPv4 blocks and ports from 1 to 65535."
+  }
+
+  validation {
+    condition     = alltrue([for one in var.more_egress : can(regex("^[A-Za-z0-9 ._:/()#,@\\[\\]+=&;{}!$*-]{1,255}$", one.description))])
+    error_message = "Expected descriptions of letters, digits and a few signs: AWS takes no quotes there."
+  }
+
+  validation {
+    condition     = length(distinct([for one in var.more_egress : "${one.cidr}:${one.port}"])) == length(var.more_egress)
+    error_message = "Expected each block and port once."
   }
 }
 

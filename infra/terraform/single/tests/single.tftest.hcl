@@ -13,6 +13,7 @@ variables {
   callers_cidrs         = ["203.0.113.7/32"]
   access_key_parameter  = "/rtvc-single/access-key"
   log_retention_days    = 14
+  publish_figures       = false
 }
 
 run "one_box_with_an_address_that_only_its_callers_reach" {
@@ -43,6 +44,7 @@ run "it_says_what_to_type_next" {
         "rtvc loadtest wss://198.51.100.7:8000 --insecure --api-key-file key.txt --find-capacity --max-speakers 128",
         "aws ssm get-parameter --region us-east-1 --name /rtvc-single/access-key --with-decryption",
         "aws ssm start-session --region us-east-1 --target i-0123456789abcdef0",
+        "ami_id = \"ami-0a1b2c3d4e5f60718\"",
       ] : strcontains(output.next, text)
     ])
     error_message = "Expected commands that work as they stand."
@@ -68,6 +70,27 @@ run "a_box_that_nobody_can_reach_is_reached_through_session_manager" {
     condition     = strcontains(output.next, "portNumber=8000,localPortNumber=8000") && strcontains(output.next, "rtvc loadtest wss://localhost:8000 ")
     error_message = "Expected the way through Session Manager."
   }
+}
+
+run "a_machine_image_that_is_pinned_needs_no_word" {
+  variables {
+    ami_id = "ami-0123456789abcdef0"
+  }
+
+  assert {
+    condition     = !strcontains(output.next, "ami_id") && output.ami_id == "ami-0123456789abcdef0"
+    error_message = "Expected nothing to be proposed."
+  }
+}
+
+run "more_ways_out_are_addresses_and_ports" {
+  command = plan
+
+  variables {
+    more_egress = [{ description = "Ollama", cidr = "ollama.internal", port = 11434 }]
+  }
+
+  expect_failures = [var.more_egress]
 }
 
 run "a_zone_of_another_region_is_refused" {

@@ -32,6 +32,11 @@ run "a_fleet_has_private_subnets_with_a_way_out_in_each_zone" {
   }
 
   assert {
+    condition     = tolist(output.nat_addresses) == tolist(["198.51.100.20", "198.51.100.20"])
+    error_message = "Expected the addresses that servers come from, one a zone."
+  }
+
+  assert {
     condition     = alltrue([for subnet in aws_subnet.public : subnet.map_public_ip_on_launch == false])
     error_message = "Nothing in a fleet gets a public address by being started."
   }
@@ -85,6 +90,7 @@ run "without_nat_there_is_nothing_private_and_nothing_to_pay" {
       length(aws_subnet.private) == 0,
       length(aws_nat_gateway.this) == 0,
       length(aws_eip.nat) == 0,
+      length(output.nat_addresses) == 0,
       length(aws_flow_log.this) == 0,
       length(aws_cloudwatch_log_group.flow) == 0,
     ])

@@ -14,6 +14,7 @@ variables {
     group_name          = "voice"
     balancer_suffix     = "app/voice/0123456789abcdef"
     target_group_suffix = "targetgroup/rtvc-1/0123456789abcdef"
+    min_size            = 2
     max_size            = 60
     scaling = {
       target_percent  = 70
@@ -95,6 +96,28 @@ run "alarms_say_what_is_wrong_and_go_to_the_topics" {
   assert {
     condition     = aws_cloudwatch_metric_alarm.at_most[0].threshold == 60
     error_message = "Expected the greatest size."
+  }
+}
+
+run "a_fleet_of_a_fixed_size_is_not_told_that_it_can_not_grow" {
+  variables {
+    fleet = {
+      group_name          = "voice"
+      balancer_suffix     = "app/voice/0123456789abcdef"
+      target_group_suffix = "targetgroup/rtvc-1/0123456789abcdef"
+      min_size            = 4
+      max_size            = 4
+      scaling = {
+        target_percent  = 70
+        boot_s_assumed  = 180
+        metric_period_s = 10
+      }
+    }
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.at_most) == 0 && length(output.alarm_names) == 6
+    error_message = "Expected all alarms but that one."
   }
 }
 

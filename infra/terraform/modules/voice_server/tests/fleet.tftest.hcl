@@ -13,6 +13,7 @@ variables {
   model                 = "/srv/rtvc/models/small.en"
   root_volume_gib       = 100
   capacity_per_instance = 24
+  publish_figures       = true
   secrets               = { RTVC_ACCESS_KEY = "/voice/access-key" }
 
   fleet = {
@@ -46,6 +47,7 @@ run "the_load_balancer_speaks_tls_and_keeps_quiet_calls" {
       aws_lb.balancer[0].enable_deletion_protection,
       aws_lb.balancer[0].preserve_host_header,
       !aws_lb.balancer[0].internal,
+      output.balancer_security_group_id == aws_security_group.balancer[0].id,
     ])
     error_message = "Expected an idle timeout above rtvc's pings, invalid headers dropped, and no deletion by mistake."
   }
@@ -61,6 +63,20 @@ run "the_load_balancer_speaks_tls_and_keeps_quiet_calls" {
       tonumber(aws_lb_target_group.servers[0].deregistration_delay) == output.scaling.deregistration_delay_s,
     ])
     error_message = "Expected /readyz to decide within 20 s who is sent where, calls to go where the fewest are, and the delay of scaling.json."
+  }
+}
+
+run "a_page_comes_back_to_the_server_that_made_its_token" {
+  assert {
+    condition = alltrue([
+      for stickiness in aws_lb_target_group.servers[0].stickiness : stickiness.enabled && stickiness.type == "lb_cookie" && stickiness.cookie_duration < 5
+    ])
+    error_message = "Expected a cookie that is forgotten before a page tries again."
+  }
+
+  assert {
+    condition     = length(aws_lb_target_group.servers[0].stickiness) == 1
+    error_message = "Expected a cookie at all."
   }
 }
 
@@ -219,6 +235,29 @@ run "a_server_is_told_its_group_and_its_proxies" {
     ]), "--lifecycle-hook-name 'ready'")
     error_message = "Expected the server to say when it is in service."
   }
+}
+
+run "a_server_that_never_gets_ready_says_itself_that_it_may_end" {
+  assert {
+    condition = alltrue([
+      for text in ["autoscaling/target-lifecycle-state", "--lifecycle-hook-name 'drain'", "--auto-scaling-group-name 'voice'"] :
+      strcontains(one([
+        for file in yamldecode(base64decode(aws_launch_template.server.user_data)).write_files : file.content
+        if file.path == "/usr/local/lib/rtvc/start"
+      ]), text)
+    ])
+    error_message = "Expected nobody to wait out the hook's time for a machine without rtvc."
+  }
+}
+
+run "a_fleet_without_figures_could_not_scale" {
+  command = plan
+
+  variables {
+    publish_figures = false
+  }
+
+  expect_failures = [var.publish_figures]
 }
 
 run "plain_http_to_the_servers_if_that_is_wished" {

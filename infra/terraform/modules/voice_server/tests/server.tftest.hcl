@@ -14,6 +14,7 @@ variables {
   root_volume_gib       = 100
   capacity_per_instance = 24
   capacity_by_type      = { "g6e.xlarge" = 60 }
+  publish_figures       = false
   settings              = { RTVC_STT_COMPUTE_TYPE = "float16" }
   secrets = {
     RTVC_ACCESS_KEY  = "/voice/access-key"
@@ -47,6 +48,31 @@ run "all_disks_are_encrypted" {
     condition     = length(aws_launch_template.server.block_device_mappings) == 2
     error_message = "Expected the root volume and the one with the models."
   }
+}
+
+run "more_ways_out_are_those_that_were_named" {
+  variables {
+    more_egress = [{ description = "Ollama (in the VPC)", cidr = "10.9.0.0/16", port = 11434 }]
+  }
+
+  assert {
+    condition = alltrue([
+      length(aws_vpc_security_group_egress_rule.more) == 1,
+      aws_vpc_security_group_egress_rule.more["10.9.0.0/16:11434"].from_port == 11434,
+      aws_vpc_security_group_egress_rule.more["10.9.0.0/16:11434"].cidr_ipv4 == "10.9.0.0/16",
+    ])
+    error_message = "Expected one way out beside https."
+  }
+}
+
+run "what_aws_takes_for_no_description_is_refused" {
+  command = plan
+
+  variables {
+    more_egress = [{ description = "Ada's model", cidr = "10.9.0.0/16", port = 11434 }]
+  }
+
+  expect_failures = [var.more_egress]
 }
 
 run "nobody_is_let_in_and_no_key_pair_is_set" {
@@ -155,6 +181,51 @@ run "user_data_tells_settings_and_the_names_of_secrets" {
   }
 }
 
+run "a_container_that_has_ended_by_itself_is_not_started_again" {
+  assert {
+    condition = strcontains(one([
+      for file in yamldecode(base64decode(aws_launch_template.server.user_data)).write_files : file.content
+      if file.path == "/etc/systemd/system/rtvc.service"
+    ]), "ExecStop=-/usr/bin/docker stop -t 45 rtvc\n")
+    error_message = "Expected no failure where there is no container left to stop: after a drain it would be started again."
+  }
+}
+
+run "figures_of_a_server_alone_if_they_are_wished" {
+  variables {
+    publish_figures = true
+  }
+
+  assert {
+    condition = alltrue([
+      for line in ["RTVC_CLOUD_PROVIDER=aws\n", "RTVC_CLOUD_NAMESPACE=rtvc\n", "RTVC_CLOUD_PUBLISH_EVERY_S=10\n"] :
+      strcontains(one([
+        for file in yamldecode(base64decode(aws_launch_template.server.user_data)).write_files : file.content
+        if file.path == "/etc/rtvc/rtvc.env"
+      ]), line)
+    ])
+    error_message = "Expected rtvc to be told of CloudWatch."
+  }
+
+  assert {
+    condition     = !strcontains(base64decode(aws_launch_template.server.user_data), "RTVC_CLOUD_GROUP") && !strcontains(base64decode(aws_launch_template.server.user_data), "lifecycle")
+    error_message = "Expected nothing of a group."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.server.policy).Statement : statement.Condition.StringEquals["cloudwatch:namespace"]
+      if statement.Sid == "PublishItsFigures"
+    ] == ["rtvc"]
+    error_message = "Expected leave to publish, in its own namespace."
+  }
+
+  assert {
+    condition     = !strcontains(aws_iam_role_policy.server.policy, "autoscaling:")
+    error_message = "Expected no leave to speak to a group."
+  }
+}
+
 run "an_installed_server_is_looked_after_by_systemd_itself" {
   variables {
     container_image = null
@@ -207,6 +278,11 @@ run "unless_that_is_meant" {
   }
 
   assert {
+    condition     = output.ami_id == "ami-0a1b2c3d4e5f60718"
+    error_message = "Expected to be told today's image."
+  }
+
+  assert {
     condition     = !strcontains(aws_iam_role_policy.server.policy, "ssm:GetParameter")
     error_message = "Expected no leave to read parameters."
   }
@@ -217,6 +293,36 @@ run "secrets_do_not_stand_in_settings" {
 
   variables {
     settings = { RTVC_LLM_API_KEY = "sk-123" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "nor_do_passwords_in_addresses" {
+  command = plan
+
+  variables {
+    settings = { RTVC_SERVE_OTEL_ENDPOINT = "https://me:secret@collector.example:4318" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "what_more_than_the_server_hangs_on_is_no_setting" {
+  command = plan
+
+  variables {
+    settings = { RTVC_SERVE_PORT = "9000" }
+  }
+
+  expect_failures = [var.settings]
+}
+
+run "what_scaling_json_says_is_no_setting" {
+  command = plan
+
+  variables {
+    settings = { RTVC_CLOUD_IDLE_BEFORE_UNPROTECTED_S = "5" }
   }
 
   expect_failures = [var.settings]
