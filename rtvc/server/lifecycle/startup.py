@@ -528,6 +528,7 @@ def _uvicorn_config(services: Services, certificates: Certificates | None) -> uv
         lifespan="off",
         http=services.faults.http(Front(services.settings.access).protocol),
         ws=BoundedSocket,
+        timeout_keep_alive=settings.keep_alive_s,
         ws_max_size=_WS_MAX_BYTES,
         ws_ping_interval=settings.ping_interval_s,
         ws_ping_timeout=settings.ping_interval_s,

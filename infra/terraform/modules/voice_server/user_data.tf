@@ -20,8 +20,11 @@ locals {
       RTVC_CLOUD_PUBLISH_EVERY_S = tostring(local.scaling.metric_period_s)
     } : {},
     var.fleet == null ? {} : {
+      # A connection that the balancer keeps must not be closed by the server just as it uses it.
+      RTVC_SERVE_KEEP_ALIVE_S              = tostring(var.fleet.idle_timeout_s + 10)
       RTVC_ACCESS_PROXIES                  = join(",", var.fleet.balancer_cidrs)
       RTVC_CLOUD_GROUP                     = var.name
+      RTVC_CLOUD_DEREGISTRATION_DELAY_S    = tostring(local.scaling.deregistration_delay_s)
       RTVC_CLOUD_IDLE_BEFORE_UNPROTECTED_S = tostring(local.scaling.idle_before_unprotected_s)
     },
     var.settings,

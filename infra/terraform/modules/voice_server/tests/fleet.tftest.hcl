@@ -215,7 +215,9 @@ run "a_server_is_told_its_group_and_its_proxies" {
     condition = alltrue([
       for line in [
         "RTVC_ACCESS_PROXIES=10.42.0.0/20,10.42.16.0/20\n",
+        "RTVC_SERVE_KEEP_ALIVE_S=130\n",
         "RTVC_CLOUD_PROVIDER=aws\n",
+        "RTVC_CLOUD_DEREGISTRATION_DELAY_S=${output.scaling.deregistration_delay_s}\n",
         "RTVC_CLOUD_GROUP=voice\n",
         "RTVC_CLOUD_PUBLISH_EVERY_S=10\n",
         "RTVC_CLOUD_IDLE_BEFORE_UNPROTECTED_S=${output.scaling.idle_before_unprotected_s}\n",
