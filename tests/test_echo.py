@@ -216,6 +216,19 @@ def test_silence_and_scraps_are_no_echo(scene: Scene, heard: Audio) -> None:
     assert guard.match(heard.astype(np.float32), 1.0) is None
 
 
+@pytest.mark.parametrize("who", ["reply", "microphone"])
+def test_sound_before_the_first_whole_frame_only_is_no_echo(who: str) -> None:
+    noise = np.random.default_rng(2).normal(0, 0.3, 8000).astype(np.float32)
+    scrap = np.where(np.arange(8000) < 100, noise, 0).astype(np.float32)
+    guard = EchoGuard()
+    guard.reply_audio(noise, 0.0)
+    # The last 100 samples of the reply are the oldest of the 2 s that are looked at.
+    ends_at_s = 2.5 - 100 / RATE_HZ if who == "reply" else 0.6
+    heard = noise if who == "reply" else scrap
+    assert guard.match(heard, ends_at_s) is None
+    assert not guard.is_echo(heard, ends_at_s)
+
+
 def test_audio_sent_faster_than_it_plays_is_laid_end_to_end() -> None:
     guard = EchoGuard(RATE_HZ)
     for _ in range(4):

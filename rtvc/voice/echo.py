@@ -204,9 +204,14 @@ class _Spectrogram:
         self._taper = np.hanning(self._window + 1)[:-1].astype(np.float32)
         self._first_bins, self._rising = _mel_bands(rate_hz, self._window)
 
-    def match(self, heard: FloatArray, played: FloatArray) -> EchoMatch:
-        """The best place of `heard` in the longer `played`; both end at the same instant."""
+    def match(self, heard: FloatArray, played: FloatArray) -> EchoMatch | None:
+        """The best place of `heard` in the longer `played`; both end at the same instant.
+
+        None: one of them has said all it says before its first whole frame.
+        """
         heard_power, played_power = self._power(heard), self._power(played)
+        if not (heard_power.any() and played_power.any()):
+            return None
         floored = heard_power + FLOOR * heard_power.max()
         weights = floored**WEIGHT_POWER
         weights /= weights.sum()
