@@ -109,7 +109,7 @@ class ServeSettings(_Section):
     """WebSocket pings; as long again without an answer closes the session."""
     keep_alive_s: Annotated[int, Field(ge=1)] = 5
     """How long a connection without a request stays open. Behind a load balancer: longer than that
-    keeps one (an idle_timeout of 60 s: 70), else a request now and then meets one that just closed."""
+    keeps one (idle_timeout 60 s: 70), or a request now and then meets one that just closed."""
     max_upload_mb: Positive = 100.0
     """Largest file at /v1/audio/transcriptions."""
     max_file_s: Positive = 3600.0
