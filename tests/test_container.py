@@ -135,7 +135,7 @@ def test_every_image_is_built_here_or_pinned() -> None:
     for name, service in services().items():
         image, _, tag = service["image"].partition(":")
         if "build" in service:
-            assert stage(service["build"]["target"])
+            assert stage(service["build"]["target"]).name == service["build"]["target"]
             assert (INFRA / service["build"]["context"]).resolve() == ROOT.resolve()
             assert (ROOT / service["build"]["dockerfile"]) == DOCKERFILE
         else:

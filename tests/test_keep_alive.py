@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http.client import HTTPConnection, HTTPException
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,10 @@ pytestmark = pytest.mark.slow
 @asynccontextmanager
 async def kept_for(keep_alive_s: int) -> AsyncIterator[int]:
     """The port of a server in this process."""
-    flags = {"stt": {"model": "scripted"}, "serve": {"keep_alive_s": keep_alive_s}}
+    flags: dict[str, dict[str, Any]] = {
+        "stt": {"model": "scripted"},
+        "serve": {"keep_alive_s": keep_alive_s},
+    }
     services = build_services(load_settings(flags, environment={}), SystemClock())
     ready = asyncio.Event()
     with bind("127.0.0.1", 0) as listening:

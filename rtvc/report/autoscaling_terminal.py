@@ -39,8 +39,8 @@ def days_table(rows: Sequence[DayRow]) -> Table:
     """One line a day."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("day", overflow="fold")
-    for name in COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
+    for column in COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         name = Text(label(row), "green" if row.met else "yellow")
         table.add_row(name, *map(Text, cells(row)))
