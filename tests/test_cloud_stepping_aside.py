@@ -231,7 +231,7 @@ async def test_one_that_is_not_listed_may_be_in_a_warm_pool() -> None:
 
 
 async def test_it_is_back_when_another_is_found_broken() -> None:
-    box = Box()
+    box = Box(sessions=1)
     await box.looks(3)
     box.group.others[0].health = "Unhealthy"
     await box.look()

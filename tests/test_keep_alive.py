@@ -52,7 +52,7 @@ def twice(port: int, pause_s: float) -> tuple[int, int | None]:
 
 
 def _status(connection: HTTPConnection) -> int:
-    connection.request("GET", "/livez")
+    connection.request("GET", "/healthz")
     answer = connection.getresponse()
     answer.read()
     return answer.status
