@@ -3,11 +3,15 @@
     python -m tests.acceptance.soak --capacity 60 [--minutes 60] [--out reports/soak]
     python -m tests.acceptance.soak --capacity reports/capacity/selftest-shared
 
-One server stays up all the while. The load comes in segments of callers at random, each for up to
-two minutes: nearly all of them dictate, as in a search for the capacity, and a few are answered, so
-that nothing of a server is left out. Each segment that is done is kept: a run that is cut off is
-judged by what it has, and the next one begins a life of its own. Memory of the server and of its
-engine, threads and descriptors are sampled every 5 s. The longest life is judged: see
+One server stays up all the while. First comes a rush of more callers than it holds, so that what
+is made once is made: on a CPU the engine's libraries compile code for each number of inferences at
+once and each length of audio, and keep it (oneDNN's primitive cache); some of that is met only once
+in half an hour else. Then the load comes in segments of callers at random, each for up to two
+minutes: nearly all of them dictate, as in a search for the capacity, and a few are answered, so
+that nothing of a server is left out. Each segment has callers of its own, but the last has those of
+the first again, as their delays are compared. Each segment that is done is kept: a run that is cut
+off is judged by what it has, and the next one begins a life of its own. Memory of the server and of
+its engine, threads and descriptors are sampled every 5 s. The longest life is judged: see
 tests/acceptance/steadiness.py.
 """
 
@@ -20,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,8 +43,10 @@ MAX_RATIO = 1.1
 """Delay p95 at the end ÷ at the beginning."""
 STRETCH_S = 600.0
 """Beginning and end, compared: so long, or a third of it all."""
-WARM_UP_S = 300.0
-"""Before memory is judged, or a fifth of it all."""
+RUSH, RUSH_S = 1.5, 120.0
+"""Callers of the rush ÷ capacity, and how long it takes."""
+WARM_UP_S = 420.0
+"""Before memory is judged, or a fifth of it all: the rush, and until the first segment is full."""
 FIELDS = ("at_s", "server_bytes", "engine_bytes", "threads", "descriptors", "sessions")
 AS_IN_A_SEARCH = ["--transcription", "--frame-ms", "60"]
 """How tests/acceptance/capacity.py loads the server."""
@@ -90,22 +96,54 @@ class Sampler(threading.Thread):
         self.join()
 
 
-def segment(server: Watched, life: Path, number: int, speakers: int, args: Any) -> list[Path]:
+def seeds(minutes: float, segment_s: float) -> list[int]:
+    """Who calls in each segment; who calls in the first calls in the last again.
+
+    >>> seeds(60, 600), seeds(12, 600)
+    ([0, 1, 2, 3, 0], [0, 0])
+    """
+    count = max(2, round(60 * minutes / (segment_s + _fill_up_s(segment_s))))
+    return [*range(count - 1), 0]
+
+
+def _fill_up_s(segment_s: float) -> float:
+    return min(LONGEST_STAY_S, segment_s / 5)
+
+
+def rush(server: Watched, life: Path, args: Any) -> None:
+    """More callers than it holds; nothing of what they see is judged."""
+    count = round(RUSH * args.capacity)
+    times = ("--duration", f"{min(RUSH_S, args.segment_seconds):g}", "--warm-up", "1")
+    load(server, {life / "rush": (count, ["--scenario", "dictation", *times, *args.load_args])})
+
+
+def segment(server: Watched, life: Path, number: int, seed: int, args: Any) -> list[Path]:
     """Two load tests at once; what they say of their targets is not what is judged here."""
+    speakers = speakers_of(args.capacity)
     answered = min(ANSWERED, speakers - 1)
-    warm_up_s = min(LONGEST_STAY_S, args.segment_seconds / 5)
+    common = [
+        *("--scenario", str(args.out / "soak.toml"), "--duration", f"{args.segment_seconds:g}"),
+        *("--warm-up", f"{_fill_up_s(args.segment_seconds):g}", "--seed", str(seed)),
+    ]
     loads = {
-        life / f"segment-{number}": (speakers - answered, args.load_args),
-        life / f"segment-{number}-answered": (answered, []),
+        life / f"segment-{number}": (speakers - answered, [*common, *args.load_args]),
+        life / f"segment-{number}-answered": (answered, common),
     }
+    return load(server, loads)
+
+
+def speakers_of(capacity: int) -> int:
+    """On the line, on average."""
+    return max(1, math.floor(SHARE * capacity))
+
+
+def load(server: Watched, loads: Mapping[Path, tuple[int, Sequence[str]]]) -> list[Path]:
+    """Load tests at once: speakers and flags by the folder."""
     running = {
         folder: subprocess.Popen(
             [
                 *(sys.executable, "-m", "rtvc", "loadtest", server.url, "--json"),
-                *("--scenario", str(args.out / "soak.toml"), "--speakers", str(count)),
-                *("--duration", f"{args.segment_seconds:g}", "--warm-up", f"{warm_up_s:g}"),
-                *("--seed", str(number), *flags),
-                *("--out", str(folder)),
+                *("--speakers", str(count), *flags, "--out", str(folder)),
             ],
             stdout=subprocess.DEVNULL,
         )
@@ -125,10 +163,9 @@ def segment(server: Watched, life: Path, number: int, speakers: int, args: Any) 
     return list(running)
 
 
-def run(args: argparse.Namespace, speakers: int) -> None:
+def run(args: argparse.Namespace) -> None:
     """One life of the server."""
     clock = SystemClock()
-    ends_s = clock.now() + 60 * args.minutes
     life = args.out / f"life-{1 + len(list(args.out.glob('life-*')))}"
     life.mkdir()
     (args.out / "soak.toml").write_text(SCENARIO, encoding="utf-8")
@@ -136,12 +173,11 @@ def run(args: argparse.Namespace, speakers: int) -> None:
         sampler = Sampler(server, life / "samples.csv")
         sampler.start()
         try:
-            number = 0
-            while clock.now() + 0.5 * args.segment_seconds < ends_s and server.alive:
+            rush(server, life, args)
+            for number, seed in enumerate(seeds(args.minutes, args.segment_seconds)):
                 from_s = clock.now() - sampler.begun_s
-                for folder in segment(server, life, number, speakers, args):
+                for folder in segment(server, life, number, seed, args):
                     write_json(folder / "soak.json", {"from_s": round(from_s, 1)})
-                number += 1
         finally:
             sampler.end()
             troubles = server.troubles()
@@ -285,15 +321,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/soak"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    speakers = max(1, math.floor(SHARE * args.capacity))
     try:
         if not args.judge_only:
-            run(args, speakers)
+            run(args)
     finally:
         life = longest(list(args.out.glob("life-*")))
         found = judged(life) if life and _length_s(life) else None
         if found and life:
-            found |= {"capacity": args.capacity, "speakers": speakers}
+            found |= {"capacity": args.capacity, "speakers": speakers_of(args.capacity)}
             write_json(args.out / "soak.json", found)
             (args.out / "soak.md").write_text(table(found), encoding="utf-8")
             draw(samples(life), turns(life)[0], args.out / "soak")
