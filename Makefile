@@ -55,6 +55,7 @@ bench-stt: setup ## speakers held, strategy by strategy; resumes; under reports/
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.acceptance.engine --out reports/stt/engine.json
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.acceptance.raw_model --out reports/stt/raw_model.json
 	@$(BIN)/python -m tests.acceptance.allocator --out reports/stt/allocator.json
+	@$(BIN)/python -m tests.acceptance.shapes --out reports/stt/shapes.json
 
 bench-diagnosis: setup ## right causes named, for simulated servers and for faults on demand; resumes
 	@$(BIN)/python -m tests.acceptance.diagnosis --simulated --live --out reports/diagnosis

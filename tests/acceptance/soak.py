@@ -3,11 +3,15 @@
     python -m tests.acceptance.soak --capacity 60 [--minutes 60] [--out reports/soak]
     python -m tests.acceptance.soak --capacity reports/capacity/selftest-shared
 
-One server stays up all the while. The load comes in segments of callers at random, each for up to
-two minutes: nearly all of them dictate, as in a search for the capacity, and a few are answered, so
-that nothing of a server is left out. Each segment that is done is kept: a run that is cut off is
-judged by what it has, and the next one begins a life of its own. Memory of the server and of its
-engine, threads and descriptors are sampled every 5 s. The longest life is judged: see
+One server stays up all the while. First comes a rush of more callers than it holds, so that what
+is made once is made: on a CPU the engine's libraries compile code for each number of inferences at
+once and each length of audio, and keep it (oneDNN's primitive cache); some of that is met only once
+in half an hour else. Then the load comes in segments of callers at random, each for up to two
+minutes: nearly all of them dictate, as in a search for the capacity, and a few are answered, so
+that nothing of a server is left out. Each segment has callers of its own, but the last has those of
+the first again, as their delays are compared. Each segment that is done is kept: a run that is cut
+off is judged by what it has, and the next one begins a life of its own. Memory of the server and of
+its engine, threads and descriptors are sampled every 5 s. The longest life is judged: see
 tests/acceptance/steadiness.py.
 """
 
@@ -20,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,20 +32,14 @@ from typing import Any
 import psutil
 
 from rtvc.clock import SystemClock
-from rtvc.record import load_run
 from tests.acceptance.soak_figure import draw
-from tests.acceptance.steadiness import Slope, is_flat, longer, slope
-from tests.acceptance.watched import Watched, check_rows, watched_server, write_json
+from tests.acceptance.soak_judge import FIELDS, judged, length_s, longest, samples, table, turns
+from tests.acceptance.watched import Watched, watched_server, write_json
 
 SHARE = 0.8
 SAMPLE_S = 5.0
-MAX_RATIO = 1.1
-"""Delay p95 at the end ÷ at the beginning."""
-STRETCH_S = 600.0
-"""Beginning and end, compared: so long, or a third of it all."""
-WARM_UP_S = 300.0
-"""Before memory is judged, or a fifth of it all."""
-FIELDS = ("at_s", "server_bytes", "engine_bytes", "threads", "descriptors", "sessions")
+RUSH, RUSH_S = 1.5, 120.0
+"""Callers of the rush ÷ capacity, and how long it takes."""
 AS_IN_A_SEARCH = ["--transcription", "--frame-ms", "60"]
 """How tests/acceptance/capacity.py loads the server."""
 ANSWERED = 4
@@ -90,22 +88,54 @@ class Sampler(threading.Thread):
         self.join()
 
 
-def segment(server: Watched, life: Path, number: int, speakers: int, args: Any) -> list[Path]:
+def seeds(minutes: float, segment_s: float) -> list[int]:
+    """Who calls in each segment; who calls in the first calls in the last again.
+
+    >>> seeds(60, 600), seeds(12, 600)
+    ([0, 1, 2, 3, 0], [0, 0])
+    """
+    count = max(2, round(60 * minutes / (segment_s + _fill_up_s(segment_s))))
+    return [*range(count - 1), 0]
+
+
+def _fill_up_s(segment_s: float) -> float:
+    return min(LONGEST_STAY_S, segment_s / 5)
+
+
+def rush(server: Watched, life: Path, args: Any) -> None:
+    """More callers than it holds; nothing of what they see is judged."""
+    count = round(RUSH * args.capacity)
+    times = ("--duration", f"{min(RUSH_S, args.segment_seconds):g}", "--warm-up", "1")
+    load(server, {life / "rush": (count, ["--scenario", "dictation", *times, *args.load_args])})
+
+
+def segment(server: Watched, life: Path, number: int, seed: int, args: Any) -> list[Path]:
     """Two load tests at once; what they say of their targets is not what is judged here."""
+    speakers = speakers_of(args.capacity)
     answered = min(ANSWERED, speakers - 1)
-    warm_up_s = min(LONGEST_STAY_S, args.segment_seconds / 5)
+    common = [
+        *("--scenario", str(args.out / "soak.toml"), "--duration", f"{args.segment_seconds:g}"),
+        *("--warm-up", f"{_fill_up_s(args.segment_seconds):g}", "--seed", str(seed)),
+    ]
     loads = {
-        life / f"segment-{number}": (speakers - answered, args.load_args),
-        life / f"segment-{number}-answered": (answered, []),
+        life / f"segment-{number}": (speakers - answered, [*common, *args.load_args]),
+        life / f"segment-{number}-answered": (answered, common),
     }
+    return load(server, loads)
+
+
+def speakers_of(capacity: int) -> int:
+    """On the line, on average."""
+    return max(1, math.floor(SHARE * capacity))
+
+
+def load(server: Watched, loads: Mapping[Path, tuple[int, Sequence[str]]]) -> list[Path]:
+    """Load tests at once: speakers and flags by the folder."""
     running = {
         folder: subprocess.Popen(
             [
                 *(sys.executable, "-m", "rtvc", "loadtest", server.url, "--json"),
-                *("--scenario", str(args.out / "soak.toml"), "--speakers", str(count)),
-                *("--duration", f"{args.segment_seconds:g}", "--warm-up", f"{warm_up_s:g}"),
-                *("--seed", str(number), *flags),
-                *("--out", str(folder)),
+                *("--speakers", str(count), *flags, "--out", str(folder)),
             ],
             stdout=subprocess.DEVNULL,
         )
@@ -125,10 +155,9 @@ def segment(server: Watched, life: Path, number: int, speakers: int, args: Any) 
     return list(running)
 
 
-def run(args: argparse.Namespace, speakers: int) -> None:
+def run(args: argparse.Namespace) -> None:
     """One life of the server."""
     clock = SystemClock()
-    ends_s = clock.now() + 60 * args.minutes
     life = args.out / f"life-{1 + len(list(args.out.glob('life-*')))}"
     life.mkdir()
     (args.out / "soak.toml").write_text(SCENARIO, encoding="utf-8")
@@ -136,12 +165,11 @@ def run(args: argparse.Namespace, speakers: int) -> None:
         sampler = Sampler(server, life / "samples.csv")
         sampler.start()
         try:
-            number = 0
-            while clock.now() + 0.5 * args.segment_seconds < ends_s and server.alive:
+            rush(server, life, args)
+            for number, seed in enumerate(seeds(args.minutes, args.segment_seconds)):
                 from_s = clock.now() - sampler.begun_s
-                for folder in segment(server, life, number, speakers, args):
+                for folder in segment(server, life, number, seed, args):
                     write_json(folder / "soak.json", {"from_s": round(from_s, 1)})
-                number += 1
         finally:
             sampler.end()
             troubles = server.troubles()
@@ -150,127 +178,12 @@ def run(args: argparse.Namespace, speakers: int) -> None:
             write_json(life / "life.json", told)
 
 
-def samples(life: Path) -> dict[str, list[float]]:
-    """Columns; a row that was being written is left out."""
-    with (life / "samples.csv").open(encoding="utf-8", newline="") as source:
-        rows = [row for row in csv.DictReader(source) if all(row.get(name) for name in FIELDS)]
-    return {name: [float(row[name]) for row in rows] for name in FIELDS}
-
-
-def turns(life: Path) -> tuple[list[tuple[float, float]], int, int]:
-    """((instant, delay) of each turn, finals lost, turns) outside the warm-ups."""
-    told: list[tuple[float, float]] = []
-    lost = count = 0
-    for folder in sorted(life.glob("segment-*")):
-        if not (folder / "soak.json").exists():
-            continue
-        from_s = json.loads((folder / "soak.json").read_text("utf-8"))["from_s"]
-        for turn in load_run(folder).turns:
-            if turn.warm_up:
-                continue
-            count += 1
-            if turn.final_at_s is None:
-                lost += 1
-            elif turn.transcription_delay_s is not None:
-                told.append((from_s + turn.speech_end_at_s, turn.transcription_delay_s))
-    return sorted(told), lost, count
-
-
-def judged(life: Path) -> dict[str, Any]:
-    """Each promise with whether it is kept."""
-    columns = samples(life)
-    at_s = columns["at_s"]
-    length_s = at_s[-1] - at_s[0] if at_s else 0.0
-    from_s = min(WARM_UP_S, length_s / 5)
-    first = next((n for n, at in enumerate(at_s) if at - at_s[0] >= from_s), len(at_s))
-    bent = {name: slope(at_s[first:], columns[name][first:]) for name in FIELDS[1:]}
-    told, lost, count = turns(life)
-    stretch_s = min(STRETCH_S, (told[-1][0] - told[0][0]) / 3) if told else 0.0
-    begin = [delay for at, delay in told if at <= told[0][0] + stretch_s]
-    end = [delay for at, delay in told if at >= told[-1][0] - stretch_s]
-    delays = longer(begin, end)
-    of_life = json.loads((life / "life.json").read_text("utf-8")) if _ended(life) else {}
-    checks = {
-        "server memory does not rise": _steady(bent["server_bytes"]),
-        "engine memory does not rise": _steady(bent["engine_bytes"]),
-        "threads are flat": _flat(bent["threads"]),
-        "descriptors are flat": _flat(bent["descriptors"], 4.0),
-        f"delay p95 at the end ≤ {MAX_RATIO} × at the beginning": (
-            delays is not None and delays.ratio_p95 <= MAX_RATIO
-        ),
-        "no final is lost": not lost and count > 0,
-        "the server lives, its engine was not restarted": (
-            bool(of_life.get("alive")) and of_life.get("engine_restarts") == 0
-        ),
-        "no ERROR and no traceback in its log": of_life.get("troubles") == [],
-    }
-    return {
-        "life": life.name,
-        "minutes": round(length_s / 60, 1),
-        "samples": len(at_s),
-        "warm_up_s": round(from_s, 1),
-        "turns": count,
-        "finals_lost": lost,
-        "slopes_per_hour": {k: None if v is None else asdict(v) for k, v in bent.items()},
-        "delays": None if delays is None else asdict(delays),
-        "stretch_s": round(stretch_s, 1),
-        "checks": checks,
-        "kept": all(checks.values()),
-    }
-
-
-def _ended(life: Path) -> bool:
-    return (life / "life.json").exists()
-
-
-def _steady(bent: Slope | None) -> bool:
-    return bent is not None and not bent.rises
-
-
-def _flat(bent: Slope | None, room: float = 1.0) -> bool:
-    return bent is not None and is_flat(bent, room)
-
-
-def table(found: dict[str, Any]) -> str:
-    lines = [
-        "| What | Result |",
-        "|---|---|",
-        f"| Speakers on the line | {found['speakers']} (capacity {found['capacity']}) |",
-        f"| Minutes | {found['minutes']} |",
-        f"| Turns | {found['turns']:,}, {found['finals_lost']} finals lost |",
-    ]
-    for name in ("server_bytes", "engine_bytes"):
-        bent = found["slopes_per_hour"][name]
-        if bent:
-            low, mid, high = (bent[key] / 2**20 for key in ("low", "per_hour", "high"))
-            lines.append(
-                f"| {name.removesuffix('_bytes')} memory | {bent['first'] / 2**20:.0f} → "
-                f"{bent['last'] / 2**20:.0f} MiB; {mid:+.1f} MiB/h ({low:+.1f} to {high:+.1f}) |"
-            )
-    if found["delays"]:
-        told = found["delays"]
-        lines.append(
-            f"| Delay p95 | {told['before_p95_s'] * 1000:.0f} → {told['after_p95_s'] * 1000:.0f} "
-            f"ms: × {told['ratio_p95']:.2f} ({told['ratio_low']:.2f} to {told['ratio_high']:.2f}) |"
-        )
-    return "\n".join([*lines, *check_rows(found["checks"])]) + "\n"
-
-
 def capacity(text: str) -> int:
     """A number, or the run directory of a search."""
     if text.isdigit():
         return int(text)
     held = json.loads((Path(text) / "summary.json").read_text("utf-8"))["capacity"]["holds"]
     return int(held)
-
-
-def _length_s(life: Path) -> float:
-    at_s = samples(life)["at_s"] if (life / "samples.csv").exists() else []
-    return at_s[-1] if at_s else 0.0
-
-
-def longest(lives: Sequence[Path]) -> Path | None:
-    return max(lives, key=_length_s, default=None)
 
 
 def main() -> None:
@@ -285,15 +198,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/soak"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    speakers = max(1, math.floor(SHARE * args.capacity))
     try:
         if not args.judge_only:
-            run(args, speakers)
+            run(args)
     finally:
         life = longest(list(args.out.glob("life-*")))
-        found = judged(life) if life and _length_s(life) else None
+        found = judged(life) if life and length_s(life) else None
         if found and life:
-            found |= {"capacity": args.capacity, "speakers": speakers}
+            found |= {"capacity": args.capacity, "speakers": speakers_of(args.capacity)}
             write_json(args.out / "soak.json", found)
             (args.out / "soak.md").write_text(table(found), encoding="utf-8")
             draw(samples(life), turns(life)[0], args.out / "soak")
