@@ -12,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,14 @@ def elsewhere(case: tuple[str, str, int], *, keep: bool) -> float:
     return float(done.stdout)
 
 
+def tell(rows: Sequence[Mapping[str, Any]], out: Path | None) -> None:
+    """What was measured, and on how many cores: into a file, and to whoever waits."""
+    text = json.dumps({"cpus": os.cpu_count(), "rows": rows}, indent=1) + "\n"
+    if out:
+        out.write_text(text, encoding="utf-8")
+    print(text)  # noqa: T201
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -96,10 +105,7 @@ def main() -> None:
         ]
         ratio = statistics.median(with_it / without for without, with_it in pairs)
         rows.append({"case": case, "seconds": pairs, "ratio_median": round(ratio, 3)})
-    text = json.dumps({"cpus": os.cpu_count(), "rows": rows}, indent=1) + "\n"
-    if chosen.out:
-        chosen.out.write_text(text, encoding="utf-8")
-    print(text)  # noqa: T201
+    tell(rows, chosen.out)
 
 
 if __name__ == "__main__":

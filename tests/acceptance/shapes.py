@@ -10,7 +10,6 @@ processor, of the last part of the inferences, once most shapes were there.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from rtvc.stt.environment import engine_environment
 from rtvc.stt.models import resolve_model
 from rtvc.stt.transcriber import SAMPLE_RATE_HZ, Job, JobKind
 from rtvc.stt.whisper import WhisperTranscriber
+from tests.acceptance.allocator import tell
 
 CASES = (("selftest", 1000), ("synthetic:tiny.en", 250))
 """Model (short contexts) and inferences."""
@@ -104,10 +104,7 @@ def main() -> None:
         print(json.dumps(here(model, int(count))))  # noqa: T201
         return
     rows = [row(model, count, chosen.rounds) for model, count in CASES]
-    text = json.dumps({"cpus": os.cpu_count(), "rows": rows}, indent=1) + "\n"
-    if chosen.out:
-        chosen.out.write_text(text, encoding="utf-8")
-    print(text)  # noqa: T201
+    tell(rows, chosen.out)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from tests.acceptance.watched import Watched, watched_server, write_json
 
 SHARE = 0.8
 SAMPLE_S = 5.0
-RUSH, RUSH_S = 1.5, 120.0
+RUSH, RUSH_S = 1.5, 300.0
 """Callers of the rush ÷ capacity, and how long it takes."""
 AS_IN_A_SEARCH = ["--transcription", "--frame-ms", "60"]
 """How tests/acceptance/capacity.py loads the server."""

@@ -15,7 +15,7 @@ MAX_RATIO = 1.1
 """Delay p95 at the end ÷ at the beginning."""
 STRETCH_S = 600.0
 """Beginning and end, compared: so long, or a third of it all."""
-WARM_UP_S = 420.0
+WARM_UP_S = 600.0
 """Before memory is judged, or a fifth of it all: the rush, and until the first segment is full."""
 FIELDS = ("at_s", "server_bytes", "engine_bytes", "threads", "descriptors", "sessions")
 
