@@ -271,7 +271,7 @@ def _scaling_checks(aws: Client) -> list[Check]:
         Check("aims at", float(SCALING["target_percent"]), float(tracking["TargetValue"])),
         Check(
             "what rtvc says of itself",
-            ("rtvc", "SessionsPerCapacity", "Average"),
+            ("rtvc", "DemandPerCapacity", "Average"),
             (metric["Namespace"], metric["MetricName"], metric["Statistic"]),
         ),
         Check("of this group", [("AutoScalingGroupName", "rtvc")], dimensions),

@@ -17,7 +17,7 @@ def told(standing: Standing) -> dict[str, float]:
 
 
 def average(*standings: Standing) -> float:
-    """Of what target tracking follows, as CloudWatch has it of the group."""
+    """Of how full they are, as CloudWatch has it of the group."""
     published = [told(each) for each in standings]
     return fmean(each["SessionsPerCapacity"] for each in published if "SessionsPerCapacity" in each)
 
@@ -30,7 +30,18 @@ def test_a_server_that_is_ready_tells_all() -> None:
         Figure("Capacity", 8, "Count"),
         Figure("Headroom", 5, "Count"),
         Figure("SessionsPerCapacity", 37.5, "Percent"),
+        Figure("DemandPerCapacity", 100 * (3 + 3**0.5) / 8, "Percent"),
     ]
+
+
+def test_together_they_ask_for_their_sessions_and_the_root_of_these() -> None:
+    servers = [replace(READY, sessions=4, servers=4) for _ in range(4)]
+    asked = fmean(told(each)["DemandPerCapacity"] for each in servers)
+    assert asked == pytest.approx(100 * (16 + 4) / (4 * 8))
+
+
+def test_a_group_in_which_nobody_is_asks_for_nothing() -> None:
+    assert told(replace(READY, sessions=0, servers=4))["DemandPerCapacity"] == 0.0
 
 
 @pytest.mark.parametrize("state", ["starting", "loading", "warming", "draining", "failed", STANDBY])
@@ -69,6 +80,7 @@ def test_while_the_engine_is_replaced_its_people_count() -> None:
 def test_a_server_that_refuses_callers_is_full_whatever_its_capacity_says() -> None:
     found = told(replace(READY, closed=True, headroom=0.4))
     assert (found["SessionsPerCapacity"], found["Headroom"]) == (100.0, 0)
+    assert found["DemandPerCapacity"] == 100.0
 
 
 def test_it_can_be_more_than_full() -> None:
@@ -112,6 +124,7 @@ standings = st.builds(
     capacity=st.none() | st.integers(1, 500),
     headroom=st.none() | st.floats(-10, 500),
     closed=st.booleans(),
+    servers=st.integers(1, 100),
 )
 
 
@@ -125,6 +138,9 @@ def test_figures_keep_to_each_other(standing: Standing) -> None:
             standing.closed or standing.sessions >= found["Capacity"]
         )
         assert not (standing.closed and found["Headroom"])
+        assert found["DemandPerCapacity"] >= found["SessionsPerCapacity"]
+        alone = told(replace(standing, servers=1))
+        assert found["DemandPerCapacity"] <= alone["DemandPerCapacity"]
 
 
 def test_the_groups_figures_have_no_other_dimension() -> None:

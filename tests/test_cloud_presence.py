@@ -29,7 +29,10 @@ from tests.servers import free_port
 pytest.importorskip("botocore", reason="the extra aws is not installed")
 
 SOON_S = 0.02
-ALL = {"Sessions", "Ready", "Aside", "Capacity", "Headroom", "SessionsPerCapacity"}
+ALL = {
+    *("Sessions", "Ready", "Aside", "Capacity", "Headroom"),
+    *("SessionsPerCapacity", "DemandPerCapacity"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +124,18 @@ async def test_its_group_is_told_how_full_it_is(box: Box) -> None:
     await box.published("AutoScalingGroupName")
     assert (await box.published("AutoScalingGroupName"))["SessionsPerCapacity"] == 25.0
     assert sum(box.server.failures.values()) == 0
+
+
+async def test_in_a_larger_group_each_asks_for_less_room(box: Box) -> None:
+    await until(lambda: box.presence.group is not None)
+    capacity = box.server.standing.capacity or box.server.standing.max_sessions
+    box.server.standing = replace(box.server.standing, sessions=4)
+    box.group.others = [Other(f"i-0123456789abcdef{n}") for n in range(1, 4)]
+    box.group.desired = 4
+    expected = 100 * (4 + 1) / capacity
+    async with asyncio.timeout(20):
+        while (await box.published("AutoScalingGroupName"))["DemandPerCapacity"] != expected:
+            pass
 
 
 async def test_one_too_many_stands_aside_and_ends_when_nobody_is_there(

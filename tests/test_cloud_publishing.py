@@ -45,9 +45,18 @@ async def test_what_is_published_is_how_it_stands_now() -> None:
                 "Capacity": 4,
                 "Headroom": 4 - sessions,
                 "SessionsPerCapacity": 25.0 * sessions,
+                "DemandPerCapacity": 25.0 * (sessions + sessions**0.5),
             }
     (first, second) = box.cloud.requests("PutMetricData")
     assert first["Namespace"] == second["Namespace"] == "rtvc"
+
+
+async def test_the_more_servers_there_are_the_less_each_asks_for() -> None:
+    box = Box()
+    box.server.standing = Standing("ready", 1, 8, capacity=4)
+    box.publishing.servers = 4
+    await box.publishing.once()
+    assert box.cloud.published("InstanceId")["DemandPerCapacity"] == 25.0 * (1 + 0.5)
 
 
 async def test_settings_that_were_read_again_hold() -> None:

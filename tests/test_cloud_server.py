@@ -53,6 +53,8 @@ FIGURES = {
     ("Headroom", "AutoScalingGroupName"),
     ("SessionsPerCapacity", "AutoScalingGroupName"),
     ("SessionsPerCapacity", "InstanceId"),
+    ("DemandPerCapacity", "AutoScalingGroupName"),
+    ("DemandPerCapacity", "InstanceId"),
     ("BootToReady", "AutoScalingGroupName"),
 }
 

@@ -29,7 +29,11 @@ class Box:
         self.group.others = [Other(f"i-0123456789abcdef{n}") for n in range(1, 6)]
         self.sessions(sessions)
         aws, calls = Aws(self.group, self.group), Calls(self.server.failures)
-        self.stepping = SteppingAside(self.server.host, aws, calls, INSTANCE_ID, GROUP)
+        self.counted: list[int] = []
+        """Servers in service, as each look found them."""
+        self.stepping = SteppingAside(
+            *(self.server.host, aws, calls, INSTANCE_ID, GROUP), self.counted.append
+        )
         self.protecting = Protecting(
             *(self.server.host, aws, calls, INSTANCE_ID, GROUP),
             protected=True,
@@ -244,3 +248,15 @@ async def test_of_a_group_that_there_is_none_of_nobody_stands_aside() -> None:
     other = SteppingAside(box.server.host, aws, calls, INSTANCE_ID, "another")
     assert await other.look() == "gone"
     assert box.stood == [False]
+
+
+async def test_it_counts_the_servers_that_callers_are_meant_for() -> None:
+    box = Box()
+    await box.look()
+    box.group.others[0].state = "Pending"
+    box.group.others[1].state = "Terminating:Wait"
+    box.group.others[2].health = "Unhealthy"
+    await box.look()
+    box.group.troubles[LOOKED] = [refused(LOOKED, "Throttling")]
+    await box.look()
+    assert box.counted == [6, 3]

@@ -29,7 +29,7 @@ POLICY = Policy(
     boot_s_assumed=60,
 )
 
-FLEET = Fleet(capacity=10, boot_s=60.0, least=1, most=5)
+FLEET = Fleet(capacity=10, boot_s=60.0, least=1, most=5, room=False)
 
 HOUR_S = 3600.0
 
@@ -64,6 +64,21 @@ def test_it_grows_when_three_figures_are_above_the_target_and_not_before() -> No
     tally = lived(line(8, 1.0, 2 * HOUR_S))
     assert [ticks(tally, at_s) for at_s in (0, 10, 20, 30, 40)] == [1, 1, 1, 2, 2]
     assert sorted(span[0] for span in tally.spans)[:2] == [0.0, 30.0]
+
+
+def test_it_grows_for_fewer_callers_when_there_is_to_be_room_for_chance() -> None:
+    """Five callers are 50 % of one instance, and with their root more than that."""
+    came = line(5, 1.0, 2 * HOUR_S)
+    assert ticks(lived(came), 600) == 1
+    assert ticks(lived(came, room=True), 600) == 2
+
+
+def test_servers_ask_for_the_root_of_all_their_sessions_together() -> None:
+    scaling = Scaling(replace(FLEET, room=True), POLICY, wanted=4)
+    for number in range(16):
+        scaling.arrive(Call(1.0 + number, HOUR_S))
+    # 4 × 10 sessions can be held; 16 and 4 more are asked for.
+    assert scaling._percent() == pytest.approx(50.0)
 
 
 def test_nobody_is_served_by_an_instance_that_boots() -> None:

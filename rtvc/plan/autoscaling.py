@@ -137,6 +137,7 @@ def otherwise(scene: Scene) -> dict[str, Scene]:
             scene, fleet=replace(any_goes, ends_when_empty=True), policy=hour
         ),
         "an hour's delay": replace(scene, policy=hour),
+        "sessions alone are published": there(room=False),
         "who stands aside is not averaged": there(aside_says=False),
         "who stands aside refuses at once": there(aside_refuses=True),
         "a metric by the minute": replace(scene, policy=replace(policy, metric_period_s=60)),

@@ -30,7 +30,7 @@ class Policy:
     """What Terraform sets up, and servers keep to."""
 
     target_percent: float
-    """Sessions ÷ capacity that the group is kept at, on average."""
+    """Sessions, with room for chance, ÷ capacity that the group is kept at, on average."""
     warm_up_s: float
     """After its start an instance counts as coming, not as there; see `settling_s`."""
     metric_period_s: float

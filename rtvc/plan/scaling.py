@@ -1,6 +1,6 @@
 """A day of an EC2 Auto Scaling group, call by call, under the policy that Terraform sets up. Pure.
 
-    calls ─▶ balancer ─▶ instances ─ sessions ÷ capacity ─▶ target tracking ─▶ instances wanted
+    calls ─▶ balancer ─▶ instances ── demand ÷ capacity ──▶ target tracking ─▶ instances wanted
                              ▲                                                        │
                              └──────── start · stand aside · take away ───────────────┘
 
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 
+from rtvc.demand import demand
 from rtvc.plan.balancing import Balancer
 from rtvc.plan.clairvoyant import within_the_day
 from rtvc.plan.day import DAY_S, LEAD_S, Call
@@ -150,12 +151,12 @@ class Scaling:
 
     def _percent(self) -> float | None:
         """Of all that say something, on average."""
-        calls = [
-            instance.calls
-            for instance in self._group.values()
-            if instance.open or (instance.ready and self._fleet.aside_says)
-        ]
-        return 100 * sum(calls) / (len(calls) * self._fleet.capacity) if calls else None
+        ready = [instance for instance in self._group.values() if instance.ready]
+        calls = [each.calls for each in ready if each.open or self._fleet.aside_says]
+        if not calls:
+            return None
+        asked = sum(demand(n, len(ready)) for n in calls) if self._fleet.room else sum(calls)
+        return 100 * asked / (len(calls) * self._fleet.capacity)
 
     def _as_seen(self, now_s: float) -> Group:
         warming = sum(now_s < each.settled_from_s for each in self._group.values())

@@ -40,6 +40,8 @@ class Fleet:
     """Until AWS has done as a figure says."""
     by_wanted: bool = False
     """Whether AWS computes with the number wanted, and not with that of the instances there are."""
+    room: bool = True
+    """Whether the figure has room for chance in it (`rtvc.demand`), or sessions alone."""
     aside_says: bool = True
     """Whether an instance that stands aside goes on to publish its figure."""
     aside_refuses: bool = False

@@ -39,7 +39,7 @@ def draw(swept: Sequence[Mapping[str, Any]], chosen: float, out: Path) -> Path:
     axes.set_yscale("log")
     axes.set_xlabel("instance-hours, × the least possible")
     axes.set_ylabel(f"callers refused, % ({FLOOR_PERCENT:g}: nobody)")
-    axes.set_title("Targets of sessions ÷ capacity; bold: the policy's", fontsize=10, loc="left")
+    axes.set_title("Targets of demand ÷ capacity; bold: the policy's", fontsize=10, loc="left")
     axes.legend(fontsize=8, frameon=False)
     axes.grid(alpha=0.25)
     svg = out.with_suffix(".svg")

@@ -55,7 +55,7 @@ output "next" {
     rtvc loadtest wss://${var.domain_name} --api-key-file key.txt --speakers ${ceil(0.5 * local.first_holds * var.min_size)} --duration 60
 
     # How full is it, and who is there?
-    aws cloudwatch get-metric-statistics --region ${var.region} --namespace rtvc --metric-name SessionsPerCapacity --dimensions Name=AutoScalingGroupName,Value=${module.voice_server.group_name} --statistics Average Maximum --period 60 --start-time "$(date -u -d '-10 min' +%FT%TZ)" --end-time "$(date -u +%FT%TZ)"
+    aws cloudwatch get-metric-statistics --region ${var.region} --namespace rtvc --metric-name DemandPerCapacity --dimensions Name=AutoScalingGroupName,Value=${module.voice_server.group_name} --statistics Average Maximum --period 60 --start-time "$(date -u -d '-10 min' +%FT%TZ)" --end-time "$(date -u +%FT%TZ)"
     aws autoscaling describe-auto-scaling-instances --region ${var.region} --query "AutoScalingInstances[?AutoScalingGroupName=='${module.voice_server.group_name}'].[InstanceId,InstanceType,LifecycleState,ProtectedFromScaleIn]" --output table
 
     # Look at one of them:

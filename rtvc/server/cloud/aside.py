@@ -25,17 +25,21 @@ _IN_SERVICE = "InService"
 
 
 def too_many(roster: Roster) -> frozenset[str]:
-    """Ids of the instances that stand aside.
+    """Ids of the instances that stand aside."""
+    return standing_aside(in_service(roster), roster.desired)
 
-    Of those in service: one that is still on its way has to say that it is ready to get there, and
-    one that is leaving is not wanted any more. Nor is one that EC2 finds broken: it is replaced.
+
+def in_service(roster: Roster) -> list[Member]:
+    """Those that callers are meant for.
+
+    One that is still on its way has to say that it is ready to get there, and one that is leaving
+    is not wanted any more. Nor is one that EC2 finds broken: it is replaced.
     """
-    members = [
+    return [
         Member(one.instance_id, one.protected, one.zone)
         for one in roster.instances
         if one.state == _IN_SERVICE and one.healthy
     ]
-    return standing_aside(members, roster.desired)
 
 
 class Aside:

@@ -2,7 +2,8 @@
 
 EC2 Auto Scaling has a group of n instances grow to n × average ÷ target. The average is
 CloudWatch's, over all that was published under the group's name; n counts the instances that are in
-service and warm. So who is not counted must not be averaged either:
+service and warm. It follows `DemandPerCapacity`: sessions and room for chance (`rtvc.demand`).
+Who is not counted must not be averaged either:
 
 - A server that is still loading holds nobody. Published, its 0 % would say that the group has room,
   just while callers are refused and it was launched for that.
@@ -29,6 +30,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from rtvc.demand import demand
 
 Unit = Literal["Count", "Percent", "Seconds", "None"]
 
@@ -61,6 +64,8 @@ class Standing:
     """Whether one session more would be refused."""
     boot_to_ready_s: float | None = None
     """From the launch of the instance until it was ready; None: not known, or not of this boot."""
+    servers: int = 1
+    """In service in its group, itself among them; 1: in none, or not known so far."""
 
     @property
     def holds(self) -> int:
@@ -95,7 +100,8 @@ def figures(standing: Standing) -> list[Figure]:
         found += [
             Figure("Capacity", standing.holds, "Count"),
             Figure("Headroom", _headroom(standing), "Count"),
-            Figure("SessionsPerCapacity", _percent(standing), "Percent"),
+            Figure("SessionsPerCapacity", _percent(standing.sessions, standing), "Percent"),
+            Figure("DemandPerCapacity", _percent(_demand(standing), standing), "Percent"),
         ]
     if standing.boot_to_ready_s is not None:
         found.append(Figure("BootToReady", standing.boot_to_ready_s, "Seconds"))
@@ -112,9 +118,13 @@ def _headroom(standing: Standing) -> int:
     return max(left, 0 if standing.sessions else 1)
 
 
-def _percent(standing: Standing) -> float:
-    """May be more than 100: there can be more slots than the machine holds."""
-    percent = 100 * standing.sessions / standing.holds
+def _demand(standing: Standing) -> float:
+    return demand(standing.sessions, standing.servers)
+
+
+def _percent(of: float, standing: Standing) -> float:
+    """Of what it holds. May be more than 100: there can be more slots than that."""
+    percent = 100 * of / standing.holds
     return max(percent, _FULL_PERCENT) if standing.closed else percent
 
 

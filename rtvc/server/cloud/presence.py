@@ -143,6 +143,10 @@ class Presence:
         if self._publishing is not None:
             self._publishing.uncounted = uncounted
 
+    def _set_servers(self, servers: int) -> None:
+        if self._publishing is not None:
+            self._publishing.servers = servers
+
     # The group.
 
     async def _belong(self, aws: Aws, instance_id: str) -> None:
@@ -196,7 +200,9 @@ class Presence:
 
     async def _place(self, aws: Aws, instance_id: str, group: str, protected: bool | None) -> Place:
         """Of the instance in the group, once it does not stay there."""
-        stepping = SteppingAside(self._host, aws, self._calls, instance_id, group)
+        stepping = SteppingAside(
+            self._host, aws, self._calls, instance_id, group, self._set_servers
+        )
         protecting = Protecting(
             *(self._host, aws, self._calls, instance_id, group),
             protected=protected,
@@ -215,6 +221,7 @@ class Presence:
         self.group = group
         if self._publishing is not None:
             self._publishing.group = group
+            self._publishing.servers = 1
         if self._leaving is not None:
             self._leaving.group = group
 

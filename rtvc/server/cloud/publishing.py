@@ -21,6 +21,8 @@ class Publishing:
         """Told as well, once it is known."""
         self.uncounted = False
         """Whether the group leaves the instance out: on standby, in a warm pool, or detached."""
+        self.servers = 1
+        """In service in the group, as was seen last."""
         self._host = host
         self._aws = aws
         self._calls = calls
@@ -38,7 +40,7 @@ class Publishing:
 
     async def once(self) -> float:
         """Publish now; returns how long to wait at least until the next time."""
-        standing, group = self._host.standing(), self.group
+        standing, group = replace(self._host.standing(), servers=self.servers), self.group
         if self.uncounted:
             standing = replace(standing, state=STANDBY)
         if group in self._boot_told:

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from rtvc.errors import CloudError
-from rtvc.server.cloud.aside import LOOK_S, Aside
+from rtvc.server.cloud.aside import LOOK_S, Aside, in_service
 from rtvc.server.cloud.aws import Aws
 from rtvc.server.cloud.backoff import Backoff
 from rtvc.server.cloud.calls import Calls
@@ -19,7 +20,16 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = LOOK_S, 2 * LOOK_S
 class SteppingAside:
     """One instance, for as long as it is in its group."""
 
-    def __init__(self, host: Host, aws: Aws, calls: Calls, instance_id: str, group: str) -> None:
+    def __init__(
+        self,
+        host: Host,
+        aws: Aws,
+        calls: Calls,
+        instance_id: str,
+        group: str,
+        counted: Callable[[int], None] = lambda _servers: None,
+    ) -> None:
+        """`counted`: hears at each look how many servers the group has in service."""
         self.pause_s = LOOK_S
         """Until the next look."""
         self._host = host
@@ -27,6 +37,7 @@ class SteppingAside:
         self._calls = calls
         self._instance_id = instance_id
         self._group = group
+        self._counted = counted
         self._aside = Aside(instance_id)
         self._told = False
         self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
@@ -66,6 +77,7 @@ class SteppingAside:
             return "ends"
         if own is None and not await self._is_member():
             return "gone"
+        self._counted(len(in_service(roster)))
         self._aside.seen(self._host.clock.now(), roster)
         self._tell()
         now_s, sessions = self._host.clock.now(), self._host.standing().sessions

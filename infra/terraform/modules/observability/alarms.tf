@@ -19,7 +19,7 @@ locals {
     }
     blind = {
       text      = "Nobody says how full the servers are, so the group can't scale: see rtvc_cloud_failures_total and the servers' log."
-      namespace = local.namespace, metric = "SessionsPerCapacity", dimensions = local.group
+      namespace = local.namespace, metric = "DemandPerCapacity", dimensions = local.group
       statistic = "SampleCount", comparison = "LessThanThreshold", threshold = 1
       period    = 60, of = 5, missing = "breaching"
     }

@@ -4,9 +4,10 @@ locals {
 
   widgets = [
     {
-      title = "Sessions per capacity, % (the line: what scaling aims at)"
+      title = "Of capacity, % (the line: where scaling keeps sessions and room for chance)"
       metrics = [
-        [local.namespace, "SessionsPerCapacity", "AutoScalingGroupName", local.group_name, { stat = "Average", label = "average" }],
+        [local.namespace, "DemandPerCapacity", "AutoScalingGroupName", local.group_name, { stat = "Average", label = "sessions and room" }],
+        [local.namespace, "SessionsPerCapacity", "AutoScalingGroupName", local.group_name, { stat = "Average", label = "sessions" }],
         [local.namespace, "SessionsPerCapacity", "AutoScalingGroupName", local.group_name, { stat = "Maximum", label = "fullest server" }],
       ]
       line = try(var.fleet.scaling.target_percent, 0)

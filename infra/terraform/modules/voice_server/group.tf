@@ -120,18 +120,19 @@ resource "aws_autoscaling_lifecycle_hook" "drain" {
 resource "aws_autoscaling_policy" "sessions" {
   count = local.is_fleet
 
-  name                   = "sessions-per-capacity"
+  name                   = "demand-per-capacity"
   autoscaling_group_name = aws_autoscaling_group.servers[0].name
   policy_type            = "TargetTrackingScaling"
 
   target_tracking_configuration {
     target_value = local.scaling.target_percent
 
-    # A CPU knows nothing of a GPU. This is what rtvc says of itself: sessions in percent of what the
-    # load test found that such a server holds, averaged over the group.
+    # A CPU knows nothing of a GPU. This is what rtvc says of itself: sessions, and room for chance
+    # (their square root, over the group), in percent of what the load test found that such a
+    # server holds, averaged over the group.
     customized_metric_specification {
       namespace   = local.namespace
-      metric_name = "SessionsPerCapacity"
+      metric_name = "DemandPerCapacity"
       statistic   = "Average"
       period      = local.scaling.metric_period_s
 

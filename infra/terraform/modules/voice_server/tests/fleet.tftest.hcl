@@ -103,14 +103,14 @@ run "the_group_scales_by_what_rtvc_says_of_itself" {
       for tracking in aws_autoscaling_policy.sessions[0].target_tracking_configuration : alltrue([
         tracking.target_value == output.scaling.target_percent,
         tracking.customized_metric_specification[0].namespace == "rtvc",
-        tracking.customized_metric_specification[0].metric_name == "SessionsPerCapacity",
+        tracking.customized_metric_specification[0].metric_name == "DemandPerCapacity",
         tracking.customized_metric_specification[0].statistic == "Average",
         tracking.customized_metric_specification[0].period == output.scaling.metric_period_s,
         one(tracking.customized_metric_specification[0].metric_dimension[*].name) == "AutoScalingGroupName",
         one(tracking.customized_metric_specification[0].metric_dimension[*].value) == "voice",
       ])
     ])
-    error_message = "Expected target tracking on rtvc/SessionsPerCapacity of this group."
+    error_message = "Expected target tracking on rtvc/DemandPerCapacity of this group."
   }
 
   assert {
