@@ -15,7 +15,7 @@ class Clock(Protocol):
         """Monotonic seconds; only differences mean anything."""
 
     def utc(self) -> datetime:
-        """Wall time, for manifests only."""
+        """Wall time: for manifests, and for what other machines are to understand."""
 
 
 class SystemClock:

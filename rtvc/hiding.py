@@ -71,7 +71,7 @@ _PATTERNS = (
     # Keys by their shape; a name such as rtvc_turn_stage_seconds has neither digit nor capital.
     (
         re.compile(
-            r"(?<![A-Za-z0-9])(?:sk-|ek_|rtvc_)(?=[a-z_-]{0,200}[A-Z0-9])[A-Za-z0-9_-]{8,512}"
+            r"(?<![A-Za-z0-9])(?:sk-|ek_|rtvc_)(?=[a-z_-]{0,200}[A-Z0-9])[A-Za-z0-9_-]{8,4096}"
         ),
         HIDDEN,
     ),

@@ -1,6 +1,8 @@
 """Keys, tokens, origins and limits, without a server: time is handed in."""
 
 import hashlib
+import random
+import string
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from rtvc.server.access.guard import Access, check_exposure, scopes_for
 from rtvc.server.access.keys import Key, KeyRing, entry, hashed, load_keys, new_key, read_keys
 from rtvc.server.access.limits import Bucket, Limits, Who, network
 from rtvc.server.access.origins import host_allowed, origin_allowed
-from rtvc.server.access.tokens import Tokens
+from rtvc.server.access.tokens import MAX_CHARS, Token, Tokens, TooLong
 
 SECRET = "rtvc_" + "k" * 43
 ADDRESS = "192.0.2.7"
@@ -411,27 +413,77 @@ def test_callers_without_number_take_no_more_memory() -> None:
 
 def test_a_token_is_good_for_its_time() -> None:
     clock = FakeClock()
-    tokens = Tokens(clock)
+    tokens = tokens_of("ada", clock=clock)
     value = tokens.make("ada", 10, {"type": "realtime"})
     assert value.startswith("ek_")
-    token = tokens.find(value)
-    assert token is not None
-    assert (token.key_name, token.session) == ("ada", {"type": "realtime"})
-    assert tokens.find(value + "x") is None
-    clock.advance(10)
+    assert tokens.find(value) == Token("ada", {"type": "realtime"})
+    clock.advance(9.9)
+    assert tokens.find(value) is not None
+    clock.advance(0.1)
     with pytest.raises(Denied) as error:
         tokens.find(value)
     assert error.value.reason == "expired_token"
 
 
-def test_a_key_that_makes_too_many_tokens_loses_only_its_own() -> None:
-    tokens = Tokens(FakeClock(), max_per_key=3)
-    others = tokens.make("bob", 60, {})
-    mine = [tokens.make("ada", 60, {}) for _ in range(5)]
-    assert [tokens.find(value) is not None for value in mine] == [False, False, True, True, True]
-    assert tokens.find(others) is not None
-    tokens.forget("ada")
-    assert len(tokens) == 1
+def tokens_of(*names: str, secret: str = SECRET, clock: FakeClock | None = None) -> Tokens:
+    """A server's, that knows keys of these names."""
+    keys = {name: Key(name, hashed(f"{secret}{name}")) for name in names}
+    return Tokens(clock or FakeClock(), keys.get)
+
+
+def test_servers_with_the_same_keys_know_each_others_tokens() -> None:
+    value = tokens_of("ada", "bob").make("ada", 60, {"type": "transcription"})
+    assert tokens_of("ada").find(value) == Token("ada", {"type": "transcription"})
+    assert tokens_of("bob").find(value) is None
+    assert tokens_of("ada", secret="another").find(value) is None
+
+
+def test_two_tokens_for_the_same_have_nothing_in_common() -> None:
+    one, other = (tokens_of("ada").make("ada", 60, {"type": "realtime"}) for _ in range(2))
+    # What follows Fernet's version and time, which is in whole seconds.
+    assert one[15:-4] != other[15:-4]
+
+
+def test_no_letter_of_a_token_can_be_another() -> None:
+    tokens = tokens_of("ada", "bob")
+    value = tokens.make("ada", 60, {"type": "realtime"})
+    sealed, _, _ = value.removeprefix("ek_").partition(".")
+    # The last letter of base64 has bits to spare.
+    for place in range(len(sealed) - 1):
+        other = "B" if sealed[place] == "A" else "A"
+        assert tokens.find(f"ek_{sealed[:place]}{other}{sealed[place + 1 :]}.ada") is None
+    assert tokens.find(f"ek_{sealed}.bob") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["ek_", "ek_.", "ek_.ada", "ek_x.ada", "ek_é.ada", "ek_ada", "ek_" + "A" * 4000 + ".ada"],
+)
+def test_what_is_no_token_stands_for_nothing(value: str) -> None:
+    assert tokens_of("ada").find(value) is None
+
+
+def test_a_token_stays_within_a_line() -> None:
+    tokens = tokens_of("ada")
+    letters = random.Random(0)
+    words = "".join(letters.choices("abcdefghijklmnopqrstuvwxyz", k=4000))
+    value = tokens.make("ada", 60, {"type": "realtime", "instructions": words[:3000]})
+    assert len(value) <= MAX_CHARS
+    assert not set(value) - set(string.ascii_letters + string.digits + "_-.")
+    with pytest.raises(TooLong, match="expected settings that fit into 4096 characters, got"):
+        tokens.make("ada", 60, {"type": "realtime", "instructions": words + words[::-1]})
+
+
+def test_without_keys_a_token_is_good_where_it_was_made() -> None:
+    tokens = tokens_of()
+    value = tokens.make(None, 60, {"type": "realtime"})
+    assert tokens.find(value) == Token(None, {"type": "realtime"})
+    assert tokens_of().find(value) is None
+
+
+def test_a_key_that_is_not_there_makes_no_token() -> None:
+    with pytest.raises(KeyError):
+        tokens_of("ada").make("bob", 60, {})
 
 
 # The door.

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import io
 import json
+import random
 import socket
+import string
 import wave
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -263,6 +265,38 @@ async def test_a_token_brings_its_settings_along(url: str) -> None:
         assert session["audio"]["output"]["speed"] == 1.25
     async with calling(url, f"{REALTIME}?token={answer['value']}") as wire:
         assert (await first(wire))["session"]["instructions"] == "Be brief."
+
+
+async def test_a_token_with_long_instructions(url: str) -> None:
+    letters = "".join(random.Random(0).choices(string.ascii_letters, k=8000))
+    wanted = {"type": "realtime", "instructions": letters[:3000]}
+    value = token(url, session=wanted)
+    assert len(value) > 2000
+    offered: list[dict[str, Any]] = [
+        {"key": value},
+        {"protocols": ["realtime", SUBPROTOCOL + value]},
+    ]
+    for how in offered:
+        async with calling(url, **how) as wire:
+            assert (await first(wire))["session"]["instructions"] == letters[:3000]
+    answer = post(url + SECRETS, ADA, json={"session": {**wanted, "instructions": letters}})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == "session"
+    assert error["message"].startswith("session: expected settings that fit into 4096 characters")
+
+
+async def test_a_token_of_one_server_opens_sessions_at_another(url: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(entry("ada", ADA))
+    async with guarded(keys) as (other, _):
+        wanted = {"type": "transcription"}
+        made = await asyncio.to_thread(token, other, session=wanted)
+        async with calling(url, key=made) as wire:
+            assert (await first(wire))["session"]["type"] == "transcription"
+        keys.write_text(entry("ada", QUIET))
+    async with guarded(keys) as (other, _):
+        assert (await refused(other, key=made))[:2] == (401, "wrong_key")
 
 
 async def test_a_token_for_dictation_in_another_format(url: str) -> None:

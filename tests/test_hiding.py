@@ -45,6 +45,7 @@ values = st.text("abcdefghijkLMNOPQRSTUVWXYZ0123456789_-.~", min_size=8, max_siz
         f"sk-{SECRET}",
         f"told sk-proj-{SECRET}.",
         f"ek_{SECRET}",
+        f"ek_{'gAAAA' * 300}{SECRET}.ada",
         f"rtvc_{SECRET}",
         f'{{"api_key": "{SECRET}"}}',
         f'{{"client_secret": "{SECRET}"}}',

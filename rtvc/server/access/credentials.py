@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from rtvc.server.access.tokens import PREFIX
+from rtvc.server.access.tokens import MAX_CHARS, PREFIX
 
 SUBPROTOCOL = "openai-insecure-api-key."
 """Where browsers put it: they cannot send an Authorization header with a WebSocket."""
-_MAX_CHARS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +41,10 @@ def credential(scope: Any) -> Credential | None:
     """What the request offers; None: nothing."""
     scheme, _, secret = (header(scope, b"authorization") or "").strip().partition(" ")
     if scheme.lower() == "bearer" and secret.strip():
-        return Credential(secret.strip()[:_MAX_CHARS])
+        return Credential(secret.strip()[:MAX_CHARS])
     for protocol in scope.get("subprotocols") or ():
         if protocol.startswith(SUBPROTOCOL):
-            return Credential(protocol.removeprefix(SUBPROTOCOL)[:_MAX_CHARS])
+            return Credential(protocol.removeprefix(SUBPROTOCOL)[:MAX_CHARS])
     query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
     in_query = query.get("token", [])
-    return Credential(in_query[0][:_MAX_CHARS], in_query=True) if in_query else None
+    return Credential(in_query[0][:MAX_CHARS], in_query=True) if in_query else None

@@ -79,7 +79,7 @@ class Access:
         self.keyed = self.settings.keyed or keys is not None
         """Whether callers need a key."""
         self._keys = keys or KeyRing()
-        self.tokens = Tokens(self.clock)
+        self.tokens = Tokens(self.clock, lambda name: self._keys.named(name))
         self.limits = Limits(self.settings)
         self.denied: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         """Requests that were not let in, by reason."""
@@ -218,8 +218,8 @@ class Access:
             self.limits.use(settings)
 
     def reload(self) -> tuple[str, ...]:
-        """Read the keys again; the names of those that are good no more. Their tokens are
-        forgotten and their sessions closed; limits of the others hold from their next session on.
+        """Read the keys again; the names of those that are good no more. Their tokens open nothing
+        any more, their sessions are closed; limits of the others hold from their next session on.
 
         Raises:
             UsageError: the file won't do; the keys stay as they were.
@@ -237,7 +237,5 @@ class Access:
     def end(self, key_names: Iterable[str]) -> None:
         """Close the sessions of these keys."""
         names = frozenset(key_names)
-        for name in names:
-            self.tokens.forget(name)
         for visit in [visit for visit in self.visits if visit.key_id in names]:
             visit.end(POLICY_VIOLATION, "the key was revoked")

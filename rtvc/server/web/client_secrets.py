@@ -10,7 +10,7 @@ from pydantic import Field
 from rtvc.errors import ProtocolError
 from rtvc.protocol.realtime import SessionKind
 from rtvc.protocol.validation import Frozen, SmallObject, named, read_object, validated
-from rtvc.server.access.tokens import LONGEST_S, SHORTEST_S, USUAL_S
+from rtvc.server.access.tokens import LONGEST_S, SHORTEST_S, USUAL_S, TooLong
 from rtvc.server.access.visits import visit_of
 from rtvc.server.services import Services
 from rtvc.server.sessions.realtime_settings import initial_config, session_to_wire
@@ -68,8 +68,15 @@ def _made(wanted: Wanted, key_name: str | None, services: Services) -> dict[str,
     config = initial_config(services, _kind(patch)).updated(patch)
     seconds = (wanted.expires_after or ExpiresAfter()).seconds
     expires_at_s = services.clock.utc().timestamp() + seconds
+    try:
+        value = services.access.tokens.make(key_name, seconds, patch)
+    except TooLong as error:
+        message = f"session: {error}, packed; send long instructions by session.update"
+        raise ProtocolError(message, param="session") from None
+    except KeyError:
+        raise ProtocolError("the key was revoked meanwhile", code="wrong_key") from None
     return {
-        "value": services.access.tokens.make(key_name, seconds, patch),
+        "value": value,
         "expires_at": math.floor(expires_at_s),
         "session": session_to_wire(config, new_id("sess"), services),
     }

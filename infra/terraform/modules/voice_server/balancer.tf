@@ -108,15 +108,6 @@ resource "aws_lb_target_group" "servers" {
   # that it seldom takes so long.
   deregistration_delay = local.scaling.deregistration_delay_s
 
-  # A page asks for a token and opens its WebSocket with it a moment later; only the server that made the
-  # token knows it. No longer than that, or a page would come back to a full server when it tries again
-  # (after 5 s). Other clients keep no cookies, and go where the fewest are.
-  stickiness {
-    enabled         = true
-    type            = "lb_cookie"
-    cookie_duration = 4
-  }
-
   # Who stands aside is noticed after 20 s, and so long it takes callers all the same (rtvc knows the
   # number): whoever changes it here has to change it there.
   health_check {

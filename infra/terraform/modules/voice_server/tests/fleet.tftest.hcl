@@ -66,20 +66,6 @@ run "the_load_balancer_speaks_tls_and_keeps_quiet_calls" {
   }
 }
 
-run "a_page_comes_back_to_the_server_that_made_its_token" {
-  assert {
-    condition = alltrue([
-      for stickiness in aws_lb_target_group.servers[0].stickiness : stickiness.enabled && stickiness.type == "lb_cookie" && stickiness.cookie_duration < 5
-    ])
-    error_message = "Expected a cookie that is forgotten before a page tries again."
-  }
-
-  assert {
-    condition     = length(aws_lb_target_group.servers[0].stickiness) == 1
-    error_message = "Expected a cookie at all."
-  }
-}
-
 run "callers_reach_the_load_balancer_and_nobody_else_reaches_a_server" {
   assert {
     condition     = tolist(keys(aws_vpc_security_group_ingress_rule.callers_tls)) == tolist(["203.0.113.0/24"])
