@@ -45,6 +45,6 @@ output "next" {
     aws ssm start-session --region ${var.region} --target ${aws_instance.box.id}      # sudo journalctl -u rtvc
     aws ec2 stop-instances --region ${var.region} --instance-ids ${aws_instance.box.id}
     aws ec2 start-instances --region ${var.region} --instance-ids ${aws_instance.box.id}    # then terraform apply -refresh-only: it has another address
-    terraform destroy
+    terraform destroy      # in the folder of this configuration, as is terraform apply
   EOT
 }
