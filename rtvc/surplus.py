@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 MOST_SHARE = 0.2
 """Of the group may stand aside at once: the others hold all calls, as a group shrinks when it is
-less than three quarters full; and whoever sets its size by hand can't shut out every caller."""
+less than four fifths full; and whoever sets its size by hand can't shut out every caller."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,8 +257,9 @@ def test_assumptions_say_what_was_asked_for() -> None:
         assumptions(replace(made, day=replace(made.day, spikes=spikes(["17:30=20%"]))))
     )
     facts = ("30 calls at once", "3 others", "deregistration delay are cut", "17:30", "20 %")
-    for fact in (*facts, "below 70 % of it", "60 s after it is ready"):
+    for fact in (*facts, "below 70 % of it", "60 s after it is ready", "room for chance"):
         assert fact in said
+    assert "room for chance" not in "\n".join(assumptions(a_scene(room=False)))
     assert len(set(assumptions(made))) == len(assumptions(made))
 
 

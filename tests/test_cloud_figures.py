@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtvc.server.cloud.figures import STANDBY, Figure, Standing, figures, metric_data
+from tests.servers import ROOT
 
 READY = Standing("ready", sessions=3, max_sessions=16, capacity=8)
 
@@ -32,6 +33,15 @@ def test_a_server_that_is_ready_tells_all() -> None:
         Figure("SessionsPerCapacity", 37.5, "Percent"),
         Figure("DemandPerCapacity", 100 * (3 + 3**0.5) / 8, "Percent"),
     ]
+
+
+def test_the_pages_say_how_many_metrics_are_paid() -> None:
+    number = len(figures(READY))
+    said = (ROOT / "docs" / "ec2_server.md").read_text("utf-8")
+    assert f"with {2 * number} values" in said
+    assert f"for {number} metrics of the group and {number} of each instance" in said
+    paid = (ROOT / "infra" / "terraform" / "README.md").read_text("utf-8")
+    assert f"{number} for the group, {number} for each server" in paid
 
 
 def test_together_they_ask_for_their_sessions_and_the_root_of_these() -> None:

@@ -174,6 +174,7 @@ async def test_off_ec2_it_says_what_is_missing() -> None:
     await asked.close()
     assert error.trouble == "unreachable"
     assert "is this an EC2 instance" in str(error)
+    assert "a container with a network of its own" in str(error)
     assert "http_put_response_hop_limit" in str(error)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.terraform_runs import SOURCE, bare_environment, rendered
+from tests.test_systemd_unit import UNIT as BARE
 from tests.test_systemd_unit import verified
 
 pytestmark = pytest.mark.skipif(
@@ -229,10 +231,18 @@ def test_an_engine_that_ran_out_of_memory_is_the_servers_business() -> None:
 
 
 @pytest.mark.parametrize("container", [True, False])
+def test_an_installed_server_finds_the_gpus_devices_as_docker_does(container: bool) -> None:
+    unit = rendered(SERVER / "rtvc.service.tftpl", {**UNIT, "container": container})
+    before = re.findall(r"(?m)^ExecStartPre=.*nvidia-modprobe.*$", unit)
+    of_a_bare_machine = re.findall(r"(?m)^ExecStartPre=.*$", BARE.read_text("utf-8"))
+    assert before == ([] if container else of_a_bare_machine)
+
+
+@pytest.mark.parametrize("container", [True, False])
 def test_systemd_takes_the_unit(tmp_path: Path, container: bool) -> None:
     unit = rendered(SERVER / "rtvc.service.tftpl", {**UNIT, "container": container})
     # Neither the programs nor the units of the machine that it is written for are here.
-    for program in ("/usr/bin/docker", "/usr/local/lib/rtvc/start"):
+    for program in ("/usr/bin/docker", "/usr/bin/nvidia-modprobe", "/usr/local/lib/rtvc/start"):
         unit = unit.replace(program, "/bin/true")
     lines = [line for line in unit.splitlines(keepends=True) if "docker.service" not in line]
     assert verified("".join(lines), tmp_path) == ""

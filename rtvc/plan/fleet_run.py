@@ -15,7 +15,7 @@ from rtvc.plan.autoscaling import (
     rows,
 )
 from rtvc.plan.day import Day, Spike
-from rtvc.plan.scaling import SEEN_LATE_S
+from rtvc.plan.scaling import SEEN_LATE_S, TICK_S
 from rtvc.plan.scaling_fleet import Fleet
 from rtvc.report.autoscaling_wording import sentence as said
 from rtvc.report.autoscaling_wording import share, span
@@ -108,6 +108,7 @@ def assumptions(scene: Scene) -> list[str]:
         f"calls go {BALANCING[fleet.balancing]}{_retries(fleet)}; who finds no room is refused and "
         "does not come again",
         SCALE_IN[fleet.scale_in],
+        f"servers publish {_figure(fleet)}, every {TICK_S} s",
         f"standing aside is seen by the load balancer after {SEEN_LATE_S} s",
         f"{span(policy.settling_s)} after it is ready an instance counts as there",
         f"a group is told to be larger after 3 periods of {policy.metric_period_s:g} s above the "
@@ -117,6 +118,11 @@ def assumptions(scene: Scene) -> list[str]:
         "the least possible: the calls that were served, known beforehand, moved at will",
     ]
     return [line for line in lines if line]
+
+
+def _figure(fleet: Fleet) -> str:
+    room = ", with the square root of all calls as room for chance," if fleet.room else ""
+    return f"their calls{room} in percent of what they hold"
 
 
 def _retries(fleet: Fleet) -> str:

@@ -54,12 +54,12 @@ output "next" {
     # Talk to it: https://${var.domain_name}  ·  load it:
     rtvc loadtest wss://${var.domain_name} --api-key-file key.txt --speakers ${ceil(0.5 * local.first_holds * var.min_size)} --duration 60
 
-    # How full is it, and who is there?
+    # How full is it, and who is there? (date is Linux's; on a Mac: date -u -v-10M +%FT%TZ)
     aws cloudwatch get-metric-statistics --region ${var.region} --namespace rtvc --metric-name DemandPerCapacity --dimensions Name=AutoScalingGroupName,Value=${module.voice_server.group_name} --statistics Average Maximum --period 60 --start-time "$(date -u -d '-10 min' +%FT%TZ)" --end-time "$(date -u +%FT%TZ)"
     aws autoscaling describe-auto-scaling-instances --region ${var.region} --query "AutoScalingInstances[?AutoScalingGroupName=='${module.voice_server.group_name}'].[InstanceId,InstanceType,LifecycleState,ProtectedFromScaleIn]" --output table
 
     # Look at one of them:
-    aws ssm start-session --region ${var.region} --target INSTANCE_ID      # journalctl -u rtvc
+    aws ssm start-session --region ${var.region} --target INSTANCE_ID      # sudo journalctl -u rtvc
 
     %{if var.ami_id == null~}
     # Into terraform.tfvars, or a later apply rolls out a newer machine image if there is one:

@@ -42,9 +42,9 @@ output "next" {
 
     %{endif~}
     # Look at it, stop it (it costs its disk and nothing else then), start it, be rid of it:
-    aws ssm start-session --region ${var.region} --target ${aws_instance.box.id}      # journalctl -u rtvc
+    aws ssm start-session --region ${var.region} --target ${aws_instance.box.id}      # sudo journalctl -u rtvc
     aws ec2 stop-instances --region ${var.region} --instance-ids ${aws_instance.box.id}
     aws ec2 start-instances --region ${var.region} --instance-ids ${aws_instance.box.id}    # then terraform apply -refresh-only: it has another address
-    terraform destroy
+    terraform destroy      # in the folder of this configuration, as is terraform apply
   EOT
 }

@@ -22,8 +22,8 @@ TOKEN_S = 21_600
 _ANSWER_S = 2.0
 """The service is on the same host."""
 _HINT = (
-    "is this an EC2 instance with its metadata service on? From a container it takes a hop limit "
-    "of 2 (http_put_response_hop_limit)"
+    "is this an EC2 instance with its metadata service on? From a container with a network of its "
+    "own it takes a hop limit of 2 (http_put_response_hop_limit)"
 )
 
 

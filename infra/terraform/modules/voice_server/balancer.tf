@@ -108,8 +108,9 @@ resource "aws_lb_target_group" "servers" {
   # that it seldom takes so long.
   deregistration_delay = local.scaling.deregistration_delay_s
 
-  # Who stands aside is noticed after 20 s, and so long it takes callers all the same (rtvc knows the
-  # number): whoever changes it here has to change it there.
+  # Who stands aside is sent callers until this has failed twice, 20 s at most, and lets them in, as it
+  # lets in whoever comes at all. Only then may it lose its protection from scale-in (NOTICED_S in
+  # rtvc/server/cloud/aside.py): whoever changes it here has to change it there.
   health_check {
     path                = "/readyz"
     protocol            = upper(local.scheme)
