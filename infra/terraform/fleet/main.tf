@@ -67,6 +67,7 @@ module "voice_server" {
     access_logs_bucket  = module.observability.access_logs_bucket
     web_acl_arn         = var.web_acl_arn
     deletion_protection = var.deletion_protection
+    balancing           = var.balancing
     boot_timeout_s      = var.boot_timeout_s
   }
 }

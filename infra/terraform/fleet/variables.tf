@@ -150,6 +150,17 @@ variable "web_acl_arn" {
   }
 }
 
+variable "balancing" {
+  description = "Where the load balancer sends a caller: to the server with the fewest connections (least_outstanding_requests), or in turn (round_robin)."
+  type        = string
+  default     = "least_outstanding_requests"
+
+  validation {
+    condition     = contains(["least_outstanding_requests", "round_robin"], var.balancing)
+    error_message = "Expected least_outstanding_requests or round_robin."
+  }
+}
+
 variable "deletion_protection" {
   description = "Whether the load balancer can't be deleted by mistake: to destroy the fleet, first apply false."
   type        = bool

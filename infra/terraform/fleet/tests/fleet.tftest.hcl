@@ -176,3 +176,13 @@ run "a_capacity_of_a_type_that_is_never_started_is_a_mistake" {
 
   expect_failures = [var.capacity_by_type]
 }
+
+run "callers_go_where_the_fewest_are_or_in_turn" {
+  command = plan
+
+  variables {
+    balancing = "by_cpu"
+  }
+
+  expect_failures = [var.balancing]
+}
