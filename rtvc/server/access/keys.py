@@ -1,8 +1,8 @@
 """The keys of callers: a file with their hashes, or one key from the environment.
 
 The keys themselves are nowhere: not in the file, not in memory, not in a log. A key has 256 random
-bits, so that a plain SHA-256 of it does not tell it. What seals client tokens comes of that hash, so
-the file is for the server's eyes only.
+bits, so that a plain SHA-256 of it does not tell it. What seals client tokens comes of that hash,
+so the file is for the server's eyes only.
 """
 
 import hashlib
