@@ -4,6 +4,7 @@ import hashlib
 import random
 import string
 import tomllib
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -457,10 +458,52 @@ def test_no_letter_of_a_token_can_be_another() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["ek_", "ek_.", "ek_.ada", "ek_x.ada", "ek_é.ada", "ek_ada", "ek_" + "A" * 4000 + ".ada"],
+    ["ek_", "ek_.", "ek_.ada", "ek_x.ada", "ek_é.ada", "ek_ada", "ek_x.\ud800", "ek_gAAAA.ada"],
 )
 def test_what_is_no_token_stands_for_nothing(value: str) -> None:
     assert tokens_of("ada").find(value) is None
+
+
+@pytest.mark.parametrize("letters", [40, 60, 100, 4000, 1_000_000])
+def test_letters_enough_for_a_token_stand_for_nothing(letters: int) -> None:
+    assert tokens_of("ada").find(f"ek_gAAAA{'A' * letters}.ada") is None
+
+
+def test_a_token_is_written_in_one_way() -> None:
+    tokens = tokens_of("ada")
+    value = tokens.make("ada", 60, {"type": "realtime"})
+    for place in (3, 4, 50, len(value) - 4):
+        for more in ("=", " ", "+", "\n", "é"):
+            assert tokens.find(value[:place] + more + value[place:]) is None
+    assert tokens.find(f"{value}\n") is None
+
+
+def test_who_has_a_key_can_seal_anything_and_it_opens_nothing() -> None:
+    tokens = tokens_of("ada")
+    seal = tokens._seal("ada")
+    assert seal is not None
+
+    def found(packed: bytes) -> Token | None:
+        return tokens.find(f"ek_{seal.encrypt(packed).decode().rstrip('=')}.ada")
+
+    good = b'{"until_s": 9999999999, "session": {"type": "realtime"}}'
+    assert found(zlib.compress(good)) == Token("ada", {"type": "realtime"})
+    deep = b'{"until_s": 9999999999, "session": {"type": ' + b"[" * 9999 + b"]" * 9999 + b"}}"
+    for told in (
+        *(b"", b"[]", b"7", b"\xff", b"[" * 99_999, good[:-1], deep, b" " * 2_000_000 + good),
+        *(b'{"until_s": 9999999999, "session": []}', b'{"session": {"type": "realtime"}}'),
+        *(good.replace(b"9999999999", other) for other in (b"NaN", b"1e999", b'"x"', b"null")),
+    ):
+        assert found(zlib.compress(told)) is None
+    for packed in (b"", b"not packed", zlib.compress(good)[:-20]):
+        assert found(packed) is None
+
+
+def test_a_token_is_of_the_key_that_made_it_though_another_is_the_same() -> None:
+    keys = {name: Key(name, hashed(SECRET)) for name in ("ada", "bob")}
+    tokens = Tokens(FakeClock(), keys.get)
+    value = tokens.make("ada", 60, {"type": "realtime"})
+    assert tokens.find(value.removesuffix("ada") + "bob") is None
 
 
 def test_a_token_stays_within_a_line() -> None:
@@ -648,8 +691,22 @@ def test_a_bad_or_emptied_file_leaves_the_keys_as_they_were(text: str, tmp_path:
 def test_another_key_of_the_same_name_is_another_key(tmp_path: Path) -> None:
     path = file_of(tmp_path, entry("ada", SECRET))
     door = Access.of(AccessSettings(keys_file=path), FakeClock(), "0.0.0.0")
+    value = door.tokens.make("ada", 60, {"type": "realtime"})
     file_of(tmp_path, entry("ada", "a" * 20))
     assert door.reload() == ("ada",)
+    assert denial(door, socket(authorization=bearer(value))).reason == "wrong_key"
+
+
+def test_a_token_opens_no_more_than_its_key_does_by_now(tmp_path: Path) -> None:
+    path = file_of(tmp_path, entry("ada", SECRET))
+    door = Access.of(AccessSettings(keys_file=path), FakeClock(), "0.0.0.0")
+    value = door.tokens.make("ada", 60, {"type": "realtime"})
+    file_of(tmp_path, entry("ada", SECRET) + 'scopes = ["talk"]\n')
+    assert door.reload() == ("ada",)
+    assert door.admit(socket(authorization=bearer(value))).key_id == "ada"
+    file_of(tmp_path, entry("ada", SECRET) + 'scopes = ["watch"]\n')
+    assert door.reload() == ("ada",)
+    assert denial(door, socket(authorization=bearer(value))).reason == "wrong_scope"
 
 
 def test_refusals_are_counted_and_logged_now_and_then(

@@ -299,6 +299,23 @@ async def test_a_token_of_one_server_opens_sessions_at_another(url: str, tmp_pat
         assert (await refused(other, key=made))[:2] == (401, "wrong_key")
 
 
+async def test_a_token_with_settings_that_this_server_does_not_take(tmp_path: Path) -> None:
+    """One of another version may have made it."""
+    keys = tmp_path / "keys.toml"
+    keys.write_text(KEYS)
+    async with guarded(keys) as (url, services):
+        wrong: list[dict[str, Any]] = [
+            {"type": "realtime", "instructions": 7},
+            {"type": "video"},
+            {},
+        ]
+        for settings in wrong:
+            value = services.access.tokens.make("ada", 60, settings)
+            assert (await refused(url, key=value))[0] == 400
+        await until(lambda: not services.access.visits)
+        assert services.admission.sessions == 0
+
+
 async def test_a_token_for_dictation_in_another_format(url: str) -> None:
     wanted = {"type": "transcription", "audio": {"input": {"format": {"type": "audio/pcmu"}}}}
     async with calling(url, key=token(url, session=wanted)) as wire:

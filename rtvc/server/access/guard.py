@@ -218,8 +218,9 @@ class Access:
             self.limits.use(settings)
 
     def reload(self) -> tuple[str, ...]:
-        """Read the keys again; the names of those that are good no more. Their tokens open nothing
-        any more, their sessions are closed; limits of the others hold from their next session on.
+        """Read the keys again; the names of those that are good no more, or for less. Their
+        sessions are closed, and their tokens open no more than they do; limits of the others hold
+        from their next session on.
 
         Raises:
             UsageError: the file won't do; the keys stay as they were.

@@ -5,6 +5,9 @@ https://github.com/fernet/spec) with what the server knows of the key that asked
 server that knows the key knows its tokens: behind a load balancer one makes it and another one
 takes it. A key that is taken out takes its tokens along.
 
+Whoever has a key, or its hash, can seal anything in its name: what is found in a token is held
+against what a server would have put there, as any message is.
+
     ek_ SEALED . NAME       SEALED: Fernet's token without "="; NAME of the key, which is no secret
 """
 
@@ -13,6 +16,7 @@ import hashlib
 import hmac
 import json
 import math
+import re
 import secrets
 import zlib
 from collections.abc import Callable
@@ -22,6 +26,8 @@ from typing import Any
 from cryptography.fernet import Fernet, InvalidToken
 
 from rtvc.clock import Clock
+from rtvc.errors import ProtocolError
+from rtvc.protocol.validation import Frozen, SmallObject, read_object, validated
 from rtvc.server.access.denials import Denied
 from rtvc.server.access.keys import Key
 
@@ -30,6 +36,10 @@ SHORTEST_S, LONGEST_S, USUAL_S = 10, 7200, 600
 MAX_CHARS = 4096
 """Of a token: it has to fit into a line of a request's head, which WebSocket libraries and proxies
 bound at 8 KiB."""
+_FORM = re.compile(rf"{PREFIX}([A-Za-z0-9_-]{{1,{MAX_CHARS}}})\.([A-Za-z0-9_-]{{0,64}})")
+"""SEALED and NAME."""
+_MAX_TOLD_BYTES = 128 * 1024
+"""Of what is sealed, unpacked: more than the settings of a session may have."""
 _PURPOSE = b"rtvc client token 1"
 """So that what is known of a key seals nothing else; the number is that of the form."""
 
@@ -48,7 +58,16 @@ class Token:
     key_name: str | None
     """Whose it is; None: of a server that asks for no keys."""
     session: dict[str, Any]
-    """Settings that its sessions start from, as in session.update; has a type."""
+    """Settings that its sessions start from, as in session.update, and no more sure to hold."""
+
+
+class _Told(Frozen):
+    """What is sealed."""
+
+    until_s: int
+    """Since 1970."""
+    session: SmallObject
+    """As in `Token`."""
 
 
 class Tokens:
@@ -80,7 +99,8 @@ class Tokens:
         if seal is None:
             raise KeyError(key_name)
         # Whole seconds, never fewer than were asked for: clocks of servers differ by less.
-        told = json.dumps([math.ceil(self._now_s() + seconds), session], separators=(",", ":"))
+        until_s = math.ceil(self._now_s() + seconds)
+        told = json.dumps({"until_s": until_s, "session": session}, separators=(",", ":"))
         sealed = seal.encrypt(zlib.compress(told.encode())).decode().rstrip("=")
         token = f"{PREFIX}{sealed}.{key_name or ''}"
         if len(token) > MAX_CHARS:
@@ -93,19 +113,17 @@ class Tokens:
         Raises:
             Denied: its time is over.
         """
-        sealed, _, name = value.removeprefix(PREFIX).partition(".")
+        formed = _FORM.fullmatch(value)
+        if formed is None:
+            return None
+        sealed, name = formed.groups()
         seal = self._seal(name)
-        if seal is None:
+        told = None if seal is None else _opened(seal, sealed)
+        if told is None:
             return None
-        try:
-            told = seal.decrypt(sealed + "=" * (-len(sealed) % 4))
-        except (InvalidToken, ValueError):
-            # ValueError: letters that base64 has not.
-            return None
-        expires_at_s, session = json.loads(zlib.decompress(told))
-        if self._now_s() >= expires_at_s:
+        if self._now_s() >= told.until_s:
             raise Denied("expired_token", "the client token has expired")
-        return Token(name or None, session)
+        return Token(name or None, told.session)
 
     def _now_s(self) -> float:
         """Since 1970: what servers have in common."""
@@ -114,11 +132,22 @@ class Tokens:
     def _seal(self, key_name: str) -> Fernet | None:
         """None: there is no such key."""
         if not key_name:
-            return _fernet(self._own)
+            return _fernet(self._own, key_name)
         key = self._named(key_name)
-        return None if key is None else _fernet(bytes.fromhex(key.sha256))
+        return None if key is None else _fernet(bytes.fromhex(key.sha256), key_name)
 
 
-def _fernet(secret: bytes) -> Fernet:
-    derived = hmac.new(secret, _PURPOSE, hashlib.sha256).digest()
+def _opened(seal: Fernet, sealed: str) -> _Told | None:
+    """None: it was sealed otherwise, or no server would have sealed that."""
+    try:
+        packed = seal.decrypt(sealed + "=" * (-len(sealed) % 4))
+        text = zlib.decompressobj().decompress(packed, _MAX_TOLD_BYTES)
+        return validated(_Told, read_object(text))
+    except (InvalidToken, zlib.error, ProtocolError):
+        return None
+
+
+def _fernet(secret: bytes, key_name: str) -> Fernet:
+    """With the name: two keys may be the same, and have different limits."""
+    derived = hmac.new(secret, _PURPOSE + b" " + key_name.encode(), hashlib.sha256).digest()
     return Fernet(base64.urlsafe_b64encode(derived))

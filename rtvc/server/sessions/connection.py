@@ -66,7 +66,11 @@ class RealtimeConnection(Endable):
         extras: bool,
         preset: dict[str, Any] | None = None,
     ) -> None:
-        """`preset` changes the settings to start from, as a session.update would."""
+        """`preset` changes the settings to start from, as a session.update would.
+
+        Raises:
+            ProtocolError: names the field of `preset` at fault.
+        """
         self._visit = visit_of(socket.scope)
         self._socket = socket
         self._services = services
@@ -75,6 +79,8 @@ class RealtimeConnection(Endable):
         self._extras = extras
         self.session_id = new_id("sess")
         self._config = self._announced = initial_config(services, kind)
+        if preset is not None:
+            self._announced = self._config.updated(preset)
         self._events = realtime.ServerEvents(new_id)
         self._outbox = Outbox(socket.send_text, timeout_s=services.settings.serve.send_timeout_s)
         self._ear = Ear(services.new_vad(), decode=pcm16_to_float, rate_hz=24_000)
@@ -107,7 +113,6 @@ class RealtimeConnection(Endable):
         self._opened_at_s = self._clock.now()
         self._utterances = 0
         if preset is not None:
-            self._announced = self._config.updated(preset)
             self._configure(self._announced)
 
     # The life of a session.

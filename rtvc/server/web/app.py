@@ -15,7 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from rtvc import __version__
-from rtvc.errors import AdmissionRefused
+from rtvc.errors import AdmissionRefused, ProtocolError
 from rtvc.hiding import without_places
 from rtvc.server.access.gate import Gate
 from rtvc.server.access.visits import visit_of
@@ -27,7 +27,7 @@ from rtvc.server.sessions.realtimevoicechat import RealtimeVoiceChatConnection
 from rtvc.server.web.client_secrets import add_client_secrets
 from rtvc.server.web.documented import add_documents
 from rtvc.server.web.scrape import CONTENT_TYPE, Scraper
-from rtvc.server.web.transcriptions import add_transcriptions
+from rtvc.server.web.transcriptions import add_transcriptions, refused
 from rtvc.stt.transcriber import Trial
 
 _STATIC = Path(__file__).parents[1] / "static"
@@ -145,7 +145,7 @@ def _add_doors(app: FastAPI, services: Services) -> None:
         preset = visit_of(socket.scope).session
         transcription = query.get("intent") == "transcription"
         if preset is not None:
-            transcription = preset["type"] == "transcription"
+            transcription = preset.get("type") == "transcription"
 
         def connection() -> RealtimeConnection:
             return RealtimeConnection(
@@ -182,12 +182,17 @@ async def admit(socket: WebSocket, services: Services, connect: Callable[[], Con
         return
     try:
         await enter(services)
-    except AdmissionRefused as refused:
-        body = refusal("server_full", str(refused), refused.retry_after_s)
+    except AdmissionRefused as error:
+        body = refusal("server_full", str(error), error.retry_after_s)
         await socket.send_denial_response(body)
         return
     try:
-        await connect().run()
+        connection = connect()
+    except ProtocolError as error:
+        # A client token's settings: it may come from a server of another version.
+        await socket.send_denial_response(refused(error))
+    else:
+        await connection.run()
     finally:
         services.admission.leave()
 
