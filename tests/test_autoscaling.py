@@ -119,8 +119,10 @@ def test_a_day_in_stretches_adds_up() -> None:
 
 def test_a_fleet_begins_with_what_its_policy_would_keep() -> None:
     made = a_scene()
-    at_first = made.day.share_at(-7200.0) * 30.0
-    assert made.wanted_at_first == math.ceil(at_first / (5 * made.policy.target_percent / 100))
+    at_first = round(made.day.share_at(-7200.0) * 30.0)
+    held = 5 * made.policy.target_percent / 100
+    assert made.wanted_at_first == math.ceil((at_first + math.sqrt(at_first)) / held)
+    assert a_scene(room=False).wanted_at_first == math.ceil(at_first / held)
     assert a_scene(least=9).wanted_at_first == 9
     assert a_scene(most=2).wanted_at_first == 2
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+from rtvc.demand import demand
 from rtvc.plan.clairvoyant import Paid, lower_bound, packed
 from rtvc.plan.day import DAY_S, LEAD_S, Day, calls
 from rtvc.plan.policy import Policy
@@ -37,9 +38,10 @@ class Scene:
     @property
     def wanted_at_first(self) -> int:
         """Instances that the policy keeps for as many calls as come when all begins."""
-        calls_at_once = self.day.share_at(-LEAD_S) * self.day.peak_calls
+        at_once = round(self.day.share_at(-LEAD_S) * self.day.peak_calls)
+        asked = demand(at_once, 1) if self.fleet.room else at_once
         held = self.fleet.capacity * self.policy.target_percent / 100
-        return min(max(math.ceil(calls_at_once / held), self.fleet.least), self.fleet.most)
+        return min(max(math.ceil(asked / held), self.fleet.least), self.fleet.most)
 
 
 @dataclass(frozen=True, slots=True)
