@@ -33,7 +33,9 @@ def draw(swept: Sequence[Mapping[str, Any]], chosen: float, out: Path) -> Path:
         for row, x, y in zip(rows, times, refused, strict=True):
             weight = "bold" if row["target_percent"] == chosen else "normal"
             name = f"{row['target_percent']:g} %"
-            axes.annotate(name, (x, y), (5, 4), textcoords="offset points", weight=weight)
+            # One series' names to the left below, the other's to the right above.
+            aside, side = ((-5, -12), "right") if number == 0 else ((5, 4), "left")
+            axes.annotate(name, (x, y), aside, textcoords="offset points", weight=weight, ha=side)
     axes.axhline(100 * REFUSED_AT_MOST, color="#c2364a", linestyle="--", linewidth=1)
     axes.axvline(TIMES_AT_MOST, color="#c2364a", linestyle="--", linewidth=1)
     axes.set_yscale("log")
