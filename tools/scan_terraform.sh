@@ -21,4 +21,6 @@ code=0
     --skip-path '\.terraform' --skip-download >"$result" 2>&1 || code=$?
 cat "$result"
 [ $# -eq 0 ] || cp "$result" "$1"
+# What it can't read it doesn't scan, and is content.
+! grep -q 'Parsing errors: [1-9]' "$result" || code=1
 exit "$code"

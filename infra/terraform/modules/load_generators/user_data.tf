@@ -8,7 +8,7 @@ locals {
   pull_at   = "/usr/local/lib/rtvc/pull"
   pull_file = { path = local.pull_at, permissions = "0755", content = local.pull }
 
-  master_data = "#cloud-config\n${jsonencode({
+  master = {
     write_files = [
       local.pull_file,
       {
@@ -29,9 +29,10 @@ locals {
       },
     ]
     runcmd = [[local.pull_at]]
-  })}\n"
+  }
+  master_data = "#cloud-config\n${jsonencode(local.master)}\n"
 
-  worker_data = "#cloud-config\n${jsonencode({
+  worker = {
     write_files = [
       local.pull_file,
       {
@@ -49,5 +50,6 @@ locals {
       ["systemctl", "daemon-reload"],
       ["systemctl", "enable", "--now", "--no-block", "rtvc-worker.service"],
     ]
-  })}\n"
+  }
+  worker_data = "#cloud-config\n${jsonencode(local.worker)}\n"
 }
