@@ -289,7 +289,7 @@ class ToldFiles:
 def door(files: ToldFiles | None, *, ready: bool = True) -> httpx.AsyncClient:
     services = SimpleNamespace(
         files=files,
-        readiness=SimpleNamespace(ready=ready),
+        readiness=SimpleNamespace(ready=ready, lets_in=ready, restarting=False),
         engine=SimpleNamespace(status=SimpleNamespace(model="told")),
         settings=Settings(serve=ServeSettings(max_upload_mb=5)),
         clock=FakeClock(),
