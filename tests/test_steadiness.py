@@ -48,8 +48,9 @@ def test_a_planted_slope_is_found(memory: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("memory", [0.0, 0.9])
 def test_it_does_not_cry_wolf(memory: float) -> None:
-    alarms = sum(judged(200 + noise(100 + seed, memory)).rises for seed in range(20))
-    assert alarms <= 1
+    """One in 200 is due."""
+    alarms = sum(judged(200 + noise(100 + seed, memory)).rises for seed in range(100))
+    assert alarms <= 3
 
 
 def test_what_never_changes_is_steady() -> None:
