@@ -68,6 +68,10 @@ def test_a_thread_more_is_no_leak_and_many_are() -> None:
 
 def test_too_few_samples_say_nothing() -> None:
     assert slope([0, 5, 10], [1.0, 2.0, 3.0]) is None
+    assert slope(range(11), [1.0] * 11) is None
+    found = slope(range(12), [float(number) for number in range(12)])
+    assert found is not None
+    assert found.rises
     assert longer([0.1] * 3, [0.1] * 30) is None
 
 

@@ -22,6 +22,8 @@ POINTS = 120
 """A longer row is made so long: the median of each stretch stands for it."""
 STRETCHES = 8
 """Each is longer than what one sample knows of the next."""
+LEAST = 12
+"""Samples; with fewer nothing is said. The fuzz has one a round."""
 _T = 3.7074
 """Student's t of `CONFIDENCE`, two-sided, for a line through `STRETCHES` points (6 degrees)."""
 
@@ -69,7 +71,7 @@ def theil_sen(at: Floats, values: Floats) -> float:
 def slope(at_s: Sequence[float], values: Sequence[float]) -> Slope | None:
     """None: too few samples to say."""
     at, given = np.asarray(at_s, np.float64) / 3600, np.asarray(values, np.float64)
-    if len(at) < 2 * STRETCHES:
+    if len(at) < LEAST:
         return None
     at, short = _shortened(at), _shortened(given)
     per_hour = theil_sen(at, short)
