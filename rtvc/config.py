@@ -145,6 +145,9 @@ class SttSettings(_Section):
     """CPU threads of one inference; None: found for the machine."""
     max_batch: Annotated[int, Field(ge=1)] | None = None
     """Utterances in one inference; None: found for the machine."""
+    warm_up_audio_s: Annotated[float, Field(ge=0, le=30)] = 0.0
+    """Audio of every length up to this, in every size of batch, is inferred once before the server
+    is ready, so that nobody is the first to bring it; 0: one length."""
     language: str | None = None
     """ISO-639-1; None: the model's own, or what the client says."""
     prompt: str | None = None

@@ -631,6 +631,56 @@ async def test_a_model_is_arranged_for_the_machine_and_says_how() -> None:
 
 
 @pytest.mark.model
+async def test_lengths_of_audio_are_warmed_up_at_the_first_start_only() -> None:
+    engine = build_engine(
+        "selftest",
+        workers=1,
+        threads_per_worker=1,
+        max_batch=2,
+        warm_up_audio_s=1.8,
+        clock=CLOCK,
+    )
+    told: list[str] = []
+    engine.on_status(lambda status: told.append(status.detail))
+    await engine.start()
+    try:
+        # The context is the audio, half a second, and at least 2 s: 2.0, 2.2 and 2.4 s here.
+        lengths = {f"warming up: {s} s, batch of {n}" for s in (2.0, 2.2, 2.4) for n in (1, 2)}
+        assert {detail for detail in told if " s, batch" in detail} == lengths
+        assert engine.status.warm_up_s is not None
+        assert isinstance(engine, ProcessEngine)
+        assert engine.pid is not None
+        told.clear()
+        os.kill(engine.pid, signal.SIGKILL)
+        await until(lambda: engine.status.restarts == 1 and engine.status.state == "ready")
+        assert "warming up: batch of 2" in told
+        assert not [detail for detail in told if " s, batch" in detail]
+    finally:
+        await engine.close()
+
+
+class HalfWarmed(ScriptedTranscriber):
+    """One that has no time for three of its lengths."""
+
+    def warm_up_lengths(self, audio_s: float, report: ReportProgress) -> int:
+        report(0.5, f"warming up lengths to {audio_s:g} s")
+        return 3
+
+
+async def test_lengths_that_there_was_no_time_for_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plan = EnginePlan(HalfWarmed("yes"), "scripted", "scripted", warm_up_audio_s=8.0)
+    engine = ProcessEngine(lambda report: plan, clock=CLOCK, model="scripted")
+    told: list[str] = []
+    engine.on_status(lambda status: told.append(status.detail))
+    async with started(engine):
+        assert "warming up lengths to 8 s" in told
+        assert "3 lengths of audio and sizes of batch were not warmed up" in caplog.text
+        assert "a warm_up_audio_s below 8 needs less" in caplog.text
+
+
+@pytest.mark.model
 async def test_an_arrangement_of_the_users_is_not_looked_for() -> None:
     engine = build_engine("selftest", workers=1, threads_per_worker=1, max_batch=3, clock=CLOCK)
     await engine.start()

@@ -270,6 +270,85 @@ def test_warm_up_reports_its_progress() -> None:
     assert seen == [(0.0, "warming up: batch of 1"), (0.5, "warming up: batch of 4")]
 
 
+class Shapes:
+    """CTranslate2's model, and what its encoder was given."""
+
+    def __init__(self, behind: Any) -> None:
+        self._behind = behind
+        self.met: set[tuple[int, int]] = set()
+
+    def encode(self, features: Any) -> Any:
+        self.met.add((features.shape[0], features.shape[2]))
+        return self._behind.encode(features)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._behind, name)
+
+
+def watched(encoder_context: whisper.EncoderContext = "short") -> tuple[WhisperTranscriber, Shapes]:
+    transcriber = WhisperTranscriber(
+        SELFTEST_PATH,
+        clock=SystemClock(),
+        device="cpu",
+        encoder_context=encoder_context,
+        max_batch=3,
+        suppress_blank=False,
+    )
+    transcriber.load()
+    shapes = Shapes(transcriber._whisper.model)
+    transcriber._whisper.model = shapes
+    return transcriber, shapes
+
+
+@model
+def test_nobody_is_the_first_to_bring_a_length_that_was_warmed_up() -> None:
+    transcriber, shapes = watched()
+    assert transcriber.warm_up_lengths(2.5, lambda _progress, _detail: None) == 0
+    warmed = set(shapes.met)
+    shapes.met.clear()
+    noise = np.random.default_rng(1).normal(0, 0.05, round(2.5 * SAMPLE_RATE_HZ))
+    for samples in range(SAMPLE_RATE_HZ // 10, len(noise) + 1, SAMPLE_RATE_HZ // 10):
+        job = make_job(noise[:samples].astype(np.float32))
+        transcriber.transcribe([job] * (1 + samples % 3))
+    assert len(shapes.met) > 6
+    assert shapes.met <= warmed
+    contexts = {frames for _, frames in warmed}
+    assert contexts == {200, 220, 240, 260, 280, 300, 320}  # 0.5 s more than 2.51 s, rounded up
+    assert warmed == {(size, frames) for size in (1, 2, 3) for frames in contexts}
+
+
+@model
+@pytest.mark.parametrize(
+    ("encoder_context", "contexts"), [("full", {3000}), ("guarded", {200, 3000})]
+)
+def test_the_whole_window_is_a_length_where_it_is_used(
+    encoder_context: whisper.EncoderContext, contexts: set[int]
+) -> None:
+    transcriber, shapes = watched(encoder_context)
+    assert transcriber.warm_up_lengths(1.0, lambda _progress, _detail: None) == 0
+    assert shapes.met == {(size, frames) for size in (1, 2, 3) for frames in contexts}
+
+
+@model
+def test_warming_up_lengths_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    transcriber, shapes = watched()
+    monkeypatch.setattr(whisper, "LENGTHS_BUDGET_S", 0.0)
+    assert transcriber.warm_up_lengths(2.5, lambda _progress, _detail: None) == 21
+    assert not shapes.met
+
+
+@given(st.integers(200, whisper.WINDOW_FRAMES))
+def test_a_context_holds_what_is_wanted_and_little_more(frames: int) -> None:
+    context = whisper.rounded_context(frames)
+    assert frames <= context <= 1.1 * frames
+    assert whisper.rounded_context(context) == context
+
+
+def test_few_lengths_of_context_occur() -> None:
+    lengths = {whisper.rounded_context(frames) for frames in range(200, whisper.WINDOW_FRAMES + 1)}
+    assert len(lengths) == 40
+
+
 @model
 @pytest.mark.parametrize(
     ("setting", "message"),
@@ -409,14 +488,14 @@ def test_a_short_context_that_is_doubted_is_done_over_in_full() -> None:
     transcriber, fake = told("guarded", RUNAWAY, "open the door")
     answer = transcriber.transcribe([make_job(LOUD)])[0]
     assert (answer.text, answer.guards) == ("open the door", ("full_context",))
-    assert fake.contexts == [250, 3000]
+    assert fake.contexts == [260, 3000]
     assert fake.temperatures == [0.0, 0.0]
 
 
 def test_a_short_context_that_nobody_doubts_is_done_once() -> None:
     transcriber, fake = told("guarded", "open the door")
     assert transcriber.transcribe([make_job(LOUD)])[0].guards == ()
-    assert fake.contexts == [250]
+    assert fake.contexts == [260]
 
 
 def test_only_the_doubted_of_a_batch_are_done_over() -> None:
@@ -470,6 +549,6 @@ def test_short_contexts_come_in_few_lengths_and_hold_all_audio(
 ) -> None:
     transcriber = WhisperTranscriber(SELFTEST_PATH, clock=SystemClock(), headroom_s=headroom_s)
     frames = transcriber._context_frames(seconds * 100 - 7)
-    assert frames % 50 == 0
+    assert frames % 20 == 0
     assert min(seconds * 100 - 7 + headroom_s * 100, 3000) <= frames <= 3000
     assert frames >= 200

@@ -69,6 +69,15 @@ def serve(
     max_batch: Annotated[
         int | None, _flag("--max-batch", _STT, "Utterances in one inference [found at warm-up]")
     ] = None,
+    warm_up_audio_s: Annotated[
+        float | None,
+        _flag(
+            "--warm-up-audio-s",
+            _STT,
+            "Infer every length of audio up to this before the server is ready, for a minute at "
+            "most: later ones need no more memory [0: one length]",
+        ),
+    ] = None,
     sharing: Annotated[
         str | None,
         _flag("--sharing", _STT, "shared, pool or per-session: who shares a model [shared]"),
@@ -228,6 +237,7 @@ def serve(
             "workers": workers,
             "threads_per_worker": threads,
             "max_batch": max_batch,
+            "warm_up_audio_s": warm_up_audio_s,
             "language": language,
             "prompt": prompt,
             "hotwords": hotwords,

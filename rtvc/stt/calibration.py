@@ -11,7 +11,7 @@ from typing import Protocol
 
 from rtvc.clock import Clock
 from rtvc.stt.headroom import BatchCost
-from rtvc.stt.transcriber import Transcriber, Trial
+from rtvc.stt.transcriber import ReportProgress, Transcriber, Trial
 
 QUICK_S = 0.3
 """A model that answers within this is given the short budget."""
@@ -84,6 +84,12 @@ class Tunable(Transcriber, Protocol):
 
     def tuned(self, *, workers: int, threads_per_worker: int, max_batch: int) -> "Tunable":
         """The same model, not loaded, arranged otherwise."""
+
+    def warm_up_lengths(self, audio_s: float, report: ReportProgress) -> int:
+        """Infer once what audio of each length up to `audio_s` asks for, in each size of batch.
+
+        Returns: how many of them took too long in all, and were left out.
+        """
 
 
 Measure = Callable[[int, int, int], float]

@@ -74,11 +74,21 @@ class Child:
             transcriber.load()
         loaded_s = self._clock.now()
         self._send(Progress("warming", 0.0, "warming up"))
+        left_out = 0
+        if load.warm_up_audio_s:
+            tunable = cast(Tunable, transcriber)
+            left_out = tunable.warm_up_lengths(load.warm_up_audio_s, self._report)
+        lengths_at_s = self._clock.now()
         transcriber.warm_up(self._report)
-        warm_s = self._clock.now()
-        load_s, warm_up_s = loaded_s - started_s, warm_s - loaded_s
-        device, compute_type = transcriber.device, transcriber.compute_type
-        return transcriber, Ready(device, compute_type, load_s, warm_up_s, calibration)
+        return transcriber, Ready(
+            transcriber.device,
+            transcriber.compute_type,
+            load_s=loaded_s - started_s,
+            warm_up_s=self._clock.now() - lengths_at_s,
+            calibration=calibration,
+            lengths_s=lengths_at_s - loaded_s,
+            lengths_left_out=left_out,
+        )
 
     def _report(self, progress: float, detail: str) -> None:
         self._send(Progress("warming", progress, detail))

@@ -29,6 +29,7 @@ def build_engine(
     workers: int | None = None,
     threads_per_worker: int | None = None,
     max_batch: int | None = None,
+    warm_up_audio_s: float = 0.0,
     sharing: str = "shared",
     pool_size: int = 2,
     encoder_context: WantedContext = "auto",
@@ -41,7 +42,8 @@ def build_engine(
     """An engine for the named model; finding, loading and every error of it wait for `start`.
 
     `change_plan` has the last word on what is run; `partials` and their interval say what there
-    is to give up under overload.
+    is to give up under overload. `warm_up_audio_s` is what the first process of each engine infers
+    once of each length up to it.
     """
     if sharing == "pool":
         workers = workers or max(_cpus() // pool_size, 1)
@@ -52,7 +54,14 @@ def build_engine(
 
     def prepare(report: ReportProgress) -> EnginePlan:
         settings = _Settings(
-            device, compute_type, beam_size, workers, threads_per_worker, max_batch, clock
+            device,
+            compute_type,
+            beam_size,
+            workers,
+            threads_per_worker,
+            max_batch,
+            warm_up_audio_s,
+            clock,
         )
         found = resolve_model(model, device=device, encoder_context=encoder_context, report=report)
         check_resolved(found)
@@ -92,6 +101,7 @@ class _Settings:
     workers: int | None
     threads_per_worker: int | None
     max_batch: int | None
+    warm_up_audio_s: float
     clock: Clock
 
 
@@ -145,6 +155,7 @@ def _whisper_plan(model: ResolvedModel, settings: _Settings) -> EnginePlan:
         limits,
         model.notice,
         _wish(model, settings, on_gpu=on_gpu),
+        settings.warm_up_audio_s,
     )
 
 

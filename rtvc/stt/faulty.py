@@ -123,6 +123,9 @@ class FaultyTranscriber:
         if rest_s > 0:
             (self._hold or _wait)(rest_s)
 
+    def warm_up_lengths(self, audio_s: float, report: ReportProgress) -> int:
+        return cast(Tunable, self._inner).warm_up_lengths(audio_s, report)
+
     def warm_up(self, report: ReportProgress) -> None:
         self._inner.warm_up(report)
         troubles = self._troubles

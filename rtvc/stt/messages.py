@@ -17,6 +17,8 @@ class Load:
     """Threads that take batches, unless found by measuring."""
     wish: Wish | None = None
     """What to try first; None: the transcriber is arranged already."""
+    warm_up_audio_s: float = 0.0
+    """Audio of each length up to this is inferred, too, before work is taken; 0: of none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,10 @@ class Ready:
     """Seconds to warm up."""
     calibration: Calibration | None = None
     """How the model was arranged; None: as the user wished."""
+    lengths_s: float = 0.0
+    """Seconds that inferring each length of audio took, before that."""
+    lengths_left_out: int = 0
+    """Lengths and sizes of batch that there was no time for."""
 
 
 @dataclass(frozen=True, slots=True)

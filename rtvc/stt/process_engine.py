@@ -67,6 +67,9 @@ class EnginePlan:
     """What the user must know about the model chosen for them; None: nothing."""
     wish: Wish | None = None
     """Arrangements to try at the first start; None: as it is."""
+    warm_up_audio_s: float = 0.0
+    """Lengths of audio up to this are inferred at the first start, too; 0: none. A process that
+    replaces another leaves it, as callers wait for it."""
 
 
 @dataclass(slots=True)
@@ -256,7 +259,7 @@ class ProcessEngine:
             # Out of descriptors, processes or memory: that passes.
             self._ready = None
             raise EngineDied(f"its process could not be started: {error}") from error
-        process.send(Load(plan.transcriber, plan.workers, plan.wish))
+        process.send(Load(plan.transcriber, plan.workers, plan.wish, plan.warm_up_audio_s))
         try:
             ready = await asyncio.wait_for(self._ready, LOAD_TIMEOUT_S)
         except TimeoutError as error:
@@ -264,13 +267,23 @@ class ProcessEngine:
         self._on_ready(ready)
 
     def _on_ready(self, ready: Ready) -> None:
+        assert self._plan is not None
         self._status = replace(
             self._status,
             device=ready.device,
             compute_type=ready.compute_type,
             load_s=ready.load_s,
-            warm_up_s=ready.warm_up_s,
+            warm_up_s=ready.warm_up_s + ready.lengths_s,
         )
+        if ready.lengths_left_out:
+            _log.warning(
+                "speech-to-text: %d lengths of audio and sizes of batch were not warmed up: that "
+                "took %.0f s already; a warm_up_audio_s below %g needs less",
+                ready.lengths_left_out,
+                ready.lengths_s,
+                self._plan.warm_up_audio_s,
+            )
+        self._plan = replace(self._plan, warm_up_audio_s=0.0)
         self._job_s = max(self._job_s, ready.warm_up_s)
         if ready.calibration is not None:
             self._arrange(ready.calibration)

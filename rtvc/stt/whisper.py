@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,8 +37,13 @@ EncoderContext = Literal["full", "short", "guarded"]
 FRAME_RATE_HZ = 100
 WINDOW_S = 30
 WINDOW_FRAMES = WINDOW_S * FRAME_RATE_HZ
-BUCKET_FRAMES = 10
-"""Short contexts are rounded up to these, so that few encoder shapes occur."""
+BUCKET_FRAMES, FINE_FRAMES = 20, 400
+"""Short contexts are rounded up to a multiple of the first; of twice as much above the second, and
+so on with each doubling: few lengths occur (40 from 2 to 30 s), and none is more than a tenth above
+what is wanted."""
+LENGTHS_BUDGET_S = 60.0
+"""Warming up each length of audio ends then, however many are left: a large model on a CPU would
+take its time, and whoever restarts a server waits for it."""
 QUIET_CUT_S = 8
 """A cut through long audio is made at the quietest spot of so many last seconds of a window."""
 FOREIGN_TOKENS_PER_S = 25.0
@@ -152,6 +160,42 @@ class WhisperTranscriber:
             with ThreadPoolExecutor(self._workers) as pool:
                 list(pool.map(self.transcribe, [jobs] * self._workers))
 
+    def warm_up_lengths(self, audio_s: float, report: ReportProgress) -> int:
+        """Bring each length of the encoder's input that audio up to `audio_s` asks for, in each
+        size of batch: libraries make and keep something for each of them, such as oneDNN's code
+        (`docs/measurements.md`). Ends after `LENGTHS_BUDGET_S`.
+
+        Returns: how many of them were left out then.
+        """
+        ends_s = self._clock.now() + LENGTHS_BUDGET_S
+        sizes = range(1, self.max_batch + 1)
+        shapes = sorted(product(self._contexts(audio_s), sizes), key=prod)
+        noise = np.random.default_rng(0).normal(0, 0.05, WINDOW_S * SAMPLE_RATE_HZ)
+        with ThreadPoolExecutor(self._workers) as pool:
+            for number, (frames, size) in enumerate(shapes):
+                if self._clock.now() > ends_s:
+                    return len(shapes) - number
+                detail = f"warming up: {frames / FRAME_RATE_HZ:.1f} s, batch of {size}"
+                report(number / len(shapes), detail)
+                audio = noise[: self._longest_audio(frames)].astype(np.float32)
+                group = [_Window(0, audio, None, "en")] * size
+                infer = partial(self._infer, group, whole=frames == WINDOW_FRAMES)
+                list(pool.map(infer, [_Times() for _ in range(self._workers)]))
+        return 0
+
+    def _contexts(self, audio_s: float) -> set[int]:
+        """Lengths of the encoder's input, in frames, that audio up to `audio_s` asks for."""
+        if self._encoder_context == "full":
+            return {WINDOW_FRAMES}
+        longest = round(audio_s * FRAME_RATE_HZ) + 1
+        short = {self._context_frames(frames) for frames in range(1, longest + 1)}
+        return short if self._encoder_context == "short" else {*short, WINDOW_FRAMES}
+
+    def _longest_audio(self, context_frames: int) -> int:
+        """Samples of the longest audio that asks for no more context."""
+        frames = max(context_frames - self._headroom_frames, BUCKET_FRAMES)
+        return (frames - 1) * SAMPLE_RATE_HZ // FRAME_RATE_HZ
+
     def transcribe(self, jobs: Sequence[Job]) -> list[Hypothesis]:
         times = _Times()
         windows = [window for number, job in enumerate(jobs) for window in _windows(number, job)]
@@ -246,8 +290,7 @@ class WhisperTranscriber:
         return get_ctranslate2_storage(batch)
 
     def _context_frames(self, audio_frames: int) -> int:
-        wanted = max(audio_frames + self._headroom_frames, self._least_frames)
-        return min(-(-wanted // BUCKET_FRAMES) * BUCKET_FRAMES, WINDOW_FRAMES)
+        return rounded_context(max(audio_frames + self._headroom_frames, self._least_frames))
 
     def _decode(
         self, group: Sequence[_Window], encoded: Any, temperature: float = 0.0
@@ -337,6 +380,18 @@ class WhisperTranscriber:
         tokenizer = self._tokenizer(None)
         tokens = tokenizer.encode(" " + prompt.strip())
         return [tokenizer.sot_prev, *tokens[-(MAX_TOKENS - 1) :]]
+
+
+def rounded_context(frames: int) -> int:
+    """The least length of the encoder's input, in frames, that holds so many.
+
+    >>> [rounded_context(frames) for frames in (195, 200, 201, 401, 801, 2900)]
+    [200, 200, 220, 440, 880, 3000]
+    """
+    bucket = BUCKET_FRAMES
+    while frames > bucket * FINE_FRAMES // BUCKET_FRAMES:
+        bucket *= 2
+    return min(-(-frames // bucket) * bucket, WINDOW_FRAMES)
 
 
 def chosen_device(ctranslate2: Any, wanted: str) -> str:

@@ -3,10 +3,11 @@
     python -m tests.acceptance.soak --capacity 60 [--minutes 60] [--out reports/soak]
     python -m tests.acceptance.soak --capacity reports/capacity/selftest-shared
 
-One server stays up all the while. First comes a rush of more callers than it holds, so that what
-is made once is made: on a CPU the engine's libraries compile code for each number of inferences at
-once and each length of audio, and keep it (oneDNN's primitive cache); some of that is met only once
-in half an hour else. Then the load comes in segments of callers at random, each for up to two
+One server stays up all the while. What is made once is made at first: on a CPU the engine's
+libraries compile code for each number of inferences at once and each length of audio, and keep it
+(oneDNN's primitive cache); some of these are met only once in half an hour. So the server is told
+to warm up all lengths that its callers may say (--warm-up-audio-s), and a rush of more callers than
+it holds brings the rest. Then the load comes in segments of callers at random, each for up to two
 minutes: nearly all of them dictate, as in a search for the capacity, and a few are answered, so
 that nothing of a server is left out. Each segment has callers of its own, but the last has those of
 the first again, as their delays are compared. Each segment that is done is kept: a run that is cut
@@ -42,6 +43,7 @@ RUSH, RUSH_S = 1.5, 300.0
 """Callers of the rush ÷ capacity, and how long it takes."""
 AS_IN_A_SEARCH = ["--transcription", "--frame-ms", "60"]
 """How tests/acceptance/capacity.py loads the server."""
+SERVED = ["--max-sessions", "400", "--warm-up-audio-s", "8"]
 ANSWERED = 4
 """Of the speakers, so many hold a conversation."""
 SCENARIO = """about = "an hour of callers who come and go"
@@ -192,7 +194,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--segment-seconds", type=float, default=600.0)
     parser.add_argument("--model", default="selftest")
-    parser.add_argument("--serve-args", type=shlex.split, default=["--max-sessions", "400"])
+    parser.add_argument("--serve-args", type=shlex.split, default=SERVED)
     parser.add_argument("--load-args", type=shlex.split, default=AS_IN_A_SEARCH)
     parser.add_argument("--judge-only", action="store_true", help="what is there; run nothing")
     parser.add_argument("--out", type=Path, default=Path("reports/soak"))

@@ -114,6 +114,7 @@ def build_services(settings: Settings, clock: Clock) -> Services:
         workers=stt.workers,
         threads_per_worker=stt.threads_per_worker,
         max_batch=stt.max_batch,
+        warm_up_audio_s=stt.warm_up_audio_s,
         sharing=stt.sharing,
         pool_size=stt.pool_size,
         encoder_context=stt.encoder_context,
