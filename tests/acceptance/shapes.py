@@ -4,8 +4,9 @@
 
 oneDNN compiles convolutions for each length of audio and each number of jobs in a batch, and keeps
 the latest 1024 (ONEDNN_PRIMITIVE_CACHE_CAPACITY). Batches of one to four jobs of 0.5 to 4 s come at
-random, the same for all. Each measurement is a process of its own, in turn; time is that of the
-processor, of the last part of the inferences, once most shapes were there.
+random, the same for all, in one row after all lengths were warmed up. Each measurement is a process
+of its own, in turn; time is that of the processor, of the last part of the inferences, once most
+shapes were there. "late" is what memory grew by in that part.
 """
 
 import argparse
@@ -30,15 +31,17 @@ from tests.acceptance.allocator import tell
 
 CASES = (("selftest", 1000), ("synthetic:tiny.en", 250))
 """Model (short contexts) and inferences."""
-KEPT = ("1024", "128", "0")
+KEPT = ("1024", "1024, warmed up", "128", "0")
 """Primitives at most; the first is oneDNN's default."""
+WARMED_UP = ", warmed up"
+LONGEST_S = 4.0
 MEASURED = 0.4
 """The last share of the inferences is timed."""
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
-def here(model: str, count: int) -> dict[str, float]:
-    """CPU seconds of an inference, and resident memory before and after, in this process."""
+def here(model: str, count: int, warm_up: str) -> dict[str, float]:
+    """CPU seconds of an inference, and resident memory before, on the way and after, here."""
     found = resolve_model(model, encoder_context="short")
     assert found.path is not None
     whisper = WhisperTranscriber(
@@ -52,25 +55,31 @@ def here(model: str, count: int) -> dict[str, float]:
     whisper.load()
     whisper.warm_up(lambda _progress, _detail: None)
     process, rng = psutil.Process(), np.random.default_rng(1)
-    before_bytes, begun_s, timed = process.memory_info().rss, 0.0, round(MEASURED * count)
+    before_bytes = midway_bytes = process.memory_info().rss
+    begun_s, timed = 0.0, round(MEASURED * count)
+    if warm_up:
+        whisper.warm_up_lengths(LONGEST_S, lambda _progress, _detail: None)
     for number in range(count):
         if number == count - timed:
+            midway_bytes = process.memory_info().rss
             begun_s = time.process_time()
-        jobs, seconds = int(rng.integers(1, 5)), rng.uniform(0.5, 4.0)
+        jobs, seconds = int(rng.integers(1, 5)), rng.uniform(0.5, LONGEST_S)
         audio = rng.normal(0, 0.05, round(seconds * SAMPLE_RATE_HZ)).astype(np.float32)
         whisper.transcribe([Job("a", "a", JobKind.FINAL, 0, audio, 0.0, language="en")] * jobs)
     return {
         "cpu_s": (time.process_time() - begun_s) / timed,
         "before_bytes": before_bytes,
+        "midway_bytes": midway_bytes,
         "after_bytes": process.memory_info().rss,
     }
 
 
 def elsewhere(model: str, count: int, kept: str) -> dict[str, float]:
     """The same in a fresh process that is told what an engine is told."""
+    most, warm_up, _ = kept.partition(WARMED_UP)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.acceptance.shapes", "--case", model, str(count)],
-        env=child_environment(**engine_environment(), **{CAPACITY: kept}),
+        [sys.executable, "-m", "tests.acceptance.shapes", "--case", model, str(count), warm_up],
+        env=child_environment(**engine_environment(), **{CAPACITY: most}),
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -84,11 +93,15 @@ def row(model: str, count: int, rounds: int) -> dict[str, Any]:
     told: dict[str, Any] = {"model": model, "inferences": count, "kept": {}}
     for kept in KEPT:
         ratios = [one[kept]["cpu_s"] / one[KEPT[0]]["cpu_s"] for one in runs]
-        mib = [(one[kept]["after_bytes"] - one[kept]["before_bytes"]) / 2**20 for one in runs]
+        mib, late = (
+            [(one[kept]["after_bytes"] - one[kept][since]) / 2**20 for one in runs]
+            for since in ("before_bytes", "midway_bytes")
+        )
         told["kept"][kept] = {
             "time_ratios": [round(ratio, 3) for ratio in ratios],
             "time_ratio_median": round(statistics.median(ratios), 3),
             "grown_mib_median": round(statistics.median(mib), 1),
+            "late_mib_median": round(statistics.median(late), 1),
         }
     return told
 
@@ -97,11 +110,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.case:
-        model, count = chosen.case
-        print(json.dumps(here(model, int(count))))  # noqa: T201
+        model, count, warm_up = chosen.case
+        print(json.dumps(here(model, int(count), warm_up)))  # noqa: T201
         return
     rows = [row(model, count, chosen.rounds) for model, count in CASES]
     tell(rows, chosen.out)
