@@ -27,6 +27,7 @@ from rtvc.summary import summarize, write_summary
 from tests.documents import declared
 from tests.plan_worlds import CPU
 from tests.synthetic_run import a_second
+from tests.terraform_runs import bare_environment
 from tests.test_plan import step
 
 COMMITTED = Path(__file__).parent.parent / "reports" / "capacity"
@@ -303,6 +304,7 @@ def test_terraform_reads_the_number_and_leaves_the_comment_aside(tmp_path: Path)
             capture_output=True,
             text=True,
             check=False,
+            env=bare_environment(),
             timeout=120,
         )
         assert done.returncode == 0, done.stderr
