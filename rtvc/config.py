@@ -428,7 +428,7 @@ def _explain(error: ValidationError, written: Callable[[str, str], str]) -> str:
     for problem in error.errors(include_url=False):
         section, key = (*map(str, problem["loc"]), "")[:2]
         if problem["type"] == "extra_forbidden":
-            said = f"unknown setting{_suggestion(section, key)}"
+            said = f"unknown setting{_suggestion(section, key, written)}"
         else:
             expected = problem["msg"].removeprefix("Value error, ")
             got = "" if _is_secret(section, key) else f", got {hide(repr(problem['input']))}"
@@ -453,10 +453,17 @@ def _holds_secret(hint: Any) -> bool:
     return hint is SecretStr or any(_holds_secret(each) for each in get_args(hint))
 
 
-def _suggestion(section: str, key: str) -> str:
-    """The nearest name that there is; of a section if that is what is unknown."""
+def _suggestion(section: str, key: str, written: Callable[[str, str], str]) -> str:
+    """The nearest name that there is; of a section if that is what is unknown.
+
+    A variable is named in full, as that is what its writer would have to type.
+    """
     known = Settings.model_fields.get(section)
     model = known.annotation if known is not None else Settings
     names = list(getattr(model, "model_fields", {}))
     near = difflib.get_close_matches(key if known is not None else section, names, n=1)
-    return f", did you mean {near[0]}?" if near else f", expected one of {', '.join(names)}"
+    if not near:
+        return f", expected one of {', '.join(names)}"
+    variable = f"{_PREFIX}{section}_".upper()
+    start = variable if written(section, key).startswith(variable) else ""
+    return f", did you mean {start}{near[0].upper() if start else near[0]}?"

@@ -119,7 +119,7 @@ def test_a_mistake_in_the_environment_is_explained() -> None:
     written("[serve]\nport = 1\n")
     assert explanation(RTVC_SERVE_PORT="eight").startswith("RTVC_SERVE_PORT: expected a valid")
     message = explanation(RTVC_STT_MODLE="tiny.en")
-    assert message == "RTVC_STT_MODLE: unknown setting, did you mean model?"
+    assert message == "RTVC_STT_MODLE: unknown setting, did you mean RTVC_STT_MODEL?"
 
 
 def test_other_programs_variables_are_left_alone() -> None:

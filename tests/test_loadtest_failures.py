@@ -335,6 +335,8 @@ def test_a_certificate_is_named_for_what_is_wrong_with_it(
     assert names(done) == {name: 2}
     assert done.summary["failures"] == {name: 2}
     assert f"failed · {name}" in done.page
+    reasons = [row.reason or "" for row in done.run.attempts]
+    assert all(reason.endswith(": --insecure accepts it") for reason in reasons)
 
 
 @pytest.mark.slow

@@ -152,7 +152,10 @@ def measured_by(run: Run) -> Measured:
         UsageError: the run was no search.
     """
     if not run.steps:
-        raise UsageError(f"{run.folder}: expected a run of `rtvc loadtest --find-capacity`")
+        raise UsageError(
+            f"{run.folder}: expected a run of `rtvc loadtest --find-capacity`, got one of "
+            f"`{run.manifest.command}`"
+        )
     said = capacity(run.steps)
     delays = [
         objective.target

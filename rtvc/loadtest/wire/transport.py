@@ -265,6 +265,8 @@ def _open_socket(
     except (OSError, ValueError) as error:
         plain.close()
         reason = f"no TLS: {_one_line(error)}"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            reason += ": --insecure accepts it"
         raise ConnectError("failed", reason, failure=tls_failure(error)) from None
 
 
