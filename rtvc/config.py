@@ -147,7 +147,7 @@ class SttSettings(_Section):
     """Utterances in one inference; None: found for the machine."""
     warm_up_audio_s: Annotated[float, Field(ge=0, le=30)] = 0.0
     """Audio of every length up to this, in every size of batch, is inferred once before the server
-    is ready, so that nobody is the first to bring it; 0: one length."""
+    is ready, so that nobody is the first to bring it; 0: one length. Not by engines of sessions."""
     language: str | None = None
     """ISO-639-1; None: the model's own, or what the client says."""
     prompt: str | None = None
@@ -462,8 +462,7 @@ def _suggestion(section: str, key: str, written: Callable[[str, str], str]) -> s
     model = known.annotation if known is not None else Settings
     names = list(getattr(model, "model_fields", {}))
     near = difflib.get_close_matches(key if known is not None else section, names, n=1)
-    if not near:
-        return f", expected one of {', '.join(names)}"
     variable = f"{_PREFIX}{section}_".upper()
-    start = variable if written(section, key).startswith(variable) else ""
-    return f", did you mean {start}{near[0].upper() if start else near[0]}?"
+    if written(section, key).startswith(variable):
+        names, near = ([f"{variable}{name.upper()}" for name in some] for some in (names, near))
+    return f", did you mean {near[0]}?" if near else f", expected one of {', '.join(names)}"

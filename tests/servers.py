@@ -44,8 +44,8 @@ def running_server(*flags: str, port: int | None = None, model: str = "selftest"
                 child.wait()
 
 
-def wait_until_ready(url: str, child: "subprocess.Popen[bytes]") -> None:
-    for _ in range(600):
+def wait_until_ready(url: str, child: "subprocess.Popen[bytes]", within_s: float = 60.0) -> None:
+    for _ in range(round(10 * within_s)):
         if child.poll() is not None:
             raise AssertionError(f"the server ended with {child.returncode}")
         with contextlib.suppress(httpx.HTTPError):

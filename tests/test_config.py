@@ -120,6 +120,10 @@ def test_a_mistake_in_the_environment_is_explained() -> None:
     assert explanation(RTVC_SERVE_PORT="eight").startswith("RTVC_SERVE_PORT: expected a valid")
     message = explanation(RTVC_STT_MODLE="tiny.en")
     assert message == "RTVC_STT_MODLE: unknown setting, did you mean RTVC_STT_MODEL?"
+    message = explanation(RTVC_CLOUD_XYZ="1")
+    assert message.startswith(
+        "RTVC_CLOUD_XYZ: unknown setting, expected one of RTVC_CLOUD_PROVIDER, "
+    )
 
 
 def test_other_programs_variables_are_left_alone() -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -641,29 +642,68 @@ async def test_lengths_of_audio_are_warmed_up_at_the_first_start_only() -> None:
         clock=CLOCK,
     )
     told: list[str] = []
+    progress: list[float] = []
     engine.on_status(lambda status: told.append(status.detail))
+    engine.on_status(lambda status: progress.append(status.progress))
     await engine.start()
     try:
+        assert progress == sorted(progress)
         # The context is the audio, half a second, and at least 2 s: 2.0, 2.2 and 2.4 s here.
-        lengths = {f"warming up: {s} s, batch of {n}" for s in (2.0, 2.2, 2.4) for n in (1, 2)}
-        assert {detail for detail in told if " s, batch" in detail} == lengths
-        assert engine.status.warm_up_s is not None
+        assert {detail for detail in told if "context" in detail} == {
+            f"warming up: {s} s of context, batch of {n}" for s in (2.0, 2.2, 2.4) for n in (1, 2)
+        }
         assert isinstance(engine, ProcessEngine)
         assert engine.pid is not None
         told.clear()
         os.kill(engine.pid, signal.SIGKILL)
         await until(lambda: engine.status.restarts == 1 and engine.status.state == "ready")
         assert "warming up: batch of 2" in told
-        assert not [detail for detail in told if " s, batch" in detail]
+        assert not [detail for detail in told if "context" in detail]
+    finally:
+        await engine.close()
+
+
+@pytest.mark.model
+async def test_lengths_are_warmed_up_in_the_arrangement_that_was_found() -> None:
+    engine = build_engine("selftest", warm_up_audio_s=1.0, clock=CLOCK)
+    told: list[str] = []
+    engine.on_status(lambda status: told.append(status.detail))
+    await engine.start()
+    try:
+        sizes = [detail for detail in told if "2.0 s of context, batch of" in detail]
+        assert len(sizes) >= engine.status.max_batch
+        assert sizes == [
+            f"warming up: 2.0 s of context, batch of {n + 1}" for n in range(len(sizes))
+        ]
+    finally:
+        await engine.close()
+
+
+@pytest.mark.model
+async def test_an_engine_of_a_session_does_not_keep_its_caller_waiting_for_lengths() -> None:
+    engine = build_engine("selftest", sharing="per-session", warm_up_audio_s=1.8, clock=CLOCK)
+    told: list[str] = []
+    engine.on_status(lambda status: told.append(status.detail))
+    await engine.start()
+    try:
+        assert told
+        assert not [detail for detail in told if "context" in detail]
     finally:
         await engine.close()
 
 
 class HalfWarmed(ScriptedTranscriber):
-    """One that has no time for three of its lengths."""
+    """One that has no time for three of its lengths, or no memory."""
+
+    def __init__(self, text: str, *, memory: bool = True) -> None:
+        super().__init__(text)
+        self._memory = memory
 
     def warm_up_lengths(self, audio_s: float, report: ReportProgress) -> int:
         report(0.5, f"warming up lengths to {audio_s:g} s")
+        if not self._memory:
+            raise MemoryError("a large batch")
+        time.sleep(0.2)
         return 3
 
 
@@ -677,7 +717,18 @@ async def test_lengths_that_there_was_no_time_for_are_told(
     async with started(engine):
         assert "warming up lengths to 8 s" in told
         assert "3 lengths of audio and sizes of batch were not warmed up" in caplog.text
-        assert "a warm_up_audio_s below 8 needs less" in caplog.text
+        assert "a smaller warm_up_audio_s or max_batch needs less" in caplog.text
+        assert engine.status.warm_up_s is not None
+        # What a job takes is not learnt from all lengths together.
+        assert engine._job_s <= engine.status.warm_up_s - 0.2
+
+
+async def test_lengths_that_there_is_no_memory_for_are_named() -> None:
+    plan = EnginePlan(HalfWarmed("yes", memory=False), "scripted", "scripted", warm_up_audio_s=8.0)
+    engine = ProcessEngine(lambda report: plan, clock=CLOCK, model="scripted")
+    with pytest.raises(TranscriberError, match=r"up to 8 s, got: out of memory: a large batch"):
+        await engine.start()
+    await engine.close()
 
 
 @pytest.mark.model

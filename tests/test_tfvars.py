@@ -70,7 +70,7 @@ def test_the_capacity_is_what_the_search_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("outcomes", "error", "expected"),
     [
-        ((), UsageError, "--find-capacity`, got one of `rtvc loadtest"),
+        ((), UsageError, "--find-capacity`, got a run without steps: `rtvc loadtest"),
         (((1, "failed"), (1, "failed")), UsageError, "expected a capacity, but does not hold"),
         (((8, "passed"), (16, "void"), (16, "void"), (16, "void")), RunVoid, "generator was late"),
         (((8, "passed"), (12, "failed"), (10, "void"), (12, "failed")), RunVoid, "was late"),

@@ -153,8 +153,8 @@ def measured_by(run: Run) -> Measured:
     """
     if not run.steps:
         raise UsageError(
-            f"{run.folder}: expected a run of `rtvc loadtest --find-capacity`, got one of "
-            f"`{run.manifest.command}`"
+            f"{run.folder}: expected a run of `rtvc loadtest --find-capacity`, got a run without "
+            f"steps: `{run.manifest.command}`"
         )
     said = capacity(run.steps)
     delays = [

@@ -33,8 +33,8 @@ def capacity_found(run: Run) -> Capacity:
     folder, manifest = run.folder, run.manifest
     if not run.steps:
         raise UsageError(
-            f"{folder}: expected a run of `rtvc loadtest --find-capacity`, got one of "
-            f"`{manifest.command}`"
+            f"{folder}: expected a run of `rtvc loadtest --find-capacity`, got a run without "
+            f"steps: `{manifest.command}`"
         )
     if manifest.interrupted or run.cut_off or manifest.aborted is not None:
         raise UsageError(f"{folder}: expected a search that came to its end, it was cut off")

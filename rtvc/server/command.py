@@ -74,8 +74,8 @@ def serve(
         _flag(
             "--warm-up-audio-s",
             _STT,
-            "Infer every length of audio up to this before the server is ready, for a minute at "
-            "most: later ones need no more memory [0: one length]",
+            "Infer every length of audio up to this before the server is ready, for about a "
+            "minute: such audio needs no more memory later [0: one length]",
         ),
     ] = None,
     sharing: Annotated[

@@ -13,11 +13,14 @@ from multiprocessing.connection import Connection
 from typing import cast
 
 from rtvc.clock import Clock, SystemClock
-from rtvc.errors import TranscriberError
+from rtvc.errors import ModelError, TranscriberError
 from rtvc.stt.arranging import Arranger
 from rtvc.stt.calibration import Tunable
 from rtvc.stt.messages import Answered, Failed, FromProcess, Load, LoadFailed, Progress, Ready, Work
 from rtvc.stt.transcriber import Transcriber
+
+LENGTHS_SHARE = 0.9
+"""Of the progress of warming up, where all lengths of audio are brought."""
 
 
 class Child:
@@ -74,12 +77,10 @@ class Child:
             transcriber.load()
         loaded_s = self._clock.now()
         self._send(Progress("warming", 0.0, "warming up"))
-        left_out = 0
-        if load.warm_up_audio_s:
-            tunable = cast(Tunable, transcriber)
-            left_out = tunable.warm_up_lengths(load.warm_up_audio_s, self._report)
+        left_out = self._lengths_left_out(transcriber, load.warm_up_audio_s)
         lengths_at_s = self._clock.now()
-        transcriber.warm_up(self._report)
+        done = LENGTHS_SHARE if load.warm_up_audio_s else 0.0
+        transcriber.warm_up(lambda part, detail: self._report(done + (1 - done) * part, detail))
         return transcriber, Ready(
             transcriber.device,
             transcriber.compute_type,
@@ -89,6 +90,24 @@ class Child:
             lengths_s=lengths_at_s - loaded_s,
             lengths_left_out=left_out,
         )
+
+    def _lengths_left_out(self, transcriber: Transcriber, audio_s: float) -> int:
+        """Warm up all lengths of audio up to that, if any are wished.
+
+        Raises:
+            ModelError: that took more than there is.
+        """
+        if not audio_s:
+            return 0
+        try:
+            return cast(Tunable, transcriber).warm_up_lengths(
+                audio_s, lambda part, detail: self._report(LENGTHS_SHARE * part, detail)
+            )
+        except Exception as error:  # native libraries raise anything
+            raise ModelError(
+                f"expected to warm up audio of up to {audio_s:g} s, got: {_one_line(error)}; a "
+                "smaller warm_up_audio_s or max_batch needs less"
+            ) from error
 
     def _report(self, progress: float, detail: str) -> None:
         self._send(Progress("warming", progress, detail))

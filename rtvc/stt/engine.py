@@ -42,8 +42,8 @@ def build_engine(
     """An engine for the named model; finding, loading and every error of it wait for `start`.
 
     `change_plan` has the last word on what is run; `partials` and their interval say what there
-    is to give up under overload. `warm_up_audio_s` is what the first process of each engine infers
-    once of each length up to it.
+    is to give up under overload. Audio of each length up to `warm_up_audio_s` is inferred by an
+    engine's first process before it is ready; not by engines that a session brings.
     """
     if sharing == "pool":
         workers = workers or max(_cpus() // pool_size, 1)
@@ -51,6 +51,7 @@ def build_engine(
     elif sharing == "per-session":
         workers, max_batch = workers or 1, max_batch or 1
         threads_per_worker = threads_per_worker or min(_cpus(), PER_SESSION_THREADS)
+        warm_up_audio_s = 0.0  # each caller would wait for it
 
     def prepare(report: ReportProgress) -> EnginePlan:
         settings = _Settings(

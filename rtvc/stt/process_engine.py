@@ -277,11 +277,10 @@ class ProcessEngine:
         )
         if ready.lengths_left_out:
             _log.warning(
-                "speech-to-text: %d lengths of audio and sizes of batch were not warmed up: that "
-                "took %.0f s already; a warm_up_audio_s below %g needs less",
+                "speech-to-text: %d lengths of audio and sizes of batch were not warmed up: the "
+                "others took %.0f s; a smaller warm_up_audio_s or max_batch needs less",
                 ready.lengths_left_out,
                 ready.lengths_s,
-                self._plan.warm_up_audio_s,
             )
         self._plan = replace(self._plan, warm_up_audio_s=0.0)
         self._job_s = max(self._job_s, ready.warm_up_s)

@@ -42,8 +42,8 @@ BUCKET_FRAMES, FINE_FRAMES = 20, 400
 so on with each doubling: few lengths occur (40 from 2 to 30 s), and none is more than a tenth above
 what is wanted."""
 LENGTHS_BUDGET_S = 60.0
-"""Warming up each length of audio ends then, however many are left: a large model on a CPU would
-take its time, and whoever restarts a server waits for it."""
+"""Warming up lengths of audio begins none after that, however many are left: a large model on a CPU
+would take its time, and whoever restarts a server waits for it."""
 QUIET_CUT_S = 8
 """A cut through long audio is made at the quietest spot of so many last seconds of a window."""
 FOREIGN_TOKENS_PER_S = 25.0
@@ -163,7 +163,7 @@ class WhisperTranscriber:
     def warm_up_lengths(self, audio_s: float, report: ReportProgress) -> int:
         """Bring each length of the encoder's input that audio up to `audio_s` asks for, in each
         size of batch: libraries make and keep something for each of them, such as oneDNN's code
-        (`docs/measurements.md`). Ends after `LENGTHS_BUDGET_S`.
+        (`docs/measurements.md`). Begins none after `LENGTHS_BUDGET_S`.
 
         Returns: how many of them were left out then.
         """
@@ -175,11 +175,13 @@ class WhisperTranscriber:
             for number, (frames, size) in enumerate(shapes):
                 if self._clock.now() > ends_s:
                     return len(shapes) - number
-                detail = f"warming up: {frames / FRAME_RATE_HZ:.1f} s, batch of {size}"
+                detail = f"warming up: {frames / FRAME_RATE_HZ:.1f} s of context, batch of {size}"
                 report(number / len(shapes), detail)
-                audio = noise[: self._longest_audio(frames)].astype(np.float32)
+                whole = frames == WINDOW_FRAMES
+                samples = SAMPLE_RATE_HZ if whole else self._longest_audio(frames)
+                audio = noise[:samples].astype(np.float32)
                 group = [_Window(0, audio, None, "en")] * size
-                infer = partial(self._infer, group, whole=frames == WINDOW_FRAMES)
+                infer = partial(self._infer, group, whole=whole)
                 list(pool.map(infer, [_Times() for _ in range(self._workers)]))
         return 0
 

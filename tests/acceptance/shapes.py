@@ -58,7 +58,8 @@ def here(model: str, count: int, warm_up: str) -> dict[str, float]:
     before_bytes = midway_bytes = process.memory_info().rss
     begun_s, timed = 0.0, round(MEASURED * count)
     if warm_up:
-        whisper.warm_up_lengths(LONGEST_S, lambda _progress, _detail: None)
+        left_out = whisper.warm_up_lengths(LONGEST_S, lambda _progress, _detail: None)
+        assert not left_out, "there was no time for all lengths"
     for number in range(count):
         if number == count - timed:
             midway_bytes = process.memory_info().rss

@@ -164,6 +164,8 @@ def run(args: argparse.Namespace) -> None:
     life.mkdir()
     (args.out / "soak.toml").write_text(SCENARIO, encoding="utf-8")
     with watched_server(life / "server.log", args.serve_args, args.model) as server:
+        if "were not warmed up" in (life / "server.log").read_text("utf-8"):
+            raise SystemExit("expected a server with all lengths warmed up: see its server.log")
         sampler = Sampler(server, life / "samples.csv")
         sampler.start()
         try:

@@ -16,7 +16,7 @@ import psutil
 
 from tests.servers import ROOT, free_port, wait_until_ready
 
-STOP_S = 60.0
+READY_S, STOP_S = 300.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def watched_server(
     with log.open("wb") as sink:
         child = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, cwd=ROOT)
     try:
-        wait_until_ready(f"http://127.0.0.1:{port}", child)
+        wait_until_ready(f"http://127.0.0.1:{port}", child, READY_S)
         yield Watched(child, port, log)
     finally:
         child.send_signal(signal.SIGINT)
