@@ -43,12 +43,10 @@ output "capacity" {
 output "next" {
   description = "What to type next."
   value       = <<-EOT
-    %{if var.zone_id == null~}
-    # Point the name at the load balancer, then go on:
+    %{if var.zone_id == null}# Point the name at the load balancer, then go on:
     #   ${var.domain_name}  CNAME  ${module.voice_server.balancer.dns_name}
 
-    %{endif~}
-    # The key that callers need:
+    %{endif}# The key that callers need:
     aws ssm get-parameter --region ${var.region} --name ${var.access_key_parameter} --with-decryption --query Parameter.Value --output text > key.txt
 
     # Talk to it: https://${var.domain_name}  ·  load it:
@@ -61,17 +59,14 @@ output "next" {
     # Look at one of them:
     aws ssm start-session --region ${var.region} --target INSTANCE_ID      # sudo journalctl -u rtvc
 
-    %{if var.ami_id == null~}
-    # Into terraform.tfvars, or a later apply rolls out a newer machine image if there is one:
+    %{if var.ami_id == null}# Into terraform.tfvars, or a later apply rolls out a newer machine image if there is one:
     #   ami_id = "${module.voice_server.ami_id}"
 
-    %{endif~}
-    # What would these rules do on a day of yours?
+    %{endif}# What would these rules do on a day of yours?
     rtvc fleet simulate --help
-    %{if var.load_generators != null~}
-
+    %{if var.load_generators != null}
     # Many callers, from machines of their own:
-    ${try(module.load_generators[0].next, "")}
-    %{endif~}
+    ${trimspace(try(module.load_generators[0].next, ""))}
+    %{endif}
   EOT
 }

@@ -56,6 +56,11 @@ run "the_outputs_say_what_to_type_next" {
   }
 
   assert {
+    condition     = !startswith(output.next, " ") && !strcontains(output.next, "\n    ") && !strcontains(output.next, "\n\n\n")
+    error_message = "Expected lines that begin where all do."
+  }
+
+  assert {
     condition     = output.capacity.at_most == 1440 && output.capacity.at_least == 48
     error_message = "Expected what the fleet holds."
   }
@@ -69,6 +74,11 @@ run "a_name_of_yours_is_pointed_by_you" {
   assert {
     condition     = length(aws_route53_record.callers) == 0 && strcontains(output.next, "voice.example.com  CNAME  ${output.balancer_dns_name}")
     error_message = "Expected to be told what to write where."
+  }
+
+  assert {
+    condition     = !startswith(output.next, " ") && !strcontains(output.next, "\n    ") && !strcontains(output.next, "\n\n\n")
+    error_message = "Expected lines that begin where all do."
   }
 }
 
@@ -84,6 +94,11 @@ run "load_generators_if_they_are_wished" {
   assert {
     condition     = strcontains(output.next, "sudo rtvc-loadtest wss://voice.example.com --find-capacity")
     error_message = "Expected to be told how to load it."
+  }
+
+  assert {
+    condition     = !startswith(output.next, " ") && !strcontains(output.next, "\n    ") && !strcontains(output.next, "\n\n\n")
+    error_message = "Expected lines that begin where all do."
   }
 }
 

@@ -54,6 +54,11 @@ run "it_says_what_to_type_next" {
     condition     = !strcontains(output.next, "AWS-StartPortForwardingSession")
     error_message = "Expected no port to be forwarded: it can be reached."
   }
+
+  assert {
+    condition     = !startswith(output.next, " ") && !strcontains(output.next, "\n    ") && !strcontains(output.next, "\n\n\n")
+    error_message = "Expected lines that begin where all do."
+  }
 }
 
 run "a_box_that_nobody_can_reach_is_reached_through_session_manager" {
@@ -69,6 +74,11 @@ run "a_box_that_nobody_can_reach_is_reached_through_session_manager" {
   assert {
     condition     = strcontains(output.next, "portNumber=8000,localPortNumber=8000") && strcontains(output.next, "rtvc loadtest wss://localhost:8000 ")
     error_message = "Expected the way through Session Manager."
+  }
+
+  assert {
+    condition     = !startswith(output.next, " ") && !strcontains(output.next, "\n    ") && !strcontains(output.next, "\n\n\n")
+    error_message = "Expected lines that begin where all do."
   }
 }
 
