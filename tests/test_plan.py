@@ -276,7 +276,9 @@ def test_only_a_search_can_stand_beside(tmp_path: Path) -> None:
     manifest = new_manifest(["rtvc", "loadtest"], FakeClock(), machine=CPU)
     with RunWriter(tmp_path / "run", manifest):
         pass
-    with pytest.raises(UsageError, match="--find-capacity`, got a run without steps: `rtvc loadtest`"):
+    with pytest.raises(
+        UsageError, match="--find-capacity`, got a run without steps: `rtvc loadtest`"
+    ):
         measured_by(load_run(tmp_path / "run"))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.acceptance.soak import seeds
-from tests.acceptance.soak_judge import FIELDS, judged, longest
+from tests.acceptance.soak_judge import FIELDS, STOLEN, judged, longest, stolen, table
 
 MIB = 2**20
 SAMPLES = 240
@@ -110,3 +110,19 @@ def test_the_last_callers_are_the_first_again(minutes: float) -> None:
     numbers = seeds(minutes, 600)
     assert numbers[0] == numbers[-1]
     assert len(set(numbers)) == len(numbers) - 1
+
+
+def test_what_the_host_gave_to_others_is_told_where_it_was_recorded(tmp_path: Path) -> None:
+    folder = life(tmp_path / "life-1", steady)
+    assert stolen(folder, 0.0, 60.0) is None
+    with (folder / "samples.csv").open("w", encoding="utf-8", newline="") as sink:
+        rows = csv.DictWriter(sink, [*FIELDS, STOLEN])
+        rows.writeheader()
+        rows.writerows({**steady(n), STOLEN: 0.3 if n > 5 else 0.1} for n in range(SAMPLES))
+    assert stolen(folder, 0.0, 75.0) == pytest.approx(0.1)
+    assert stolen(folder, 60.0, 105.0) == pytest.approx(0.2)
+    assert stolen(folder, -2.0, -1.0) is None
+    found = judged(folder) | {"speakers": 8, "capacity": 10}
+    assert "host gave to others" not in table(found)
+    found["stolen_ratios"] = [0.1, 0.25]
+    assert "| CPU time that the host gave to others | 10.0 % → 25.0 % |" in table(found)

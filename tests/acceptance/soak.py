@@ -1,7 +1,11 @@
 """An hour at 80 % of what the server holds, callers coming and going: does anything creep up?
 
+    python -m tests.acceptance.soak --search 50,60,70,80
     python -m tests.acceptance.soak --capacity 60 [--minutes 60] [--out reports/soak]
     python -m tests.acceptance.soak --capacity reports/capacity/selftest-shared
+
+What it holds is searched with callers who come and go, too: of N on average there are sometimes a
+third more, and a server that holds N who stay is then past its limit.
 
 One server stays up all the while. What is made once is made at first: on a CPU the engine's
 libraries compile code for each number of inferences at once and each length of audio, and keep it
@@ -34,7 +38,16 @@ import psutil
 
 from rtvc.clock import SystemClock
 from tests.acceptance.soak_figure import draw
-from tests.acceptance.soak_judge import FIELDS, judged, length_s, longest, samples, table, turns
+from tests.acceptance.soak_judge import (
+    FIELDS,
+    STOLEN,
+    judged,
+    length_s,
+    longest,
+    samples,
+    table,
+    turns,
+)
 from tests.acceptance.watched import Watched, watched_server, write_json
 
 SHARE = 0.8
@@ -43,6 +56,8 @@ RUSH, RUSH_S = 1.5, 300.0
 """Callers of the rush ÷ capacity, and how long it takes."""
 AS_IN_A_SEARCH = ["--transcription", "--frame-ms", "60"]
 """How tests/acceptance/capacity.py loads the server."""
+SEARCHED_S = 180.0
+"""Of each number of callers in a search for the capacity."""
 SERVED = ["--max-sessions", "400", "--warm-up-audio-s", "8"]
 ANSWERED = 4
 """Of the speakers, so many hold a conversation."""
@@ -73,8 +88,9 @@ class Sampler(threading.Thread):
 
     def run(self) -> None:
         with self._file.open("w", encoding="utf-8", newline="") as sink:
-            rows = csv.DictWriter(sink, FIELDS)
+            rows = csv.DictWriter(sink, [*FIELDS, STOLEN])
             rows.writeheader()
+            psutil.cpu_times_percent()  # each call tells of the time since the one before
             while not self._over.wait(SAMPLE_S):
                 at_s = self._clock.now() - self.begun_s
                 try:
@@ -82,7 +98,9 @@ class Sampler(threading.Thread):
                     sessions = self._server.sessions()["count"]
                 except (OSError, psutil.Error):
                     continue
-                rows.writerow({"at_s": round(at_s, 1), **row, "sessions": sessions})
+                stolen_ratio = getattr(psutil.cpu_times_percent(), "steal", 0.0) / 100
+                told = {"sessions": sessions, STOLEN: round(stolen_ratio, 4)}
+                rows.writerow({"at_s": round(at_s, 1), **row, **told})
                 sink.flush()
 
     def end(self) -> None:
@@ -115,15 +133,33 @@ def segment(server: Watched, life: Path, number: int, seed: int, args: Any) -> l
     """Two load tests at once; what they say of their targets is not what is judged here."""
     speakers = speakers_of(args.capacity)
     answered = min(ANSWERED, speakers - 1)
-    common = [
-        *("--scenario", str(args.out / "soak.toml"), "--duration", f"{args.segment_seconds:g}"),
-        *("--warm-up", f"{_fill_up_s(args.segment_seconds):g}", "--seed", str(seed)),
-    ]
+    common = [*_coming_and_going(args, args.segment_seconds), "--seed", str(seed)]
     loads = {
         life / f"segment-{number}": (speakers - answered, [*common, *args.load_args]),
         life / f"segment-{number}-answered": (answered, common),
     }
     return load(server, loads)
+
+
+def search(args: argparse.Namespace) -> None:
+    """What each number of callers on average, who come and go, sees of its targets."""
+    folder = args.out / "search"
+    folder.mkdir(parents=True, exist_ok=True)
+    with watched_server(folder / "server.log", args.serve_args, args.model) as server:
+        for count in args.search:
+            run = folder / str(count)
+            load(server, {run: (count, [*_coming_and_going(args, SEARCHED_S), *args.load_args])})
+            told = json.loads((run / "summary.json").read_text("utf-8"))
+            p95_ms = 1000 * told["metrics"]["transcription_delay"]["p95"]
+            missing = told["utterances"]["finals_missing"]
+            print(f"{count}: delay p95 {p95_ms:.0f} ms, {missing} finals missing")  # noqa: T201
+
+
+def _coming_and_going(args: argparse.Namespace, length_s: float) -> list[str]:
+    """Flags of a load test; whose first callers fill it up and are not judged."""
+    (args.out / "soak.toml").write_text(SCENARIO, encoding="utf-8")
+    times = ("--duration", f"{length_s:g}", "--warm-up", f"{_fill_up_s(length_s):g}")
+    return ["--scenario", str(args.out / "soak.toml"), *times]
 
 
 def speakers_of(capacity: int) -> int:
@@ -162,7 +198,6 @@ def run(args: argparse.Namespace) -> None:
     clock = SystemClock()
     life = args.out / f"life-{1 + len(list(args.out.glob('life-*')))}"
     life.mkdir()
-    (args.out / "soak.toml").write_text(SCENARIO, encoding="utf-8")
     with watched_server(life / "server.log", args.serve_args, args.model) as server:
         if "were not warmed up" in (life / "server.log").read_text("utf-8"):
             raise SystemExit("expected a server with all lengths warmed up: see its server.log")
@@ -190,9 +225,20 @@ def capacity(text: str) -> int:
     return int(held)
 
 
+def numbers(text: str) -> list[int]:
+    """Numbers of callers.
+
+    >>> numbers("50,60")
+    [50, 60]
+    """
+    return [int(each) for each in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--capacity", type=capacity, required=True, help="N, or a run directory")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--capacity", type=capacity, help="N, or a run directory")
+    wanted.add_argument("--search", type=numbers, help="try these numbers of callers, no soak")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--segment-seconds", type=float, default=600.0)
     parser.add_argument("--model", default="selftest")
@@ -202,6 +248,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/soak"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.search:
+        search(args)
+        return
     try:
         if not args.judge_only:
             run(args)

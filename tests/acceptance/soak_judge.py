@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rtvc.record import load_run
@@ -18,6 +19,9 @@ STRETCH_S = 600.0
 WARM_UP_S = 600.0
 """Before memory is judged, or a fifth of it all: the rush, and until the first segment is full."""
 FIELDS = ("at_s", "server_bytes", "engine_bytes", "threads", "descriptors", "sessions")
+STOLEN = "stolen_ratio"
+"""Of the machine's CPU time, what its host gave to others since the last sample. Told, not judged:
+who reads that delays rose sees whether the machine was all there."""
 
 
 def samples(life: Path) -> dict[str, list[float]]:
@@ -25,6 +29,14 @@ def samples(life: Path) -> dict[str, list[float]]:
     with (life / "samples.csv").open(encoding="utf-8", newline="") as source:
         rows = [row for row in csv.DictReader(source) if all(row.get(name) for name in FIELDS)]
     return {name: [float(row[name]) for row in rows] for name in FIELDS}
+
+
+def stolen(life: Path, from_s: float, to_s: float) -> float | None:
+    """Share of the machine's CPU time that its host gave to others; None: not recorded."""
+    with (life / "samples.csv").open(encoding="utf-8", newline="") as source:
+        rows = [row for row in csv.DictReader(source) if row.get(STOLEN)]
+    within = [float(row[STOLEN]) for row in rows if from_s <= float(row["at_s"]) <= to_s]
+    return fmean(within) if within else None
 
 
 def turns(life: Path) -> tuple[list[tuple[float, float]], int, int]:
@@ -58,6 +70,11 @@ def judged(life: Path) -> dict[str, Any]:
     stretch_s = min(STRETCH_S, (told[-1][0] - told[0][0]) / 3) if told else 0.0
     begin = [delay for at, delay in told if at <= told[0][0] + stretch_s]
     end = [delay for at, delay in told if at >= told[-1][0] - stretch_s]
+    ends = (
+        [(told[0][0], told[0][0] + stretch_s), (told[-1][0] - stretch_s, told[-1][0])]
+        if told
+        else []
+    )
     delays = longer(begin, end)
     of_life = json.loads((life / "life.json").read_text("utf-8")) if _ended(life) else {}
     checks = {
@@ -84,6 +101,7 @@ def judged(life: Path) -> dict[str, Any]:
         "slopes_per_hour": {k: None if v is None else asdict(v) for k, v in bent.items()},
         "delays": None if delays is None else asdict(delays),
         "stretch_s": round(stretch_s, 1),
+        "stolen_ratios": [stolen(life, *stretch) for stretch in ends],
         "checks": checks,
         "kept": all(checks.values()),
     }
@@ -122,6 +140,12 @@ def table(found: dict[str, Any]) -> str:
         lines.append(
             f"| Delay p95 | {told['before_p95_s'] * 1000:.0f} → {told['after_p95_s'] * 1000:.0f} "
             f"ms: × {told['ratio_p95']:.2f} ({told['ratio_low']:.2f} to {told['ratio_high']:.2f}) |"
+        )
+    shares = [share for share in found["stolen_ratios"] if share is not None]
+    if shares:
+        lines.append(
+            "| CPU time that the host gave to others | "
+            f"{' → '.join(f'{100 * share:.1f} %' for share in shares)} |"
         )
     return "\n".join([*lines, *check_rows(found["checks"])]) + "\n"
 
